@@ -1,0 +1,82 @@
+"""The command group: an explicit map of commands, each imported only when it is called or listed."""
+
+import importlib
+import os
+import signal
+import sys
+
+import click
+
+from basiscli import __version__
+from basiscli.errors import BadInput
+
+# Command modules import click at their top and everything heavy inside their functions: `--help` stays fast.
+COMMANDS = {
+    "correlate": "basiscli.commands.correlate",
+    "data": "basiscli.commands.data",
+    "record": "basiscli.commands.record",
+    "show": "basiscli.commands.show",
+    "train": "basiscli.commands.train",
+}
+
+EXIT_BAD_INPUT = 1
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_BROKEN_PIPE = 128 + 13  # what a shell reports for a program that SIGPIPE ended
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(COMMANDS[name]).command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="basiscli")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def group(debug: bool) -> None:
+    """Do single neurons mean anything? Train networks over seeds and compare their bases.
+
+    Networks and activations are HDF5 files; records go to stdout, a table on a terminal and JSON lines in a pipe.
+    """
+
+
+def main() -> None:
+    """Run the command line; every failure is one line on stderr and an exit code (docs/commands.md)."""
+    debug = "--debug" in sys.argv[1:2]
+    try:
+        code = group.main(standalone_mode=False, prog_name="basiscli")
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader has left (`| head`). Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_BROKEN_PIPE
+    except Exception as error:
+        if debug:
+            raise
+        print(f"basiscli: error: {describe(error)}", file=sys.stderr)
+        code = EXIT_BAD_INPUT
+    sys.exit(code)
+
+
+def describe(error: Exception) -> str:
+    """Return the one line that a user reads about an exception."""
+    if isinstance(error, BadInput):
+        text = str(error)
+    elif isinstance(error, MemoryError):
+        text = f"not enough memory ({error}); use fewer seeds at once, smaller layers or fewer samples"
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename or 'input or output'}: {error.strerror}"
+    else:
+        text = f"unexpected {type(error).__name__}: {error} (basiscli --debug ... shows where)"
+    return " ".join(text.split())

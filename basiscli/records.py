@@ -1,0 +1,83 @@
+"""What goes to stdout: one record a result, as a table on a terminal and as JSON lines in a pipe."""
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import click
+
+FORMATS = ("table", "json", "csv")
+
+format_option = click.option(
+    "--format",
+    "style",
+    type=click.Choice(FORMATS),
+    help="How to print records.  [default: table on a terminal, json in a pipe]",
+)
+
+
+def emit(records: Iterable[Mapping], style: str | None = None, columns: Sequence[str] | None = None) -> None:
+    """Print records to stdout, JSON and CSV one by one as they come, a table at the end.
+
+    A float that is not finite becomes null in JSON and an empty cell elsewhere. `columns` chooses and orders what a
+    table shows; JSON and CSV always hold every field.
+    """
+    style = style or ("table" if sys.stdout.isatty() else "json")
+    {"table": _table, "json": _json, "csv": _csv}[style](records, columns)
+
+
+def read_lines(lines: Iterable[str]) -> Iterator[str | dict]:
+    """Yield what each line of a pipe holds: a record, or the plain text of a path."""
+    for line in lines:
+        text = line.strip()
+        if text.startswith("{"):
+            yield json.loads(text)
+        elif text:
+            yield text
+
+
+def _plain(value):
+    """Return a value that JSON has: numpy scalars as Python's, what is not finite as null."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _json(records: Iterable[Mapping], columns: Sequence[str] | None) -> None:
+    for record in records:
+        print(json.dumps({key: _plain(value) for key, value in record.items()}), flush=True)
+
+
+def _csv(records: Iterable[Mapping], columns: Sequence[str] | None) -> None:
+    writer = None
+    for record in records:
+        if writer is None:
+            writer = csv.DictWriter(sys.stdout, list(record), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow({key: _plain(value) for key, value in record.items()})
+
+
+def _table(records: Iterable[Mapping], columns: Sequence[str] | None) -> None:
+    rows = list(records)
+    if not rows:
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    columns = columns or list(rows[0])
+    for column in columns:
+        numeric = isinstance(_plain(rows[0].get(column)), int | float)
+        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    Console().print(table)
+
+
+def _cell(value) -> str:
+    value = _plain(value)
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,48 @@
+"""Metadata and packages; kernels/ and data/ live at the top level and install as basiscli.kernels and basiscli.data."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "basiscli/__init__.py").read_text())[1]
+
+setup(
+    name="basiscli",
+    version=VERSION,
+    description="Does a network's representation have a privileged basis, and do seeds converge to the same one?",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE", "data/digits/LICENSE.txt"],
+    python_requires=">=3.11",
+    # Listed by hand: `find_packages` cannot see the two folders that package_dir moves (docs/decisions/layout.md).
+    packages=[
+        "basiscli",
+        "basiscli.analysis",
+        "basiscli.commands",
+        "basiscli.data",
+        "basiscli.kernels",
+        "basiscli.kernels.cpu",
+        "basiscli.ops",
+    ],
+    package_dir={"basiscli.kernels": "kernels", "basiscli.data": "data"},
+    package_data={"basiscli.data": ["digits/*"]},
+    install_requires=[
+        "click>=8.1",
+        "h5py>=3.10",
+        "matplotlib>=3.8",
+        "numba>=0.60",
+        "numpy>=1.26",
+        "pooch>=1.8",
+        "rich>=13",
+        "scipy>=1.11",
+    ],
+    extras_require={
+        "cuda": ["cupy-cuda13x>=14"],
+        "test": ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
+        "bench": ["torch>=2.4"],
+    },
+    entry_points={"console_scripts": ["basiscli = basiscli.cli:main"]},
+)
