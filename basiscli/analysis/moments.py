@@ -1,0 +1,160 @@
+"""One pass over activations: counts, means and second moments, of which every similarity in the suite is a function.
+
+K networks, N rows (samples, or samples times positions), U_k units of network k. Memory is O(U²), whatever N.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from basiscli.rng import generator
+
+# Rows of one float32 product. Its rounding error grows with the rows, the cost of adding it in float64 falls with them:
+# at 8,192 rows correlations are within 1e-6 of float64, and the additions take 1 % of the time.
+BLOCK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moments of one layer of K networks over the same N rows; `+` merges two sets of rows.
+
+    rows:        N
+    means[k]:    (U_k,), m_k = Σ x_k / N
+    own[k]:      (U_k, U_k), S_kk = Σ (x_k - m_k)(x_k - m_k)ᵀ; where only the variances were asked for, its diagonal (U_k,)
+    cross[i, j]: (U_i, U_j), S_ij = Σ (x_i - m_i)(x_j - m_j)ᵀ, for i < j
+    """
+
+    rows: int
+    means: tuple[np.ndarray, ...]
+    own: tuple[np.ndarray, ...]
+    cross: dict[tuple[int, int], np.ndarray]
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Merge by Chan, Golub and LeVeque (1979): S = S₁ + S₂ + (N₁N₂/N) d dᵀ, where d = m₂ - m₁."""
+        if not self.rows or not other.rows:
+            return self if self.rows else other
+        rows = self.rows + other.rows
+        weight = self.rows * other.rows / rows
+        shifts = [theirs - mine for mine, theirs in zip(self.means, other.means, strict=True)]
+        means = tuple(mine + d * (other.rows / rows) for mine, d in zip(self.means, shifts, strict=True))
+        own = tuple(
+            mine + theirs + weight * (np.outer(d, d) if mine.ndim == 2 else d * d)
+            for mine, theirs, d in zip(self.own, other.own, shifts, strict=True)
+        )
+        cross = {
+            (i, j): self.cross[i, j] + other.cross[i, j] + weight * np.outer(shifts[i], shifts[j])
+            for i, j in self.cross
+        }
+        return Moments(rows, means, own, cross)
+
+    def variances(self, k: int) -> np.ndarray:
+        """Return N times the variance of each unit of network k, (U_k,); exactly 0 for a constant unit."""
+        own = self.own[k]
+        return np.maximum(own.diagonal() if own.ndim == 2 else own, 0)
+
+    def pair(self, i: int, j: int) -> "Moments":
+        """Return the moments of networks i ≤ j alone, as networks 0 and 1. i = j needs the full second moments."""
+        cross = self.own[i] if i == j else self.cross[i, j]
+        return Moments(self.rows, (self.means[i], self.means[j]), (self.own[i], self.own[j]), {(0, 1): cross})
+
+
+def merge(parts: Sequence[Moments]) -> Moments:
+    """Return the moments of all rows of the parts together."""
+    return reduce(add, parts)
+
+
+class Accumulator:
+    """Adds up the moments of one layer of K networks, chunk by chunk.
+
+    Rows are taken relative to a shift that the first chunk sets, so that a large mean costs no precision and a constant
+    unit has a variance of exactly 0. Products are float32, sums of products float64.
+
+    full: keep S_kk, not only its diagonal.
+    """
+
+    def __init__(self, networks: int, full: bool = False) -> None:
+        self.rows = 0
+        self.not_finite = [0] * networks  # NaN or infinite activations seen, for each network
+        self._full = full
+        self._networks = range(networks)
+        self._pairs = [(i, j) for i in range(networks) for j in range(i + 1, networks)]
+        self._shifts: list[np.ndarray] = []
+        self._sums: list[np.ndarray] = []
+        self._own: list[np.ndarray] = []
+        self._cross: dict[tuple[int, int], np.ndarray] = {}
+
+    def add(self, chunk: Sequence[np.ndarray]) -> None:
+        """Add one chunk: for each network k an array (n, ..., U_k), float32, of the same rows.
+
+        Raises ValueError if the networks differ in their number of rows.
+        """
+        tables = [np.asarray(x, dtype=np.float32).reshape(-1, x.shape[-1]) for x in chunk]
+        rows = len(tables[0])
+        if any(len(table) != rows for table in tables):
+            raise ValueError(f"networks with different numbers of rows: {[len(table) for table in tables]}")
+        if not rows:
+            return
+        with np.errstate(invalid="ignore", over="ignore"):  # counted in not_finite
+            if not self.rows:
+                self._start(tables)
+            for first in range(0, rows, BLOCK_ROWS):
+                self._add_block([table[first : first + BLOCK_ROWS] for table in tables])
+        self.rows += rows
+
+    def moments(self) -> Moments:
+        """Return the moments of all rows added so far."""
+        if not self.rows:
+            raise ValueError("no rows were added")
+        with np.errstate(invalid="ignore", over="ignore"):
+            means = tuple(shift + total / self.rows for shift, total in zip(self._shifts, self._sums, strict=True))
+            own = tuple(self._centred(self._own[k], k, k) for k in self._networks)
+            cross = {(i, j): self._centred(self._cross[i, j], i, j) for i, j in self._pairs}
+        return Moments(self.rows, means, own, cross)
+
+    def _start(self, tables: list[np.ndarray]) -> None:
+        units = [table.shape[1] for table in tables]
+        self._shifts = [_shift(table) for table in tables]
+        self._sums = [np.zeros(u) for u in units]
+        self._own = [np.zeros((u, u) if self._full else u) for u in units]
+        self._cross = {(i, j): np.zeros((units[i], units[j])) for i, j in self._pairs}
+
+    def _add_block(self, tables: list[np.ndarray]) -> None:
+        blocks = [table - shift for table, shift in zip(tables, self._shifts, strict=True)]
+        for k, block in enumerate(blocks):
+            total = block.sum(axis=0, dtype=np.float64)
+            if not np.isfinite(total).all():
+                self.not_finite[k] += int(np.count_nonzero(~np.isfinite(tables[k])))
+            self._sums[k] += total
+            self._own[k] += block.T @ block if self._full else np.einsum("nu,nu->u", block, block, dtype=np.float64)
+        for i, j in self._pairs:
+            self._cross[i, j] += blocks[i].T @ blocks[j]
+
+    def _centred(self, products: np.ndarray, i: int, j: int) -> np.ndarray:
+        """S_ij = Σ y_i y_jᵀ - (Σ y_i)(Σ y_j)ᵀ / N, for the shifted rows y."""
+        sums_i, sums_j = self._sums[i], self._sums[j]
+        return products - (np.outer(sums_i, sums_j) if products.ndim == 2 else sums_i * sums_j) / self.rows
+
+
+def _shift(table: np.ndarray) -> np.ndarray:
+    """Return the mean of each unit where it exceeds the standard deviation, elsewhere 0, (U,) float32.
+
+    Where it does not, a shift gains nothing, and it would turn the zeros of a sparse unit into many small numbers that
+    float32 cannot add to the few large ones (5e-6 of error in r, seen with 200 rows).
+    """
+    mean = table.mean(axis=0, dtype=np.float64)
+    deviation = table.std(axis=0, dtype=np.float64)
+    return np.where(np.abs(mean) > deviation, mean, 0).astype(np.float32)
+
+
+def halves(samples: int, copies: int, seed: int) -> np.ndarray:
+    """Return which samples belong to the second of two random halves, (samples,) bool.
+
+    All copies of an original image (sample s shows image s // copies) fall in the same half.
+    """
+    images = -(-samples // copies)
+    second = np.zeros(images, dtype=bool)
+    second[generator(seed, "halves").permutation(images)[: images // 2]] = True
+    return np.repeat(second, copies)[:samples]

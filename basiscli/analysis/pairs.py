@@ -1,0 +1,170 @@
+"""From activations to scores: one pass over each network's activations, then every pair of networks, layer by layer.
+
+A source is anything with the attributes of `basiscli.sources.Source`: path, layers, samples, copies, stored, chunks.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from basiscli.analysis import correlate, moments
+from basiscli.errors import BadInput
+
+CHUNK_BYTES = 16 << 20  # of each network's activations read at a time
+CHUNK_SAMPLES = 8192  # at most
+
+
+@dataclass(frozen=True)
+class LayerMoments:
+    """The moments of one layer over the networks that have it, for each half of the samples that is not empty."""
+
+    layer: str
+    networks: tuple[int, ...]  # which of the sources, in order
+    halves: tuple[moments.Moments, ...]
+
+
+@dataclass(frozen=True)
+class LayerPair:
+    """The scores of one layer of sources a and b."""
+
+    layer: str
+    a: int
+    b: int
+    scores: correlate.Scores
+
+
+def shared_layers(sources: Sequence) -> dict[str, tuple[int, ...]]:
+    """Return the layers that two sources or more have, each with the sources that have it.
+
+    Raises BadInput if there is none, or if the sources' samples cannot be the same inputs.
+    """
+    first = sources[0]
+    for source in sources[1:]:
+        if source.samples != first.samples:
+            raise BadInput(
+                f"{source.path} has {source.samples} samples, {first.path} has {first.samples}: "
+                "record both on the same inputs, or give --samples"
+            )
+        if source.copies != first.copies:
+            raise BadInput(
+                f"{source.path} holds {source.copies} copies of each image, {first.path} {first.copies}: "
+                "record both on the same inputs"
+            )
+    owners: dict[str, tuple[int, ...]] = {}
+    for k, source in enumerate(sources):
+        for layer in source.layers:
+            owners[layer] = (*owners.get(layer, ()), k)
+    shared = {layer: networks for layer, networks in owners.items() if len(networks) > 1}
+    if not shared:
+        listed = "; ".join(f"{source.path}: {', '.join(source.layers)}" for source in sources)
+        raise BadInput(f"no layer in common ({listed}): name layers alike, or choose others with --layer")
+    return shared
+
+
+def layer_moments(sources: Sequence, seed: int, full: bool = False) -> Iterator[LayerMoments]:
+    """Yield the moments of every shared layer, from one pass over each source.
+
+    Stored activations are read a layer at a time, so that memory holds the moments of one layer; if any source has to
+    compute its activations, all layers are taken in one pass, and memory holds the moments of all.
+    """
+    shared = shared_layers(sources)
+    passes = [[layer] for layer in shared] if all(source.stored for source in sources) else [list(shared)]
+    for layers in passes:
+        yield from _one_pass(sources, {layer: shared[layer] for layer in layers}, seed, full)
+
+
+def compare_pairs(found: LayerMoments, drop_dead: bool = False) -> Iterator[LayerPair]:
+    """Yield the scores of every pair of networks of one layer, worked out on all cores."""
+
+    def score(pair: tuple[int, int]) -> LayerPair:
+        i, j = pair
+        scores = correlate.compare([half.pair(i, j) for half in found.halves], drop_dead)
+        return LayerPair(found.layer, found.networks[i], found.networks[j], scores)
+
+    yield from parallel(score, list(combinations(range(len(found.networks)), 2)))
+
+
+def parallel(function: Callable, items: Sequence) -> Iterator:
+    """Yield function(item) in order, from one thread a core; at most two results a core wait to be taken.
+
+    linear_sum_assignment, where the time goes, runs without the interpreter's lock.
+    """
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        waiting = [pool.submit(function, item) for item in items[: 2 * cores]]
+        for item in items[2 * cores :]:
+            yield waiting.pop(0).result()
+            waiting.append(pool.submit(function, item))
+        for future in waiting:
+            yield future.result()
+
+
+def ahead(items: Iterable) -> Iterator:
+    """Yield the items, each made in a second thread while the one before is used."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as reader:
+        waiting = reader.submit(next, iterator, end)
+        while (item := waiting.result()) is not end:
+            waiting = reader.submit(next, iterator, end)
+            yield item
+
+
+def _one_pass(sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, full: bool) -> Iterator[LayerMoments]:
+    in_second = moments.halves(sources[0].samples, sources[0].copies, seed)
+    sums = {layer: [moments.Accumulator(len(networks), full) for _ in range(2)] for layer, networks in layers.items()}
+    first = 0
+    for chunk in ahead(_chunks(sources, layers)):
+        for layer, networks in layers.items():
+            arrays = [chunk[k][layer] for k in networks]
+            _check_rows(sources, layer, networks, arrays)
+            last = first + len(arrays[0])
+            for accumulator, half in zip(sums[layer], (False, True), strict=True):
+                chosen = in_second[first:last] == half
+                accumulator.add([array[chosen] for array in arrays])
+        first = last
+    for layer, networks in layers.items():
+        accumulators = [half for half in sums.pop(layer) if half.rows]
+        halves = tuple(half.moments() for half in accumulators)
+        for i, k in enumerate(networks):
+            not_finite = sum(half.not_finite[i] for half in accumulators)
+            _check_finite(f"{sources[k].path}: layer {layer}", not_finite, [half.variances(i) for half in halves])
+        yield LayerMoments(layer, networks, halves)
+
+
+def _chunks(sources: Sequence, layers: dict[str, tuple[int, ...]]) -> Iterator[dict[int, dict[str, np.ndarray]]]:
+    """Yield the arrays of the same samples for each source that has one of the layers, by the source's number."""
+    wanted = {
+        k: [layer for layer, networks in layers.items() if k in networks] for k in sorted(set().union(*layers.values()))
+    }
+    probes = [next(iter(sources[k].chunks(names, 1))) for k, names in wanted.items()]
+    largest = max(sum(array.nbytes for array in arrays.values()) for arrays in probes)
+    size = min(max(CHUNK_BYTES // largest, 1), CHUNK_SAMPLES)
+    for arrays in zip(*(sources[k].chunks(names, size) for k, names in wanted.items()), strict=True):
+        yield dict(zip(wanted, arrays, strict=True))
+
+
+def _check_rows(sources: Sequence, layer: str, networks: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
+    for k, array in zip(networks, arrays, strict=True):
+        if array.shape[:-1] != arrays[0].shape[:-1]:
+            raise BadInput(
+                f"{sources[k].path}: layer {layer} has {_positions(array)} positions a sample, "
+                f"{sources[networks[0]].path} has {_positions(arrays[0])}: compare layers of the same size"
+            )
+
+
+def _positions(array: np.ndarray) -> str:
+    return "×".join(map(str, array.shape[1:-1])) or "1"
+
+
+def _check_finite(where: str, not_finite: int, variances: Sequence[np.ndarray]) -> None:
+    if not_finite:
+        raise BadInput(
+            f"{where}: {not_finite:,} activations are NaN or infinite; leave the layer out with --layer, "
+            "or the network, or record it again"
+        )
+    if not all(np.isfinite(half).all() for half in variances):
+        raise BadInput(f"{where}: activations so large that their squares overflow; scale them and record again")

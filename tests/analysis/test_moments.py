@@ -1,0 +1,156 @@
+"""Moments equal float64 numpy's for any chunking; merging is addition; halves are random and keep copies together."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from basiscli.analysis.moments import BLOCK_ROWS, Accumulator, Moments, halves, merge
+
+
+def accumulate(tables: list[np.ndarray], cuts: list[int], full: bool = True) -> Moments:
+    accumulator = Accumulator(len(tables), full)
+    edges = [0, *sorted(cuts), len(tables[0])]
+    for first, last in zip(edges, edges[1:], strict=False):
+        accumulator.add([table[first:last] for table in tables])
+    return accumulator.moments()
+
+
+def reference(tables: list[np.ndarray]) -> Moments:
+    tables = [table.astype(np.float64) for table in tables]
+    means = tuple(table.mean(axis=0) for table in tables)
+    centred = [table - m for table, m in zip(tables, means, strict=True)]
+    own = tuple(x.T @ x for x in centred)
+    cross = {(i, j): centred[i].T @ centred[j] for i in range(len(tables)) for j in range(i + 1, len(tables))}
+    return Moments(len(tables[0]), means, own, cross)
+
+
+def assert_close(found: Moments, expected: Moments, tolerance: float = 2e-6) -> None:
+    """Errors are judged beside the standard deviations: |ΔS_ij| ≤ tolerance √(S_ii S_jj)."""
+    assert found.rows == expected.rows
+    scales = [np.sqrt(expected.variances(k)) + 1e-12 for k in range(len(expected.means))]
+    for k, scale in enumerate(scales):
+        assert (np.abs(found.means[k] - expected.means[k]) <= tolerance * scale).all()
+        assert (np.abs(found.own[k] - expected.own[k]) <= tolerance * np.outer(scale, scale)).all()
+    assert found.cross.keys() == expected.cross.keys()
+    for (i, j), s in found.cross.items():
+        assert (np.abs(s - expected.cross[i, j]) <= tolerance * np.outer(scales[i], scales[j])).all()
+
+
+def tables_of(seed: int, rows: int, units: list[int]) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [(rng.standard_normal((rows, u)) * rng.uniform(0.1, 10, u) + rng.normal(size=u)).astype("f") for u in units]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    rows=st.integers(1, 60),
+    units=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    data=st.data(),
+)
+def test_any_chunking_equals_numpy(seed, rows, units, data):
+    tables = tables_of(seed, rows, units)
+    cuts = data.draw(st.lists(st.integers(0, rows), max_size=5))
+    assert_close(accumulate(tables, cuts), reference(tables), tolerance=1e-5)
+
+
+def test_more_rows_than_a_block():
+    tables = tables_of(0, BLOCK_ROWS + 1000, [5, 3])
+    assert_close(accumulate(tables, []), reference(tables))
+
+
+def test_large_mean_and_small_variance():
+    tables = [(table * 1e-2 + 1000).astype(np.float32) for table in tables_of(1, 5000, [4, 3])]
+    assert_close(accumulate(tables, [700, 3000]), reference(tables))
+
+
+def test_a_drifting_mean():
+    tables = [table + np.linspace(0, 50, 5000, dtype=np.float32)[:, None] for table in tables_of(2, 5000, [4, 3])]
+    assert_close(accumulate(tables, [100, 2000]), reference(tables))
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10**6), parts=st.lists(st.integers(1, 30), min_size=1, max_size=4))
+def test_merging_parts_equals_the_whole(seed, parts):
+    tables = tables_of(seed, sum(parts), [3, 2])
+    edges = np.cumsum([0, *parts])
+    pieces = [accumulate([t[a:b] for t in tables], []) for a, b in zip(edges, edges[1:], strict=False)]
+    assert_close(merge(pieces), reference(tables), tolerance=1e-5)
+
+
+def test_merging_with_no_rows_changes_nothing():
+    found = accumulate(tables_of(0, 9, [2, 2]), [])
+    nothing = Moments(0, found.means, found.own, found.cross)
+    assert found + nothing is found
+    assert nothing + found is found
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -3.3e7])
+def test_a_constant_unit_has_no_variance_at_all(constant):
+    tables = tables_of(3, 1000, [3, 2])
+    tables[0][:, 1] = constant
+    parts = [accumulate([t[rows] for t in tables], [37, 400]) for rows in (slice(0, 500), slice(500, None))]
+    for full in parts:
+        assert full.variances(0)[1] == 0
+    assert merge(parts).variances(0)[1] == 0
+    assert accumulate(tables, [37], full=False).variances(0)[1] == 0
+
+
+def test_diagonal_second_moments():
+    tables = tables_of(4, 300, [4, 3])
+    full, diagonal = accumulate(tables, [100]), accumulate(tables, [100], full=False)
+    assert diagonal.own[0].shape == (4,)
+    for k in (0, 1):
+        np.testing.assert_allclose(diagonal.variances(k), full.variances(k), rtol=1e-6)
+    np.testing.assert_allclose(merge([diagonal, diagonal]).variances(0), 2 * full.variances(0), rtol=1e-6)
+
+
+def test_positions_are_rows():
+    maps = np.random.default_rng(5).standard_normal((10, 4, 4, 3), dtype=np.float32)
+    found = accumulate([maps], [3])
+    assert_close(found, reference([maps.reshape(-1, 3)]))
+
+
+def test_a_pair_of_many_networks():
+    tables = tables_of(6, 50, [3, 4, 2])
+    found = accumulate(tables, []).pair(0, 2)
+    assert_close(found, reference([tables[0], tables[2]]))
+    itself = accumulate(tables, []).pair(1, 1)
+    np.testing.assert_array_equal(itself.cross[0, 1], itself.own[0])
+
+
+def test_values_that_are_not_finite_are_counted():
+    tables = tables_of(7, 100, [3, 2])
+    tables[1][[5, 50, 70], [0, 1, 1]] = np.nan, np.inf, -np.inf
+    accumulator = Accumulator(2)
+    for first in (0, 60):
+        accumulator.add([table[first : first + 60] for table in tables])
+    assert accumulator.not_finite == [0, 3]
+
+
+def test_different_numbers_of_rows():
+    with pytest.raises(ValueError, match="different numbers of rows"):
+        Accumulator(2).add([np.zeros((3, 1), np.float32), np.zeros((4, 1), np.float32)])
+
+
+def test_no_rows():
+    accumulator = Accumulator(1)
+    accumulator.add([np.zeros((0, 2), np.float32)])
+    with pytest.raises(ValueError, match="no rows"):
+        accumulator.moments()
+
+
+@given(images=st.integers(1, 40), copies=st.integers(1, 9), seed=st.integers(0, 5), cut=st.integers(0, 8))
+def test_halves_keep_the_copies_of_an_image_together(images, copies, seed, cut):
+    samples = max(images * copies - cut % copies, 1)
+    second = halves(samples, copies, seed)
+    assert second.shape == (samples,)
+    by_image = [second[i * copies : (i + 1) * copies] for i in range(-(-samples // copies))]
+    assert all(len(set(part)) == 1 for part in by_image)
+    assert sum(part[0] for part in by_image) == len(by_image) // 2
+
+
+def test_halves_are_drawn_anew_for_each_seed():
+    assert (halves(100, 1, 0) == halves(100, 1, 0)).all()
+    assert (halves(100, 1, 0) != halves(100, 1, 1)).any()
