@@ -79,5 +79,5 @@ def _table(records: Iterable[Mapping], columns: Sequence[str] | None) -> None:
 def _cell(value) -> str:
     value = _plain(value)
     if value is None:
-        return "–"
+        return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

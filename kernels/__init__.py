@@ -1,0 +1,19 @@
+"""Kernels: the same functions for every kind of array; `of(array)` chooses the module that holds them.
+
+A legend for all of them: S seeds, N samples, I input units, O output units, C units. Units are the last axis, seeds
+the first. `reference` is plain numpy in any precision; it is the definition and the test of the others.
+"""
+
+import importlib
+from types import ModuleType
+
+import numpy as np
+
+
+def of(array: np.ndarray) -> ModuleType:
+    """Return the kernels for an array: compiled ones for float32, the numpy reference for float64.
+
+    The rule makes a gradient check in float64 a check of the definition, and keeps numba away until it is needed.
+    """
+    fast = array.dtype == np.float32
+    return importlib.import_module("basiscli.kernels.cpu" if fast else "basiscli.kernels.reference")

@@ -1,0 +1,23 @@
+"""How the compiled kernels are built: options shared by all of them."""
+
+from numba import config, njit
+
+# OpenMP first: the pure-Python alternative "workqueue" costs ten times as much a launch when threads spin.
+config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+
+# Only explicit pranges are parallel: array expressions are left alone, which halves the compilation.
+_PRANGE_ONLY = {
+    "comprehension": False,
+    "prange": True,
+    "reduction": False,
+    "inplace_binop": False,
+    "setitem": False,
+    "numpy": False,
+    "stencil": False,
+    "fusion": False,
+}
+# Sums may be reordered into vectors; NaN and infinity keep their meaning (a diverged seed must be seen).
+_FASTMATH = {"reassoc", "contract", "nsz"}
+
+serial = njit(nogil=True, cache=True, fastmath=_FASTMATH)
+parallel = njit(nogil=True, cache=True, fastmath=_FASTMATH, parallel=_PRANGE_ONLY)

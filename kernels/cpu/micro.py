@@ -1,0 +1,223 @@
+"""Micro-kernels as LLVM IR: the innermost loops, with explicit vectors and accumulators that stay in registers.
+
+numba's own vectoriser keeps only a part of a matrix tile in registers; here each accumulator is a phi node of a vector
+type, so LLVM can do nothing else (docs/decisions/kernels.md has the numbers). Everything works on addresses (int64)
+and counts in float32 elements, because passing numba arrays costs reference counting at every call. LLVM lowers the
+same IR to AVX-512, AVX2, NEON or SSE; only the tile's shape depends on the host.
+"""
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+
+def _host_features() -> set[str]:
+    """Names of the features that numba compiles for (NUMBA_CPU_FEATURES can restrict them)."""
+    text = config.CPU_FEATURES if config.CPU_FEATURES is not None else llvm.get_host_cpu_features().flatten()
+    return {name[1:] for name in text.split(",") if name.startswith("+")}
+
+
+def _tile_shape(features: set[str]) -> tuple[int, int]:
+    """Return (floats a vector, rows a tile): rows x 2 accumulators must fit beside 3 registers of operands."""
+    if "avx512f" in features:
+        return 16, 12  # 32 registers
+    if "avx2" in features or "avx" in features:
+        return 8, 6  # 16 registers
+    return 4, 6  # NEON has 32 registers, SSE 16
+
+
+LANES, ROWS = _tile_shape(_host_features())
+VECTORS = 2
+COLUMNS = LANES * VECTORS
+UNROLL = 4
+BYTES = 4
+
+_FLOAT = ir.FloatType()
+_INT = ir.IntType(64)
+_INDEX = ir.IntType(32)
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+_int64 = types.int64
+
+
+def _constant(n: int) -> ir.Constant:
+    return ir.Constant(_INT, n)
+
+
+def _pointer(builder, address):
+    return builder.inttoptr(address, _FLOAT.as_pointer())
+
+
+def _at(builder, base, offset):
+    return builder.gep(base, [offset], source_etype=_FLOAT)
+
+
+def _load_vector(builder, pointer):
+    return builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=BYTES)
+
+
+def _store_vector(builder, value, pointer):
+    builder.store(value, builder.bitcast(pointer, _VECTOR.as_pointer()), align=BYTES)
+
+
+def _shuffle(builder, a, b, lanes):
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INDEX, LANES), lanes))
+
+
+def _splat(builder, scalar):
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    vector = builder.insert_element(undefined, scalar, ir.Constant(_INDEX, 0))
+    return _shuffle(builder, vector, undefined, [0] * LANES)
+
+
+@intrinsic
+def address(typing_context, array):
+    """Return the address of an array's first element."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, _INT)
+
+    return _int64(array), generate
+
+
+@intrinsic
+def load(typing_context, source):
+    """Return the float32 at an address."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.load(_pointer(builder, arguments[0]), align=BYTES)
+
+    return types.float32(_int64), generate
+
+
+@intrinsic
+def store(typing_context, value, target):
+    """Write a float32 to an address."""
+
+    def generate(context, builder, signature, arguments):
+        builder.store(arguments[0], _pointer(builder, arguments[1]), align=BYTES)
+        return context.get_dummy_value()
+
+    return types.void(types.float32, _int64), generate
+
+
+@intrinsic
+def copy_vector(typing_context, source, target):
+    """Copy LANES floats from one address to another."""
+
+    def generate(context, builder, signature, arguments):
+        source, target = (_pointer(builder, argument) for argument in arguments)
+        _store_vector(builder, _load_vector(builder, source), target)
+        return context.get_dummy_value()
+
+    return types.void(_int64, _int64), generate
+
+
+@intrinsic
+def transpose_block(typing_context, source, source_stride, target, target_stride):
+    """target[j, i] = source[i, j] for a block of LANES x LANES floats, in registers; strides are those of the rows."""
+
+    def generate(context, builder, signature, arguments):
+        source, target = _pointer(builder, arguments[0]), _pointer(builder, arguments[2])
+        row = [
+            _load_vector(builder, _at(builder, source, builder.mul(arguments[1], _constant(r)))) for r in range(LANES)
+        ]
+        # Each pass exchanges bit `distance` of the row number with the same bit of the column number.
+        distance = 1
+        while distance < LANES:
+            kept = [j if not j & distance else LANES + j - distance for j in range(LANES)]
+            moved = [j + distance if not j & distance else LANES + j for j in range(LANES)]
+            for r in range(LANES):
+                if not r & distance:
+                    a, b = row[r], row[r + distance]
+                    row[r], row[r + distance] = _shuffle(builder, a, b, kept), _shuffle(builder, a, b, moved)
+            distance *= 2
+        for r in range(LANES):
+            _store_vector(builder, row[r], _at(builder, target, builder.mul(arguments[3], _constant(r))))
+        return context.get_dummy_value()
+
+    return types.void(*[_int64] * 4), generate
+
+
+@intrinsic
+def product_tile(typing_context, rows, add, a, a_row, a_step, b, c, c_row, depth):
+    """c[r, j] = (c[r, j] if add) + Σ_k a[r, k] b[k, j] for `rows` (1 to ROWS) rows and COLUMNS columns.
+
+    a, b, c are addresses, a_row and a_step the strides of a over r and k, b is packed as (depth, COLUMNS), c_row is the
+    stride of c over r. Every element is one chain of fused multiply-adds in the order of k, so it does not depend on
+    which tile computes it.
+    """
+
+    def generate(context, builder, signature, arguments):
+        rows, add, *operands = arguments
+        done, unreachable = (builder.append_basic_block(name) for name in ("done", "unreachable"))
+        choice = builder.add(builder.mul(rows, _constant(2)), builder.zext(add, _INT))
+        switch = builder.switch(choice, unreachable)
+        for number in range(1, ROWS + 1):
+            for adding in (False, True):
+                case = builder.append_basic_block(f"rows{number}")
+                switch.add_case(_constant(2 * number + adding), case)
+                builder.position_at_end(case)
+                _emit_tile(builder, number, adding, *operands)
+                builder.branch(done)
+        builder.position_at_end(unreachable)
+        builder.unreachable()
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(_int64, types.boolean, *[_int64] * 7), generate
+
+
+def _emit_tile(builder, rows: int, add: bool, a, a_row, a_step, b, c, c_row, depth) -> None:
+    """Emit the tile for a fixed number of rows: the loop over k with rows x VECTORS accumulators, then the stores."""
+    a, b, c = (_pointer(builder, pointer) for pointer in (a, b, c))
+    # fmuladd, not fma: a host without fused multiply-add gets a product and a sum, not a call of libm.
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    fused = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
+    a_rows = [_at(builder, a, builder.mul(a_row, _constant(r))) for r in range(rows)]
+
+    def accumulate(k, sums):
+        b_row = _at(builder, b, builder.mul(k, _constant(COLUMNS)))
+        columns = [_load_vector(builder, _at(builder, b_row, _constant(v * LANES))) for v in range(VECTORS)]
+        step = builder.mul(k, a_step)
+        following = []
+        for r in range(rows):
+            scalar = _splat(builder, builder.load(_at(builder, a_rows[r], step), align=BYTES))
+            following += [builder.call(fused, [scalar, columns[v], sums[r * VECTORS + v]]) for v in range(VECTORS)]
+        return following
+
+    sums = [ir.Constant(_VECTOR, [0.0] * LANES)] * (rows * VECTORS)
+    unrolled = builder.and_(depth, _constant(-UNROLL))
+    sums = _loop(builder, _constant(0), unrolled, UNROLL, sums, accumulate)
+    sums = _loop(builder, unrolled, depth, 1, sums, accumulate)
+    for r in range(rows):
+        for v in range(VECTORS):
+            target = _at(builder, c, builder.add(builder.mul(c_row, _constant(r)), _constant(v * LANES)))
+            value = sums[r * VECTORS + v]
+            _store_vector(builder, builder.fadd(_load_vector(builder, target), value) if add else value, target)
+
+
+def _loop(builder, start, stop, stride, values, body):
+    """Emit `for k in range(start, stop, stride)` with `values` in phi nodes, `body` written `stride` times a turn."""
+    before = builder.block
+    test, turn, after = (builder.append_basic_block(name) for name in ("test", "turn", "after"))
+    builder.branch(test)
+    builder.position_at_end(test)
+    k = builder.phi(_INT)
+    k.add_incoming(start, before)
+    current = [builder.phi(value.type) for value in values]
+    for phi, value in zip(current, values, strict=True):
+        phi.add_incoming(value, before)
+    builder.cbranch(builder.icmp_signed("<", k, stop), turn, after)
+    builder.position_at_end(turn)
+    following = current
+    for u in range(stride):
+        following = body(builder.add(k, _constant(u)), following)
+    k.add_incoming(builder.add(k, _constant(stride)), builder.block)
+    for phi, value in zip(current, following, strict=True):
+        phi.add_incoming(value, builder.block)
+    builder.branch(test)
+    builder.position_at_end(after)
+    return current
