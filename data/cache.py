@@ -1,0 +1,330 @@
+"""Where data sets lie on disk: the cache folder, fetching into it, importing files that the user already has."""
+
+import gzip
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from basiscli.data.readers import DAMAGE, reading, unpacked
+from basiscli.data.registry import Entry, File, lookup
+
+from basiscli.errors import BadInput
+
+BUNDLED = Path(__file__).parent
+TIMEOUT = 60  # seconds without a byte
+CHUNK = 2**16
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What became of one file of a data set: `status` is fetched, imported or kept (it was there already).
+
+    `official` says whether it has the pinned checksum; None if that cannot be told, because the checksum is of a
+    compressed file and this one is not compressed.
+    """
+
+    file: str
+    status: str
+    official: bool | None
+    path: Path
+
+
+def folder() -> Path:
+    """Return the folder of fetched data: the environment's BASISCLI_DATA, or the platform's usual cache folder."""
+    if chosen := os.environ.get("BASISCLI_DATA"):
+        return Path(chosen).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("basiscli"))
+
+
+def home(entry: Entry) -> Path:
+    """Return the folder that a data set's files are written to and first looked for in."""
+    return (BUNDLED if entry.bundled else folder()) / entry.name / entry.inside
+
+
+def locate(entry: Entry) -> dict[str, Path]:
+    """Return the paths of those files of a data set that exist, by their names in the registry."""
+    return _find(entry, [home(entry), *_places(entry, folder())])
+
+
+def fetch(name: str, progress: Progress | None = None) -> list[Placed]:
+    """Download what is missing of a data set into its home, and say what became of each file.
+
+    Files that are there and read right are kept, so a fetch that broke off goes on when it is run again. A download
+    goes to a temporary folder inside the destination and is moved into place once its checksum is right; whatever
+    fails leaves no other trace. `progress(file, done, total)` hears of bytes as they come; a total of 0 is unknown.
+
+    Raises BadInput for an unknown name, a failed download and a folder that cannot be written.
+    """
+    entry = lookup(name)
+    there = {file.name: path for file, path in _located(entry) if _reads(file, path)}
+    missing = [file for file in entry.files if file.name not in there]
+    if missing:
+        with _staging(entry) as work:
+            (_fetch_archive if entry.archive else _fetch_files)(entry, missing, work, progress or _silent)
+    return [
+        Placed(file.name, "kept", is_official(file, there[file.name]), there[file.name])
+        if file.name in there
+        else Placed(file.name, "fetched", True, home(entry) / file.name)
+        for file in entry.files
+    ]
+
+
+def import_folder(name: str, source: str | Path, force: bool = False) -> list[Placed]:
+    """Copy the files of a data set from a folder into its home, and say what became of each file.
+
+    All are read and checked before the first is written. Files are found under the names in the registry, compressed
+    or not, in the folder itself or where the cache would have them; or in the archive they are released in. A file
+    with another checksum than the released one is imported as well: see `Placed.official`. One whose content is in
+    place already is kept.
+
+    Raises BadInput for an unknown or a bundled name, a missing or damaged file, a folder that cannot be written and,
+    without `force`, for a file that would replace a different one.
+    """
+    entry, source = lookup(name), Path(source)
+    if entry.bundled:
+        raise BadInput(f"{name} is bundled with basiscli: there is nothing to import")
+    if not source.is_dir():
+        raise BadInput(f"{source}: not a folder; give the one that holds {entry.files[0].name}")
+    with _staging(entry) as work:
+        found = _gather(entry, source, work)
+        there = {file.name: path for file, path in _located(entry)}
+        same = {name for name, path in there.items() if _same(entry, name, path, found[name])}
+        if changed := [path for name, path in there.items() if name not in same and not force]:
+            raise BadInput(f"{changed[0]}: there already, and other than the one in {source}; --force replaces it")
+        placed = []
+        for file in entry.files:
+            if file.name in same:
+                path, status = there[file.name], "kept"
+            else:
+                path, status = home(entry) / file.name, "imported"
+                _copy(found[file.name], work / file.name)
+            placed.append(Placed(file.name, status, is_official(file, found[file.name]), path))
+        for result in placed:
+            if result.status == "imported":
+                _place(work / result.file, result.path)
+    return placed
+
+
+def is_official(file: File, path: Path) -> bool | None:
+    """Return whether a file has the pinned checksum, None where it cannot be told (see `Placed`)."""
+    if file.packed and path.suffix != ".gz":
+        return None
+    return _matches(path, file.checksum, file.packed)
+
+
+def _places(entry: Entry, root: Path) -> list[Path]:
+    """Return where under a root folder the files of a data set may lie, the first choice first."""
+    inside = [root / entry.inside] if entry.inside else []
+    return [root / entry.name / entry.inside, root / entry.name, *inside]
+
+
+def _find(entry: Entry, places: Sequence[Path]) -> dict[str, Path]:
+    found = {}
+    for file in entry.files:
+        candidates = (place / name for place in places for name in (file.name, file.name.removesuffix(".gz")))
+        if path := next((path for path in candidates if path.is_file()), None):
+            found[file.name] = path
+    return found
+
+
+def _located(entry: Entry) -> Iterator[tuple[File, Path]]:
+    paths = locate(entry)
+    return ((file, paths[file.name]) for file in entry.files if file.name in paths)
+
+
+def _reads(file: File, path: Path) -> bool:
+    try:
+        file.read(path)
+    except BadInput:
+        return False
+    return True
+
+
+def _same(entry: Entry, name: str, old: Path, new: Path) -> bool:
+    file = next(file for file in entry.files if file.name == name)
+    if not _reads(file, old):
+        return False
+    before, after = file.read(old), file.read(new)
+    return all(np.array_equal(before[key], after[key]) for key in after)
+
+
+def _matches(path: Path, checksum: str, packed: bool) -> bool:
+    """Return whether a file, or else its unpacked bytes, has a checksum."""
+    algorithm, _, expected = checksum.partition(":")
+    try:
+        with path.open("rb") if packed else unpacked(path) as stream:
+            digest = hashlib.file_digest(stream, partial(hashlib.new, algorithm, usedforsecurity=False))
+    except DAMAGE:
+        return False
+    return digest.hexdigest() == expected
+
+
+@contextmanager
+def _staging(entry: Entry) -> Iterator[Path]:
+    """Yield a temporary folder in a data set's folder; it, and the folders made for it that stay empty, go again."""
+    target = folder() / entry.name
+    made = [place for place in (target, *target.parents) if not place.exists()]
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".part-", dir=target))
+    except OSError as error:
+        raise BadInput(f"{target}: {error.strerror}; set BASISCLI_DATA to a folder that you can write") from error
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        for place in made:
+            with suppress(OSError):
+                place.rmdir()
+
+
+def _place(path: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    path.chmod(0o644)  # temporary files are for their owner only, a cache may be shared
+    path.replace(target)
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Copy a file, compressing it if the target's name says so; a file that was unpacked to the target stays."""
+    if path == target:
+        return
+    if target.suffix == ".gz" and path.suffix != ".gz":
+        with path.open("rb") as source, gzip.GzipFile(target, "wb", compresslevel=6, mtime=0) as packed:
+            shutil.copyfileobj(source, packed, CHUNK)
+    else:
+        shutil.copyfile(path, target)
+
+
+def _gather(entry: Entry, source: Path, work: Path) -> dict[str, Path]:
+    """Return paths of all files of a data set, found in a folder or unpacked from an archive in it, and checked."""
+    found = _find(entry, [source, *_places(entry, source)])
+    missing = [file for file in entry.files if file.name not in found]
+    for file in entry.files:
+        if file.name in found:
+            file.read(found[file.name])
+    if missing:
+        archive = source / entry.archive[0] if entry.archive else source
+        if not archive.is_file():
+            raise BadInput(f"{source}: no {', '.join(file.name for file in missing)} in it; see docs/data.md")
+        found |= _unpack(archive, entry, missing, work)
+    return found
+
+
+def _unpack(archive: Path, entry: Entry, files: Sequence[File], work: Path) -> dict[str, Path]:
+    """Unpack some files of a data set from a .tar.gz and check them.
+
+    Only ordinary members with exactly the expected name and size are read, and only into `work` under their plain
+    names: an archive cannot choose where it writes, or how much.
+    """
+    wanted = {f"{entry.inside}/{file.name}": file for file in files}
+    with reading(archive), tarfile.open(archive, "r:gz") as tar:
+        for member in tar:
+            if file := wanted.pop(member.name, None):
+                if not member.isreg() or member.size != file.size:
+                    raise BadInput(f"{archive}: {member.name} is not a file of {file.size:,} bytes; get a fresh copy")
+                with tar.extractfile(member) as content, (work / file.name).open("wb") as target:
+                    shutil.copyfileobj(content, target, CHUNK)
+            if not wanted:
+                break
+    if wanted:
+        raise BadInput(f"{archive}: no {', '.join(wanted)} in it; get a fresh copy")
+    for file in files:
+        try:
+            file.read(work / file.name)
+        except BadInput as error:
+            raise BadInput(f"{archive}: {error}".replace(f"{work}{os.sep}", "")) from error
+    return {file.name: work / file.name for file in files}
+
+
+def _fetch_files(entry: Entry, files: Sequence[File], work: Path, progress: Progress) -> None:
+    for file in files:
+        _place(_download(entry, file.name, file.checksum, file.packed, work, progress), home(entry) / file.name)
+
+
+def _fetch_archive(entry: Entry, files: Sequence[File], work: Path, progress: Progress) -> None:
+    """Unpack files from the archive, downloaded first unless it lies there; what was downloaded is removed again."""
+    name, checksum = entry.archive
+    archive = folder() / entry.name / name
+    there = archive.is_file() and _matches(archive, checksum, packed=True)
+    if not there:
+        # Into place before unpacking: if that breaks off, say on a full disk, the next run need not download again.
+        _place(_download(entry, name, checksum, True, work, progress), archive)
+    for file, path in _unpack(archive, entry, files, work).items():
+        _place(path, home(entry) / file)
+    if not there:
+        archive.unlink()
+
+
+def _download(entry: Entry, name: str, checksum: str, packed: bool, work: Path, progress: Progress) -> Path:
+    """Download a file from the first of the addresses that has it with the right checksum."""
+    import pooch
+    from requests.exceptions import RequestException
+
+    pooch.get_logger().setLevel("ERROR")  # it reports on stderr, where the progress is drawn
+    failures = []
+    for address in entry.addresses:
+        downloader = pooch.HTTPDownloader(
+            progressbar=_Meter(partial(progress, name)),
+            chunk_size=CHUNK,
+            timeout=TIMEOUT,
+            headers={"Accept-Encoding": "identity"},  # or requests would unpack a .gz that is sent as an encoding
+        )
+        try:
+            # Verified below, not by pooch: some of the checksums are of the unpacked bytes.
+            path = Path(pooch.retrieve(address + name, None, fname=name, path=work, downloader=downloader))
+        except RequestException as error:
+            failures.append(f"{address}{name}: {_reason(error)}")
+            continue
+        if _matches(path, checksum, packed):
+            return path
+        path.unlink()
+        failures.append(f"{address}{name}: its checksum is not {checksum}")
+    raise BadInput(
+        f"{'; '.join(failures)}. Run `basiscli data fetch {entry.name}` again to go on, "
+        f"or get the files yourself: `basiscli data import {entry.name} FOLDER`"
+    )
+
+
+def _reason(error: OSError) -> str:
+    from requests.exceptions import HTTPError, Timeout
+
+    if isinstance(error, HTTPError):
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    if isinstance(error, Timeout):
+        return f"no answer for {TIMEOUT} s"
+    return f"the connection failed or broke off ({type(error).__name__})"
+
+
+def _silent(file: str, done: int, total: int) -> None:
+    pass
+
+
+class _Meter:
+    """What pooch takes for a progress bar: it sets `total`, then calls `update` for each chunk and with the total."""
+
+    def __init__(self, report: Callable[[int, int], None]):
+        self.report = report
+        self.total = 0
+        self.done = 0
+
+    def update(self, amount: int) -> None:
+        self.done = min(self.done + amount, self.total) if self.total else self.done + amount
+        self.report(self.done, self.total)
+
+    def reset(self) -> None:
+        """Called before the last update, which then adds the whole total: `update` never goes beyond it."""
+
+    def close(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,103 @@
+"""A data set in memory: two splits of labelled images, validated once, here."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from basiscli.data.readers import KEYS
+
+from basiscli.errors import BadInput
+
+CLASSES = (
+    1000  # more than this many, and more than there are images, cannot be meant: a network would have an output each
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, H, W, C), uint8 or float32, and their labels (N,), int64."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Two splits of one kind of image: the same H, W, C and dtype in both, labels in 0..classes-1.
+
+    `checksum` is the SHA-256 over the dtypes, shapes and bytes of the four arrays: it tells two data sets apart,
+    whatever file they came from.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+    checksum: str
+
+
+def from_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
+    """Return the data set of four arrays: train/images, train/labels, test/images, test/labels.
+
+    Images are (N, H, W) or (N, H, W, C), uint8 or floating (converted to float32); labels are whole numbers (N,) from
+    0. There are max(label) + 1 classes, over both splits. An array that needs no conversion is not copied.
+
+    Raises BadInput, with `name` and the key, for a missing or an empty array, another shape or type, values that are
+    not finite in float32, sizes that differ, negative labels, and labels far beyond the number of images.
+    """
+    if missing := [key for key in KEYS if key not in arrays]:
+        raise BadInput(f"{name}: {', '.join(missing)} missing; a data set has the arrays {', '.join(KEYS)}")
+    train, test = (
+        Split(
+            _images(f"{name}: {split}/images", arrays[f"{split}/images"]),
+            _labels(f"{name}: {split}/labels", arrays[f"{split}/labels"]),
+        )
+        for split in ("train", "test")
+    )
+    for key, split in (("train", train), ("test", test)):
+        if len(split.images) != len(split.labels):
+            raise BadInput(f"{name}: {key} has {len(split.images):,} images but {len(split.labels):,} labels")
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise BadInput(
+            f"{name}: images of {train.images.shape[1:]} in train but of {test.images.shape[1:]} in test (H, W, C)"
+        )
+    if train.images.dtype != test.images.dtype:
+        raise BadInput(f"{name}: train/images are {train.images.dtype}, test/images {test.images.dtype}; use one type")
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    if classes > max(CLASSES, len(train.labels) + len(test.labels)):
+        raise BadInput(f"{name}: labels up to {classes - 1:,}, more than there are images; number the classes from 0")
+    return Dataset(name, train, test, classes, _checksum(train, test))
+
+
+def _images(what: str, array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)
+    if array.ndim not in (3, 4) or array.size == 0:
+        raise BadInput(f"{what} has the shape {array.shape}; expected (N, H, W) or (N, H, W, C), none of them 0")
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite and is refused below
+            array = array.astype(np.float32, copy=False)
+        if bad := array.size - int(np.count_nonzero(np.isfinite(array))):
+            raise BadInput(f"{what} holds {bad:,} values that are NaN or infinite in float32")
+    elif array.dtype != np.uint8:
+        raise BadInput(f"{what} is {array.dtype}; convert it to uint8 (0 to 255) or float32")
+    return np.ascontiguousarray(array if array.ndim == 4 else array[..., None])
+
+
+def _labels(what: str, array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "iu":
+        raise BadInput(f"{what} is {array.dtype}; labels are whole numbers from 0")
+    if array.ndim != 1 or array.size == 0:
+        raise BadInput(f"{what} has the shape {array.shape}; expected (N,), one label an image")
+    if array.min() < 0 or array.max() > np.iinfo(np.int64).max:
+        raise BadInput(f"{what} runs from {array.min()} to {array.max()}; labels are whole numbers from 0")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _checksum(train: Split, test: Split) -> str:
+    digest = hashlib.sha256()
+    for array in (train.images, train.labels, test.images, test.labels):
+        digest.update(f"{array.dtype.name} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
