@@ -14,7 +14,7 @@ import numpy as np
 from basiscli.analysis import correlate, moments
 from basiscli.errors import BadInput
 
-CHUNK_BYTES = 16 << 20  # of each network's activations read at a time
+CHUNK_BYTES = 8 << 20  # of each network's activations read at a time
 CHUNK_SAMPLES = 8192  # at most
 
 
@@ -127,11 +127,11 @@ def _one_pass(sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, 
                 accumulator.add([array[chosen] for array in arrays])
         first = last
     for layer, networks in layers.items():
-        accumulators = [half for half in sums.pop(layer) if half.rows]
-        halves = tuple(half.moments() for half in accumulators)
+        found = [(half.moments(), half.not_finite) for half in sums.pop(layer) if half.rows]
+        halves = tuple(half for half, _ in found)
         for i, k in enumerate(networks):
-            not_finite = sum(half.not_finite[i] for half in accumulators)
-            _check_finite(f"{sources[k].path}: layer {layer}", not_finite, [half.variances(i) for half in halves])
+            _check_finite(f"{sources[k].path}: layer {layer}", sum(counts[i] for _, counts in found))
+        _check_range(sources, layer, networks, halves)
         yield LayerMoments(layer, networks, halves)
 
 
@@ -157,14 +157,21 @@ def _check_rows(sources: Sequence, layer: str, networks: Sequence[int], arrays: 
 
 
 def _positions(array: np.ndarray) -> str:
-    return "×".join(map(str, array.shape[1:-1])) or "1"
+    return "x".join(map(str, array.shape[1:-1])) or "1"
 
 
-def _check_finite(where: str, not_finite: int, variances: Sequence[np.ndarray]) -> None:
+def _check_finite(where: str, not_finite: int) -> None:
     if not_finite:
         raise BadInput(
             f"{where}: {not_finite:,} activations are NaN or infinite; leave the layer out with --layer, "
             "or the network, or record it again"
         )
-    if not all(np.isfinite(half).all() for half in variances):
-        raise BadInput(f"{where}: activations so large that their squares overflow; scale them and record again")
+
+
+def _check_range(sources: Sequence, layer: str, networks: Sequence[int], halves: Sequence[moments.Moments]) -> None:
+    if not all(np.isfinite(table).all() for half in halves for table in (*half.own, *half.cross.values())):
+        largest = max(range(len(networks)), key=lambda k: max(half.variances(k).max() for half in halves))
+        raise BadInput(
+            f"{sources[networks[largest]].path}: layer {layer}: activations so large that products overflow; "
+            "scale them and record again"
+        )

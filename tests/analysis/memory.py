@@ -1,0 +1,21 @@
+"""A source of activations that holds them in memory: what `basiscli.sources.Source` promises, without a file."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+
+class MemorySource:
+    def __init__(self, path: str, arrays: dict[str, np.ndarray], copies: int = 1, stored: bool = True) -> None:
+        self.path = path
+        self.arrays = {layer: np.asarray(array, dtype=np.float32) for layer, array in arrays.items()}
+        self.layers = {layer: array.shape[-1] for layer, array in arrays.items()}
+        self.samples = len(next(iter(arrays.values())))
+        self.copies = copies
+        self.stored = stored
+        self.passes: list[list[str]] = []
+
+    def chunks(self, layers: Sequence[str], size: int) -> Iterator[dict[str, np.ndarray]]:
+        self.passes.append(list(layers))
+        for first in range(0, self.samples, size):
+            yield {layer: self.arrays[layer][first : first + size] for layer in layers}

@@ -1,0 +1,136 @@
+"""The streaming core on sources in memory: pairs, passes, halves and bad input."""
+
+import time
+
+import numpy as np
+import pytest
+from memory import MemorySource
+
+from basiscli.analysis import pairs
+from basiscli.errors import BadInput
+
+
+def features(seed: int, samples: int = 300, units: int = 6) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.maximum(rng.standard_normal((samples, 5)) @ rng.standard_normal((5, units)), 0)
+
+
+def scores(sources: list, **options) -> dict:
+    return {
+        (found.a, found.b, found.layer): found.scores
+        for layer in pairs.layer_moments(sources, seed=0)
+        for found in pairs.compare_pairs(layer, **options)
+    }
+
+
+@pytest.mark.parametrize("chunk_bytes", [64, 1000, 1 << 20])
+def test_all_pairs_equal_numpy_for_any_chunk(monkeypatch, chunk_bytes):
+    monkeypatch.setattr(pairs, "CHUNK_BYTES", chunk_bytes)
+    arrays = [features(k, units=4 + k) for k in range(3)]
+    found = scores([MemorySource(f"{k}.h5", {"h": x}) for k, x in enumerate(arrays)])
+    assert list(found) == [(0, 1, "h"), (0, 2, "h"), (1, 2, "h")]
+    for (i, j, _), one in found.items():
+        expected = np.corrcoef(arrays[i].T, arrays[j].T)[: 4 + i, 4 + i :]
+        np.testing.assert_allclose(one.r, expected, atol=3e-6)
+
+
+def test_each_pair_has_its_own_common_layers():
+    sources = [
+        MemorySource("a.h5", {"one": features(0), "two": features(1)}),
+        MemorySource("b.h5", {"two": features(2), "three": features(3)}),
+        MemorySource("c.h5", {"three": features(4), "two": features(5), "alone": features(6)}),
+    ]
+    assert pairs.shared_layers(sources) == {"two": (0, 1, 2), "three": (1, 2)}
+    assert list(scores(sources)) == [(0, 1, "two"), (0, 2, "two"), (1, 2, "two"), (1, 2, "three")]
+
+
+@pytest.mark.parametrize(
+    ("stored", "passes"), [(True, [["one"], ["two"]]), (False, [["one", "two"]])], ids=["stored", "computed"]
+)
+def test_passes(stored, passes):
+    a = MemorySource("a.h5", {"one": features(0), "two": features(1)})
+    b = MemorySource("b.h5", {"one": features(2), "two": features(3)}, stored=stored)
+    scores([a, b])
+    probed_and_read = [layers for layers in passes for _ in range(2)]
+    assert a.passes == b.passes == probed_and_read
+
+
+def test_convolutions_are_read_by_position():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((40, 3, 3, 4)), rng.standard_normal((40, 3, 3, 5))
+    found = scores([MemorySource("a.h5", {"c": a}), MemorySource("b.h5", {"c": b})])[0, 1, "c"]
+    np.testing.assert_allclose(found.r, np.corrcoef(a.reshape(-1, 4).T, b.reshape(-1, 5).T)[:4, 4:], atol=1e-6)
+
+
+def test_copies_of_an_image_stay_in_one_half():
+    """Noise that two networks share image by image would look like convergence if copies fell in both halves."""
+    rng = np.random.default_rng(0)
+    images, copies, units = 20, 30, 20
+    a, b = (np.repeat(rng.standard_normal((images, units)), copies, axis=0) for _ in range(2))
+    apart = scores([MemorySource("a", {"h": a}, copies), MemorySource("b", {"h": b}, copies)])[0, 1, "h"]
+    mixed = scores([MemorySource("a", {"h": a}), MemorySource("b", {"h": b})])[0, 1, "h"]
+    assert abs(apart.matched_held_out) < 0.2
+    assert mixed.matched_held_out > 0.3
+
+
+def test_one_sample_has_no_held_out_score():
+    found = scores([MemorySource("a", {"h": features(0, 1)}), MemorySource("b", {"h": features(0, 1)})])[0, 1, "h"]
+    assert found.matched_held_out is None
+    assert found.dead == (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (MemorySource("b.h5", {"h": features(1, 299)}), "b.h5 has 299 samples, a.h5 has 300"),
+        (MemorySource("b.h5", {"h": features(1)}, copies=3), "b.h5 holds 3 copies of each image, a.h5 1"),
+        (MemorySource("b.h5", {"other": features(1)}), r"no layer in common \(a.h5: h; b.h5: other\)"),
+        (MemorySource("b.h5", {"h": np.zeros((300, 2, 2, 6))}), "b.h5: layer h has 2x2 positions a sample, a.h5 has 1"),
+        (
+            MemorySource("b.h5", {"h": np.where(features(1) > 2.9, np.nan, 1)}),
+            "b.h5: layer h: .* activations are NaN or infinite",
+        ),
+    ],
+    ids=["samples", "copies", "layers", "positions", "nan"],
+)
+def test_bad_input(second, message):
+    with pytest.raises(BadInput, match=message):
+        scores([MemorySource("a.h5", {"h": features(0)}), second])
+
+
+def test_products_that_overflow():
+    sources = [MemorySource("a.h5", {"h": features(0) * 1e15}), MemorySource("b.h5", {"h": features(1) * 1e30})]
+    with pytest.raises(BadInput, match=r"b.h5: layer h: activations so large"):
+        scores(sources)
+
+
+def test_every_value_that_is_not_finite_is_counted(monkeypatch):
+    monkeypatch.setattr(pairs, "CHUNK_BYTES", 500)
+    bad = features(1)
+    bad[[3, 200], [0, 5]] = np.nan, -np.inf
+    with pytest.raises(BadInput, match=r"b.h5: layer h: 2 activations"):
+        scores([MemorySource("a.h5", {"h": features(0)}), MemorySource("b.h5", {"h": bad})])
+
+
+def test_results_come_in_order_and_few_wait():
+    def slow(item: int) -> int:
+        time.sleep(0.002 * (item % 3))
+        started.append(item)
+        return item
+
+    started: list[int] = []
+    results = pairs.parallel(slow, range(100))
+    assert next(results) == 0
+    assert len(started) < 50
+    assert list(results) == list(range(1, 100))
+
+
+def test_an_error_while_reading_ahead_reaches_the_caller():
+    def items():
+        yield 1
+        raise BadInput("cut short")
+
+    found = pairs.ahead(items())
+    assert next(found) == 1
+    with pytest.raises(BadInput, match="cut short"):
+        next(found)
