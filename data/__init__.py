@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+
 from basiscli.data.cache import Placed, fetch, folder, import_folder, locate
 from basiscli.data.dataset import Dataset, Split, from_arrays
 from basiscli.data.readers import KEYS, read_npz
 from basiscli.data.registry import ENTRIES, Entry, lookup
-
 from basiscli.errors import BadInput
 
 __all__ = [

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+
 from basiscli.data.readers import DAMAGE, reading, unpacked
 from basiscli.data.registry import Entry, File, lookup
-
 from basiscli.errors import BadInput
 
 BUNDLED = Path(__file__).parent

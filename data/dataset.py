@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from basiscli.data.readers import KEYS
 
+from basiscli.data.readers import KEYS
 from basiscli.errors import BadInput
 
-CLASSES = (
-    1000  # more than this many, and more than there are images, cannot be meant: a network would have an output each
-)
+CLASSES = 1000  # labels beyond this and beyond the number of images are a mistake: each class costs an output
 
 
 @dataclass(frozen=True)

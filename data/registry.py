@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from basiscli.data.readers import PIXELS, read_cifar, read_idx, read_idx_labels
 
+from basiscli.data.readers import PIXELS, read_cifar, read_idx, read_idx_labels
 from basiscli.errors import BadInput
 
 

@@ -5,10 +5,10 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from basiscli.data import locate, lookup, names
-from basiscli.data.registry import ENTRIES
 
 from basiscli import cli
+from basiscli.data import locate, lookup, names
+from basiscli.data.registry import ENTRIES
 
 DIGITS = next(iter(locate(lookup("digits")).values())).parent
 

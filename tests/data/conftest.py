@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from basiscli.data.registry import ENTRIES
 from hypothesis import strategies as st
+
+from basiscli.data.registry import ENTRIES
 
 
 @pytest.fixture(scope="session")

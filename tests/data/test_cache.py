@@ -8,12 +8,12 @@ import tarfile
 
 import numpy as np
 import pytest
-from basiscli.data import cache as cache_module
-from basiscli.data import fetch, folder, import_folder, load, locate, lookup
-from basiscli.data.registry import Entry, cifar_files
 from hypothesis import given
 from hypothesis import strategies as st
 
+from basiscli.data import cache as cache_module
+from basiscli.data import fetch, folder, import_folder, load, locate, lookup
+from basiscli.data.registry import Entry, cifar_files
 from basiscli.errors import BadInput
 
 NAMES = [file.name for file in lookup("digits").files]

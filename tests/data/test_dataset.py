@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from basiscli.data import from_arrays, load
 
+from basiscli.data import from_arrays, load
 from basiscli.errors import BadInput
 
 IMAGES = np.arange(5 * 6, dtype=np.uint8).reshape(5, 2, 3)

@@ -5,11 +5,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from basiscli.data import KEYS, from_arrays, load
-from basiscli.data.readers import read_cifar, read_idx, read_idx_labels, read_npz
 from hypothesis import given
 from hypothesis import strategies as st
 
+from basiscli.data import KEYS, from_arrays, load
+from basiscli.data.readers import read_cifar, read_idx, read_idx_labels, read_npz
 from basiscli.errors import BadInput
 
 SHAPE = (5, 3, 2)

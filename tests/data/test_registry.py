@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from basiscli.data import load, locate, names
 from basiscli.data.cache import is_official
 from basiscli.data.registry import ENTRIES, lookup
-
 from basiscli.errors import BadInput
 
 
