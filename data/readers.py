@@ -28,7 +28,6 @@ DAMAGE = (
     RuntimeError,
     ValueError,
     gzip.BadGzipFile,
-    struct.error,
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,

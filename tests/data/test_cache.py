@@ -247,6 +247,19 @@ def test_cifar_files_are_found_in_three_places(cache, register, place):
     assert {result.status for result in fetch("colours")} == {"kept"}
 
 
+def test_batches_are_joined_in_order(cache, register):
+    batches = {f"data_batch_{number}.bin": bytes([number]) + bytes([number]) * 3072 for number in (1, 2, 3)}
+    sums = {name: sha1(data) for name, data in batches.items()}
+    files = cifar_files("train", 1, (10,), sums) + cifar_files("test", 2, (10,), {"test_batch.bin": "sha1:0"})
+    register(colours(ARCHIVE, files=files))
+    (cache / "colours").mkdir(parents=True)
+    for name, data in (batches | {"test_batch.bin": RECORDS["test_batch.bin"]}).items():
+        (cache / "colours" / name).write_bytes(data)
+    dataset = load("colours")
+    assert dataset.train.labels.tolist() == [1, 2, 3]
+    assert dataset.train.images[:, 5, 5, 1].tolist() == [1, 2, 3]
+
+
 def link(kind: bytes, target: str) -> tarfile.TarInfo:
     info = tarfile.TarInfo()
     info.type, info.linkname = kind, target

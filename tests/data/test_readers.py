@@ -235,6 +235,25 @@ def test_npz_header_is_held_against_the_bytes(tmp_path, header, message):
     assert message in refused(read_npz, path)
 
 
+def test_npz_that_declares_more_bytes_than_there_are_is_refused(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (1000, 30, 30)})
+    path = stored(tmp_path, npz(ARRAYS), "lying.npz")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key in KEYS:
+            archive.writestr(f"{key}.npy", header.getvalue() + bytes(16))
+            archive.getinfo(f"{key}.npy").file_size = len(header.getvalue()) + 900_000
+    assert "damaged or cut short" in refused(read_npz, path)
+
+
+def test_encrypted_npz_is_refused(tmp_path):
+    data = npz(ARRAYS)
+    central = data.index(b"PK\x01\x02")
+    data = data[: central + 8] + bytes([data[central + 8] | 1]) + data[central + 9 :]
+    local = data[:6] + bytes([data[6] | 1]) + data[7:]
+    assert "damaged or cut short" in refused(read_npz, stored(tmp_path, local, "secret.npz"))
+
+
 def test_npz_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path):
     arrays = ARRAYS | {"train/images": np.zeros((70, 1024, 1024), np.uint8)}
     path = stored(tmp_path, npz(arrays, np.savez_compressed), "bomb.npz")
