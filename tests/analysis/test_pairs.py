@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 import pytest
-from memory import MemorySource
 
+from analysis.memory import MemorySource
 from basiscli.analysis import pairs
 from basiscli.errors import BadInput
 
