@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -26,6 +27,11 @@ def emit(records: Iterable[Mapping], style: str | None = None, columns: Sequence
     """
     style = style or ("table" if sys.stdout.isatty() else "json")
     {"table": _table, "json": _json, "csv": _csv}[style](records, columns)
+
+
+def command_line() -> str:
+    """Return the command line of this process, as a shell would take it, without the program's folder."""
+    return shlex.join(["basiscli", *sys.argv[1:]])
 
 
 def read_lines(lines: Iterable[str]) -> Iterator[str | dict]:

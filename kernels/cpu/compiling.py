@@ -1,6 +1,9 @@
 """How the compiled kernels are built: options shared by all of them."""
 
+from collections.abc import Callable
+
 from numba import config, njit
+from numba.core import event
 
 # OpenMP first: the pure-Python alternative "workqueue" costs ten times as much a launch when threads spin.
 config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
@@ -21,3 +24,17 @@ _FASTMATH = {"reassoc", "contract", "nsz"}
 
 serial = njit(nogil=True, cache=True, fastmath=_FASTMATH)
 parallel = njit(nogil=True, cache=True, fastmath=_FASTMATH, parallel=_PRANGE_ONLY)
+
+
+def announce(notice: Callable[[], None]) -> None:
+    """Call `notice` once, when the first kernel has to be compiled because numba's cache does not hold it."""
+
+    class FirstCompilation(event.Listener):
+        def on_start(self, occasion):
+            event.unregister("numba:compile", self)
+            notice()
+
+        def on_end(self, occasion):
+            """Nothing: only the beginning is announced."""
+
+    event.register("numba:compile", FirstCompilation())

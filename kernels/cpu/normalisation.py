@@ -14,8 +14,11 @@ ROWS = 256
 
 def unit_sums(dy, out=None):
     """Sum over all axes but the first and the last: (S, N, ..., C) -> (S, C)."""
-    out = _like_units(dy) if out is None else out
-    _sum_rows(_rows(dy), out)
+    sums = _like_units(dy)
+    _sum_rows(_rows(dy), sums)
+    if out is None:
+        return sums
+    out[...] = sums
     return out
 
 
@@ -29,15 +32,16 @@ def batchnorm(x, scale, shift, epsilon):
 def normalise(x, mean, variance, scale, shift, epsilon):
     """y = scale (x - mean) / sqrt(variance + ε) + shift with given statistics, all (S, C)."""
     y = np.empty_like(x)
-    factor = (scale / np.sqrt(variance + np.float32(epsilon))).astype(np.float32)
-    _affine(_rows(x), factor, (shift - mean * factor).astype(np.float32), _rows(y))
+    factor = scale / np.sqrt(variance + np.float32(epsilon))
+    _affine(_rows(x), factor, shift - mean * factor, _rows(y))
     return y
 
 
 def batchnorm_gradient(dy, x, mean, variance, scale, epsilon):
     """Return dx, dscale, dshift of `batchnorm`; see the reference."""
     dscale, dshift, dx = _like_units(x), _like_units(x), np.empty_like(x)
-    inverse = (1 / np.sqrt(variance + np.float32(epsilon))).astype(np.float32)
+    inverse = 1 / np.sqrt(variance + np.float32(epsilon))
+    scale = np.ascontiguousarray(scale)  # a view of the flat parameters would be another type to compile for
     _batchnorm_sums(_rows(dy), _rows(x), mean, inverse, dscale, dshift)
     _batchnorm_input(_rows(dy), _rows(x), mean, inverse, scale, dscale, dshift, _rows(dx))
     return dx, dscale, dshift
@@ -46,14 +50,14 @@ def batchnorm_gradient(dy, x, mean, variance, scale, epsilon):
 def layernorm(x, scale, shift, epsilon):
     """Normalise each sample (and position) over its units; see the reference."""
     y = np.empty_like(x)
-    _layernorm(_rows(x), scale, shift, epsilon, _rows(y))
+    _layernorm(_rows(x), np.ascontiguousarray(scale), np.ascontiguousarray(shift), epsilon, _rows(y))
     return y
 
 
 def layernorm_gradient(dy, x, scale, epsilon):
     """Return dx, dscale, dshift of `layernorm`; see the reference."""
     dx, product = np.empty_like(x), np.empty_like(x)
-    _layernorm_input(_rows(dy), _rows(x), scale, epsilon, _rows(dx), _rows(product))
+    _layernorm_input(_rows(dy), _rows(x), np.ascontiguousarray(scale), epsilon, _rows(dx), _rows(product))
     return dx, unit_sums(product), unit_sums(dy)
 
 

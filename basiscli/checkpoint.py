@@ -1,0 +1,127 @@
+"""Between runs and files: what a run saves of a seed, a run that goes on from files, a network ready to be used."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from basiscli import __version__, models, optim, store
+from basiscli.data import Dataset
+from basiscli.errors import BadInput
+from basiscli.graph import Network
+from basiscli.store import NetworkFile
+from basiscli.train import Recipe, Run, Standardisation, Totals
+
+DONE, DIVERGED, UNFINISHED = "done", "diverged", "unfinished"
+
+
+def snapshot(run: Run, seed: int, command: str) -> NetworkFile:
+    """Return what a file holds of one seed of a run; optimiser state only while it is needed to go on."""
+    s = run.seeds.index(seed)
+    status = DIVERGED if not run.alive[s] else DONE if run.epoch >= run.recipe.epochs else UNFINISHED
+    slots = {} if status == DONE else {slot: run.layout.views(flat) for slot, flat in run.optimizer.items()}
+    return NetworkFile(
+        architecture=run.network.architecture,
+        training=run.recipe.stored(),
+        dataset={
+            "name": run.dataset.name,
+            "checksum": run.dataset.checksum,
+            "mean": run.standard.mean.tolist(),
+            "inverse_deviation": run.standard.inverse.tolist(),
+        },
+        seed=seed,
+        status=status,
+        command=command,
+        versions=versions(),
+        weights={path: run.arrays[path][s] for path in run.network.trained},
+        state={path: run.arrays[path][s] for path in run.network.weights if path not in run.network.trained},
+        optimizer={
+            slot: {path: views[path][s] for path in run.layout.trained_paths()} for slot, views in slots.items()
+        },
+        history={name: np.array([values[s] for values in rows]) for name, rows in run.history.items()},
+        position={
+            "epoch": run.epoch,
+            "step": run.step,
+            "loss": float(run.totals.loss[s]),
+            "hits": int(run.totals.hits[s]),
+            "samples": run.totals.samples,
+        },
+    )
+
+
+def resume(files: Sequence[NetworkFile], dataset: Dataset) -> Run:
+    """Return the run that goes on from files of one recipe that stand at the same epoch and step.
+
+    It ends in bitwise the weights of a run that was never interrupted. Raises BadInput for files that lack a weight.
+    """
+    first = files[0]
+    network, recipe = models.build(first.architecture), Recipe.from_stored(first.training)
+    seeds = [file.seed for file in files]
+    run = Run.start(network, recipe, dataset, seeds)
+    for s, file in enumerate(files):
+        require_arrays(network, file, f"seed {file.seed}")
+        for path, values in (file.weights | file.state).items():
+            run.arrays[path][s] = values
+        for slot in optim.SLOTS[recipe.optimizer]:
+            for path, view in run.layout.views(run.optimizer[slot]).items():
+                if path in file.optimizer.get(slot, {}):
+                    view[s] = file.optimizer[slot][path]
+        run.totals.loss[s], run.totals.hits[s] = file.position["loss"], file.position["hits"]
+    run.totals.samples = first.position["samples"]
+    run.epoch, run.step = first.position["epoch"], first.position["step"]
+    run.history = {name: list(np.stack([file.history[name] for file in files], 1)) for name in first.history}
+    return run
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network out of a file, ready for `graph.forward`: arrays (1, ...)."""
+
+    path: str
+    file: NetworkFile
+    network: Network
+    arrays: dict[str, np.ndarray]
+    standard: Standardisation
+
+
+def load(path: str | Path) -> Loaded:
+    """Return a network from its file. Raises BadInput if the file is damaged or does not fit its architecture."""
+    file = store.load_network(path)
+    try:
+        network = models.build(file.architecture)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+    require_arrays(network, file, str(path))
+    arrays = {name: values[None] for name, values in (file.weights | file.state).items()}
+    try:
+        mean, inverse = (np.array(file.dataset[key], np.float32) for key in ("mean", "inverse_deviation"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: does not say how its images are standardised ({error!r})") from error
+    return Loaded(str(path), file, network, arrays, Standardisation(mean, inverse))
+
+
+def require_arrays(network: Network, file: NetworkFile, name: str) -> None:
+    """Raise BadInput unless a file holds exactly the arrays of a network, in float32 and of the right shapes."""
+    found = file.weights | file.state
+    for path, weight in network.weights.items():
+        if path not in found:
+            raise BadInput(f"{name}: no weight {path}")
+        if found[path].shape != weight.shape or found[path].dtype != np.float32:
+            raise BadInput(f"{name}: {path} is {found[path].dtype} {found[path].shape}, not float32 {weight.shape}")
+    if extra := set(found) - set(network.weights):
+        raise BadInput(f"{name}: weights that the architecture does not have: {', '.join(sorted(extra))}")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide the bits of a result."""
+    import numba
+
+    return {
+        "basiscli": __version__,
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }

@@ -1,0 +1,143 @@
+"""`basiscli train`: train networks over seeds."""
+
+import re
+
+import click
+
+from basiscli import records
+
+
+class SeedList(click.ParamType):
+    """Seeds: `5` (five of them, 0 to 4), `3-7`, `0,2,9`, or a mixture such as `0,4-6`."""
+
+    name = "seeds"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        if re.fullmatch(r"\d+", value):
+            seeds = list(range(int(value)))
+        else:
+            seeds = []
+            for part in value.split(","):
+                match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+                if not match or (match[2] and int(match[2]) < int(match[1])):
+                    self.fail(f"'{value}': write 5 (for 0 to 4), 3-7, or 0,2,9", param, ctx)
+                seeds.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+        if not seeds or len(set(seeds)) < len(seeds):
+            self.fail(f"'{value}' names {'a seed twice' if seeds else 'no seed'}", param, ctx)
+        return tuple(seeds)
+
+
+class Widths(click.ParamType):
+    """Widths of hidden layers: `512,256`."""
+
+    name = "widths"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        parts = value.split(",")
+        if not all(re.fullmatch(r"\s*0*[1-9]\d*\s*", part) for part in parts):
+            self.fail(f"'{value}': write widths from 1 on, such as 512,256", param, ctx)
+        return tuple(map(int, parts))
+
+
+class Streams(click.ParamType):
+    """A list of random streams: `init,order,augment`, or `none`."""
+
+    name = "streams"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        streams = tuple(part.strip() for part in value.split(",")) if value != "none" else ()
+        known = ("init", "order", "augment")
+        if unknown := [stream for stream in streams if stream not in known]:
+            self.fail(f"'{unknown[0]}' is none of {', '.join(known)}", param, ctx)
+        return streams
+
+
+POSITIVE = click.IntRange(min=1)
+NOT_NEGATIVE = click.FloatRange(min=0)
+
+
+@click.command()
+@click.option("--dataset", default="digits", show_default=True, help="Name (see `basiscli data list`), or a path.")
+@click.option("--model", type=click.Choice(["mlp"]), default="mlp", show_default=True)
+@click.option("--width", type=POSITIVE, help="Units of each hidden layer.  [default: 64 on digits, else 512]")
+@click.option("--depth", type=POSITIVE, help="Number of hidden layers.  [default: 3]")
+@click.option("--hidden", type=Widths(), help="Units of the hidden layers one by one, instead of width and depth.")
+@click.option("--activation", type=click.Choice(["relu", "gelu", "tanh", "linear"]), default="relu", show_default=True)
+@click.option("--norm", type=click.Choice(["none", "batch", "layer"]), default="none", show_default=True)
+@click.option("--seeds", type=SeedList(), default="1", show_default=True, help="5 (for 0 to 4), 3-7, or 0,2,9.")
+@click.option("--epochs", type=POSITIVE, default=10, show_default=True)
+@click.option("--batch-size", type=POSITIVE, help="[default: 64 on digits, else 128]")
+@click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default="sgd", show_default=True)
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="[default: 0.05 for sgd, 0.001 for adamw]")
+@click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), default=0.9, show_default=True, help="Of sgd.")
+@click.option("--nesterov", is_flag=True, help="Nesterov's momentum.")
+@click.option(
+    "--weight-decay",
+    type=NOT_NEGATIVE,
+    help="On matrices, not on biases and norms.  [default: 0 for sgd, 0.01 for adamw]",
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(["constant", "cosine", "step"]),
+    default="cosine",
+    show_default=True,
+    help="Of the learning rate; step divides it by 10 after 1/2 and 3/4 of the run.",
+)
+@click.option("--warmup", type=NOT_NEGATIVE, default=0.0, show_default=True, help="Epochs of linear warm-up.")
+@click.option("--clip", type=click.FloatRange(min=0, min_open=True), help="Bound on each network's gradient norm.")
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "shift", "all-shifts"]),
+    help="shift moves each image by up to a pixel at random, all-shifts shows all nine shifts of it every epoch."
+    "  [default: all-shifts on digits, shift on other named sets, none on paths]",
+)
+@click.option(
+    "--vary",
+    type=Streams(),
+    default="init,order,augment",
+    show_default=True,
+    help="Random streams that differ from seed to seed; the others are those of seed 0.",
+)
+@click.option("--start-from", metavar="DONOR.h5", help="Take initial weights from this network.")
+@click.option("--start-weights", metavar="GLOB", multiple=True, help="Which weights to take.  [default: all]")
+@click.option("--freeze", metavar="GLOB", multiple=True, help="Weights that stay as they start, such as 'hidden1/*'.")
+@click.option("--out", metavar="FOLDER", help="Where the files go.  [default: runs/DATASET-MODEL]")
+@click.option("--resume", is_flag=True, help="Go on with what is unfinished in the folder, keep what is finished.")
+@click.option("--force", is_flag=True, help="Overwrite networks in the folder.")
+@click.option(
+    "--checkpoint-every", type=click.IntRange(min=0), default=1, show_default=True, help="Epochs; 0: only at the end."
+)
+@click.option("--seed-batch", type=POSITIVE, help="Seeds to train at once.  [default: as many as memory allows]")
+@click.option("--activations/--no-activations", default=True, help="Store hidden activations of the test images.")
+@records.format_option
+def command(style: str | None, **options) -> None:
+    """Train networks that differ in their seed, and write one HDF5 file for each.
+
+    Prints a record for each network: path, seed, status, test_accuracy, test_loss, train_loss. Ctrl-C finishes the
+    step, saves, and leaves what --resume needs. The same command gives bitwise the same weights on the same machine.
+
+    \b
+    basiscli train --seeds 5
+    basiscli train --dataset mnist --seeds 5 --out mnist | basiscli correlate -
+    """
+    from basiscli import session
+
+    _require_consistent(options)
+    records.emit(session.run(options | {"command": records.command_line()}), style)
+
+
+def _require_consistent(options: dict) -> None:
+    if options["hidden"] and (options["width"] or options["depth"]):
+        raise click.UsageError("--hidden already says the width of each layer: leave out --width and --depth")
+    if options["resume"] and options["force"]:
+        raise click.UsageError("--resume keeps what is there, --force overwrites it: choose one")
+    if options["start_weights"] and not options["start_from"]:
+        raise click.UsageError("--start-weights chooses from the network that --start-from names")
+    if options["nesterov"] and not (options["optimizer"] == "sgd" and options["momentum"]):
+        raise click.UsageError("--nesterov needs --optimizer sgd with momentum")

@@ -1,0 +1,119 @@
+"""A network as a list of named nodes, walked forwards and backwards; its layers are where activations are tapped.
+
+S seeds, N samples, C units. Activations are (S, N, ..., C); the arrays of all weights and states are a flat dict from
+path ("hidden1/w") to (S, ...).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from basiscli.ops.node import Node, Weight
+
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where to read a layer: the nodes before (`pre`) and after (`post`) its nonlinearity, and its number of units."""
+
+    pre: str
+    post: str
+    units: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """Nodes in an order in which every input comes first; the last one gives the logits.
+
+    `architecture` is the plain dict that `models.build` makes the network of; `layers` are the hidden ones, in order.
+    """
+
+    architecture: dict
+    nodes: tuple[Node, ...]
+    layers: Mapping[str, Layer]
+
+    @cached_property
+    def weights(self) -> dict[str, Weight]:
+        """Every array of the network, state included, by path."""
+        return {f"{node.name}/{name}": weight for node in self.nodes for name, weight in node.weights.items()}
+
+    @cached_property
+    def trained(self) -> list[str]:
+        """Paths of what training may change; the rest is state."""
+        return [path for path, weight in self.weights.items() if weight.trained]
+
+    @cached_property
+    def uses(self) -> dict[str, int]:
+        """How many nodes read each node's output."""
+        counts = dict.fromkeys([INPUT, *(node.name for node in self.nodes)], 0)
+        for node in self.nodes:
+            for name in node.inputs:
+                counts[name] += 1
+        return counts
+
+    def tap(self, layer: str, where: str) -> str:
+        """Return the node whose output is the activation of a layer, `where` being "pre" or "post"."""
+        return getattr(self.layers[layer], where)
+
+
+def forward(
+    network: Network,
+    arrays: Mapping[str, np.ndarray],
+    x: np.ndarray,
+    train: bool = False,
+    keep: Collection[str] = (),
+    until: str | None = None,
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict]:
+    """Walk the nodes up to `until` (all of them if None).
+
+    x (S or 1, N, ...). Returns the output of the last node walked, the outputs of the nodes named in `keep`, and the
+    caches for `backward` (empty unless `train`). An output that nobody needs any more is dropped on the way.
+    """
+    values, kept, caches = {INPUT: x}, {}, {}
+    waiting = dict(network.uses)
+    for node in network.nodes:
+        inputs = [values[name] for name in node.inputs]
+        local = {name: arrays[f"{node.name}/{name}"] for name in node.weights}
+        y, cache = node.op.forward(local, *inputs, train=train, **node.options)
+        values[node.name] = y
+        if train:
+            caches[node.name] = cache
+        if node.name in keep:
+            kept[node.name] = y
+        for name in node.inputs:
+            waiting[name] -= 1
+            if not waiting[name]:
+                del values[name]
+        if node.name == until:
+            break
+    return y, kept, caches
+
+
+def backward(network: Network, caches: dict, dy: np.ndarray, dweights: Mapping[str, np.ndarray]) -> None:
+    """Fill `dweights`, arrays (S, ...) for the paths whose gradient is wanted, from the gradient at the logits.
+
+    The walk stops where nothing below is wanted: what is frozen at the bottom of a network costs no backward pass.
+    """
+    wanted = _wanted(network, dweights)
+    gradients = {network.nodes[-1].name: dy}
+    for node in reversed(network.nodes):
+        if node.name not in wanted:
+            continue
+        local = {name: dweights[path] for name in node.weights if (path := f"{node.name}/{name}") in dweights}
+        need_dx = any(name in wanted for name in node.inputs)
+        dx = node.op.backward(gradients.pop(node.name), caches.pop(node.name), need_dx, local)
+        for name, gradient in zip(node.inputs, dx if isinstance(dx, tuple) else (dx,), strict=True):
+            if name in wanted:
+                gradients[name] = gradients[name] + gradient if name in gradients else gradient
+
+
+def _wanted(network: Network, dweights: Collection[str]) -> set[str]:
+    """Return the nodes that hold a wanted weight or lie above one."""
+    wanted: set[str] = set()
+    for node in network.nodes:
+        if any(f"{node.name}/{name}" in dweights for name in node.weights) or wanted & set(node.inputs):
+            wanted.add(node.name)
+    return wanted

@@ -1,0 +1,19 @@
+"""How much memory there is."""
+
+import os
+from pathlib import Path
+
+# What is assumed where the system does not say.
+ASSUMED = 4 << 30
+
+
+def available() -> int:
+    """Return the bytes that a new array may take without swapping, as far as the system tells."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    if "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return ASSUMED

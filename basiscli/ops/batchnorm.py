@@ -1,0 +1,48 @@
+"""y = scale (x - mean) / sqrt(var + ε) + shift, statistics over the batch.
+
+Derivation: docs/backprop/normalisation.md.
+"""
+
+import numpy as np
+
+from basiscli import kernels
+from basiscli.ops.node import Weight, constant
+
+EPSILON = 1e-5
+MOMENTUM = 0.1
+
+
+def weights(units: int) -> dict[str, Weight]:
+    """Return scale (1) and shift (0), and the running mean (0) and variance (1), which are state."""
+    return {
+        "scale": Weight((units,), constant(1)),
+        "shift": Weight((units,), constant(0)),
+        "mean": Weight((units,), constant(0), trained=False),
+        "variance": Weight((units,), constant(1), trained=False),
+    }
+
+
+def forward(p, x, train):
+    """Normalise by the batch's statistics in training, by the running ones otherwise (Ioffe and Szegedy 2015).
+
+    In training the running statistics, p["mean"] and p["variance"], move by MOMENTUM towards the batch's mean and its
+    unbiased variance: the one place where a forward pass writes.
+    """
+    kernel = kernels.of(x)
+    if not train:
+        return kernel.normalise(x, p["mean"], p["variance"], p["scale"], p["shift"], EPSILON), None
+    y, mean, variance = kernel.batchnorm(x, p["scale"], p["shift"], EPSILON)
+    count = x[0, ..., 0].size
+    p["mean"] += MOMENTUM * (mean - p["mean"])
+    p["variance"] += MOMENTUM * (variance * np.float32(count / max(count - 1, 1)) - p["variance"])
+    return y, (x, mean, variance, p["scale"])
+
+
+def backward(dy, cache, need_dx, dp):
+    """dx = scale / sqrt(var + ε) (dy - m(dy) - z m(dy z)), dscale = Σ dy z, dshift = Σ dy."""
+    x, mean, variance, scale = cache
+    dx, dscale, dshift = kernels.of(dy).batchnorm_gradient(dy, x, mean, variance, scale, EPSILON)
+    for name, value in (("scale", dscale), ("shift", dshift)):
+        if name in dp:
+            dp[name][...] = value
+    return dx

@@ -1,0 +1,283 @@
+"""A training session: a folder of networks, seeds in groups that fit the memory, checkpoints, interruption, resuming."""
+
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from basiscli import checkpoint, memory, models, optim, sources, store, train, weights
+from basiscli.checkpoint import UNFINISHED
+from basiscli.data import Dataset
+from basiscli.errors import BadInput
+from basiscli.graph import Network
+from basiscli.kernels.cpu import compiling
+from basiscli.progress import Progress
+from basiscli.store import NetworkFile
+from basiscli.train import Recipe, Run
+
+# What a data set implies where the command line says nothing; other data sets with a name take NAMED, files take PATHS.
+DIGITS = {"width": 64, "batch_size": 64, "augment": "all-shifts"}
+NAMED = {"width": 512, "batch_size": 128, "augment": "shift"}
+PATHS = {"width": 512, "batch_size": 128, "augment": "none"}
+DEPTH = 3
+RATES = {"sgd": 0.05, "adamw": 0.001}
+DECAYS = {"sgd": 0.0, "adamw": 0.01}
+# Part of the free memory that the networks in training may take together.
+MEMORY_PART = 0.5
+ACTIVATION_CHUNK = 1000
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after the step was finished and everything saved."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Seeds that train at once; `files` holds where each stands, none for a fresh start."""
+
+    seeds: tuple[int, ...]
+    files: tuple[NetworkFile, ...] = ()
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The epoch and step that come next."""
+        return (self.files[0].position["epoch"], self.files[0].position["step"]) if self.files else (0, 0)
+
+
+def run(options: Mapping) -> Iterator[dict]:
+    """Train the networks that the options of `basiscli train` describe; yield a record for each.
+
+    Raises BadInput before anything is trained if the options, the data set or the folder do not fit, and Interrupted
+    when Ctrl-C was pressed and the state is saved.
+    """
+    dataset = sources.load_dataset(options["dataset"])
+    options = with_defaults(options, dataset)
+    network = models.mlp(
+        dataset.train.images.shape[1:], dataset.classes, options["hidden"], options["activation"], options["norm"]
+    )
+    recipe = recipe_of(options)
+    weights.select(network.trained, recipe.frozen)
+    folder = Folder(Path(options["out"]), options, dataset)
+    found = folder.prepare(network, recipe)
+    adjust = _transplant(options["start_from"], options["start_weights"] or ("*",), network)
+    size = options["seed_batch"] or seeds_that_fit(network, recipe)
+    groups = list(_groups(options["seeds"], found, size))
+
+    for file in found.values():
+        if file.status != UNFINISHED:
+            yield folder.record(file)
+    steps = sum(_steps_left(group, recipe, dataset) for group in groups)
+    with _interruptible() as stop, Progress(steps) as progress:
+        compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
+        for group in groups:
+            if group.files:
+                run = checkpoint.resume(group.files, dataset)
+            else:
+                run = Run.start(network, recipe, dataset, group.seeds, adjust)
+            _train(run, folder, options["checkpoint_every"], progress, stop)
+            yield from folder.finish(run)
+
+
+def with_defaults(options: Mapping, dataset: Dataset) -> dict:
+    """Return the options with what the data set and the other options imply."""
+    implied = DIGITS if dataset.name == "digits" else PATHS if Path(dataset.name).suffix else NAMED
+    filled = {key: implied.get(key) if value is None else value for key, value in options.items()}
+    filled["hidden"] = options["hidden"] or (filled["width"],) * (options["depth"] or DEPTH)
+    if options["lr"] is None:
+        filled["lr"] = RATES[options["optimizer"]]
+    if options["weight_decay"] is None:
+        filled["weight_decay"] = DECAYS[options["optimizer"]]
+    filled["out"] = options["out"] or f"runs/{Path(dataset.name).stem}-{options['model']}"
+    return filled
+
+
+def recipe_of(options: Mapping) -> Recipe:
+    """Return the recipe that filled options describe."""
+    names = (
+        "epochs batch_size optimizer lr momentum nesterov weight_decay schedule warmup clip augment vary start_from"
+    ).split()
+    return Recipe(
+        **{name: options[name] for name in names},
+        start_weights=tuple(options["start_weights"]),
+        frozen=tuple(options["freeze"]),
+    )
+
+
+def seeds_that_fit(network: Network, recipe: Recipe) -> int:
+    """Return how many seeds may train at once in the free memory. Raises BadInput if not even one fits."""
+    needed, there = train.bytes_per_seed(network, recipe), memory.available()
+    if needed > there:
+        raise BadInput(
+            f"one network of this size needs about {needed / 1e9:.1f} GB, {there / 1e9:.1f} GB are free; "
+            "choose a smaller --width, --depth or --batch-size"
+        )
+    return max(1, int(MEMORY_PART * there / needed))
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder that a session writes, a file a seed: FOLDER/seed0.h5 and so on."""
+
+    path: Path
+    options: Mapping
+    dataset: Dataset
+
+    def file(self, seed: int) -> Path:
+        """Return the path of a seed's network."""
+        return self.path / f"seed{seed}.h5"
+
+    def prepare(self, network: Network, recipe: Recipe) -> dict[int, NetworkFile]:
+        """Make the folder and return what it already holds of the session, by seed (nothing unless it is resumed).
+
+        Raises BadInput if the folder cannot be made or written or has too little space, if networks are there and
+        neither --resume nor --force was given, or if those to be resumed were trained differently.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"{self.path}: cannot be made ({error.strerror})") from error
+        self._require_space(network, recipe)
+        found = {}
+        for seed in self.options["seeds"]:
+            path = self.file(seed)
+            if not path.exists():
+                continue
+            if self.options["resume"]:
+                found[seed] = self._resumable(path, seed, network, recipe)
+            elif not self.options["force"]:
+                raise BadInput(
+                    f"{path}: exists; --resume goes on with it, --force overwrites it, or choose another --out"
+                )
+        return found
+
+    def save(self, run: Run, seed: int, activations: bool) -> NetworkFile:
+        """Write a seed of a run, with the hidden activations of the test images if asked for."""
+        file = checkpoint.snapshot(run, seed, self.options["command"])
+        with store.writing(self.file(seed), force=True) as writer:
+            writer.network(file)
+            if activations:
+                arrays = {path: values[None] for path, values in (file.weights | file.state).items()}
+                source = sources.of_network(
+                    str(self.file(seed)), run.network, arrays, run.standard, self.dataset, split="test", tap="post"
+                )
+                sources.record(writer, source, "test", "post", ACTIVATION_CHUNK)
+        return file
+
+    def finish(self, run: Run) -> Iterator[dict]:
+        """Write the final files of a run and yield their records."""
+        for s, seed in enumerate(run.seeds):
+            yield self.record(self.save(run, seed, self.options["activations"] and bool(run.alive[s])))
+
+    def record(self, file: NetworkFile) -> dict:
+        """Return the record of a network."""
+        last = {name: float(values[-1]) if len(values) else None for name, values in file.history.items()}
+        return {
+            "path": str(self.file(file.seed)),
+            "seed": file.seed,
+            "status": file.status,
+            "test_accuracy": last.get("test_accuracy"),
+            "test_loss": last.get("test_loss"),
+            "train_loss": last.get("train_loss"),
+        }
+
+    def _require_space(self, network: Network, recipe: Recipe) -> None:
+        floats = weights.layout(network).size * (1 + len(optim.SLOTS[recipe.optimizer]))
+        if self.options["activations"]:
+            floats += len(self.dataset.test.labels) * sum(layer.units for layer in network.layers.values())
+        needed, there = 4 * floats * len(self.options["seeds"]), shutil.disk_usage(self.path).free
+        if needed > there:
+            raise BadInput(f"{self.path}: the files need about {needed / 1e6:.0f} MB, {there / 1e6:.0f} MB are free")
+
+    def _resumable(self, path: Path, seed: int, network: Network, recipe: Recipe) -> NetworkFile:
+        file = store.load_network(path)
+        wanted = {"architecture": network.architecture, "training": recipe.stored(), "seed": seed}
+        for name, value in wanted.items():
+            there = getattr(file, name)
+            if there != value:
+                raise BadInput(
+                    f"{path}: was trained with another {name} ({_difference(there, value)}); --force overwrites it"
+                )
+        if file.dataset.get("checksum") != self.dataset.checksum:
+            raise BadInput(f"{path}: was trained on another data set than this {self.dataset.name}")
+        checkpoint.require_arrays(network, file, str(path))
+        return file
+
+
+def _train(run: Run, folder: Folder, every: int, progress: Progress, stop: Callable[[], bool]) -> None:
+    """Train a run to its end, with checkpoints. Raises Interrupted, saved, when `stop()` says so."""
+    while not run.finished:
+        complete = run.train_epoch(stop, lambda: progress.tick(run))
+        if complete:
+            progress.close_epoch(run)
+        if not complete or (every and run.epoch % every == 0 and not run.finished):
+            for seed in run.seeds:
+                folder.save(run, seed, activations=False)
+        if not complete:
+            raise Interrupted
+
+
+def _groups(seeds: Sequence[int], found: Mapping[int, NetworkFile], size: int) -> Iterator[Group]:
+    """Yield what is left to train: seeds at the same position together, at most `size` at once."""
+    by_position: dict[tuple[int, int], list[int]] = {}
+    for seed in seeds:
+        if seed not in found:
+            by_position.setdefault((0, 0), []).append(seed)
+        elif found[seed].status == UNFINISHED:
+            by_position.setdefault(Group((seed,), (found[seed],)).position, []).append(seed)
+    for position, members in sorted(by_position.items()):
+        for start in range(0, len(members), size):
+            part = tuple(members[start : start + size])
+            yield Group(part, () if position == (0, 0) else tuple(found[seed] for seed in part))
+
+
+def _steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
+    per_epoch = train.steps_per_epoch(dataset, recipe)
+    epoch, step = group.position
+    return (recipe.epochs - epoch) * per_epoch - step
+
+
+def _transplant(donor: str | None, globs: Sequence[str], network: Network) -> Callable[[dict], None]:
+    """Return what copies the donor's weights into a seed's initial arrays; nothing without a donor."""
+    if donor is None:
+        return lambda arrays: None
+    file = store.load_network(donor)
+    arrays = file.weights | file.state
+    weights.transplant(weights.initial(network, 0), arrays, globs, donor)  # a misfit is said before training
+    return lambda initial: weights.transplant(initial, arrays, globs, donor)
+
+
+def _difference(there: object, wanted: object) -> str:
+    """Name the first field in which two descriptions differ."""
+    if isinstance(there, dict) and isinstance(wanted, dict):
+        for key in wanted:
+            if there.get(key) != wanted[key]:
+                return f"{key} {there.get(key)}, not {wanted[key]}"
+    return f"{there}, not {wanted}"
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a flag, yielded as a function, so that a step is never cut in two.
+
+    A second signal kills at once, as it would without us. On Interrupted a line says how to go on.
+    """
+    seen: list[int] = []
+    previous = {}
+
+    def note(number, frame):
+        seen.append(number)
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, note)
+    try:
+        yield lambda: bool(seen)
+    except Interrupted:
+        print("basiscli: interrupted and saved; the same command with --resume goes on", file=sys.stderr)
+        raise
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,384 @@
+"""The HDF5 files (docs/format.md): networks, activations, results. Nothing else imports h5py.
+
+A file is written under a temporary name in the same folder and renamed, so it is whole or absent. Reading trusts
+nothing: links, virtual and external data, strange types and damaged bytes are refused with a line that names them.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from basiscli import __version__
+from basiscli.data import KEYS
+from basiscli.errors import BadInput
+
+FORMAT = 1
+NETWORK, ACTIVATIONS, RESULTS = "network", "activations", "results"
+# A chunk is what is checksummed, compressed and read at once.
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass
+class NetworkFile:
+    """What a network file holds, one seed's arrays without the seed axis.
+
+    architecture: what models.build takes. training: the recipe. dataset: name, checksum, and the mean and deviation of
+    each channel that standardise the images. position: how far training has come, for resuming. optimizer: by slot,
+    then by path; history: one value an epoch.
+    """
+
+    architecture: dict
+    training: dict
+    dataset: dict
+    seed: int
+    status: str
+    command: str
+    versions: dict
+    weights: dict[str, np.ndarray]
+    state: dict[str, np.ndarray]
+    optimizer: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    history: dict[str, np.ndarray] = field(default_factory=dict)
+    position: dict = field(default_factory=dict)
+
+
+class Writer:
+    """An HDF5 file being written; see `writing`."""
+
+    def __init__(self, file: h5py.File):
+        self._file = file
+
+    def attributes(self, values: Mapping[str, Any], path: str = "/") -> None:
+        """Set attributes of a group or array; dicts and lists are stored as JSON."""
+        attributes = self._file[path].attrs
+        for name, value in values.items():
+            attributes[name] = json.dumps(value) if isinstance(value, dict | list) else value
+
+    def array(self, path: str, values: np.ndarray) -> None:
+        """Store a whole array."""
+        values = np.asarray(values)
+        if not values.size:
+            self._file.create_dataset(path, data=values)
+            return
+        self._create(path, values.shape, values.dtype, compressed=False)[...] = values
+
+    def arrays(self, group: str, values: Mapping[str, np.ndarray]) -> None:
+        """Store arrays under one group, which exists even if there is none."""
+        self._file.require_group(group)
+        for name, array in values.items():
+            self.array(f"{group}/{name}", array)
+
+    def network(self, network: NetworkFile) -> None:
+        """Store a network: everything but activations."""
+        _require_json_size(network)
+        self.attributes(
+            {
+                "kind": NETWORK,
+                "architecture": network.architecture,
+                "training": network.training,
+                "dataset": network.dataset,
+                "seed": network.seed,
+                "status": network.status,
+                "command": network.command,
+                "versions": network.versions,
+                "position": network.position,
+            }
+        )
+        self.arrays("weights", network.weights)
+        self.arrays("state", network.state)
+        for slot, arrays in network.optimizer.items():
+            self.arrays(f"optimizer/{slot}", arrays)
+        self.arrays("history", network.history)
+
+    def activations(
+        self, split: str, tap: str, shapes: Mapping[str, tuple[int, ...]], chunks: Iterable[Mapping[str, np.ndarray]]
+    ) -> None:
+        """Store the activations of layers, (samples, ..., units) float32, from chunks along the samples.
+
+        Activations after a ReLU are about half zeros; LZF (fast) makes the file smaller, and is skipped for `pre`.
+        """
+        arrays = {}
+        for layer, shape in shapes.items():
+            arrays[layer] = self._create(f"activations/{split}/{layer}", shape, np.float32, compressed=tap == "post")
+            arrays[layer].attrs["tap"] = tap
+        start = 0
+        for chunk in chunks:
+            for layer, values in chunk.items():
+                arrays[layer][start : start + len(values)] = values
+            start += len(next(iter(chunk.values())))
+
+    def _create(self, path: str, shape: tuple[int, ...], dtype, compressed: bool) -> h5py.Dataset:
+        row = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize
+        chunk = (min(shape[0], max(1, CHUNK_BYTES // max(row, 1))), *shape[1:]) if shape else None
+        if chunk is None:
+            return self._file.create_dataset(path, shape, dtype)
+        filters = {"compression": "lzf", "shuffle": True} if compressed else {}
+        return self._file.create_dataset(path, shape, dtype, chunks=chunk, fletcher32=True, **filters)
+
+
+@contextmanager
+def writing(path: str | Path, force: bool = False) -> Iterator[Writer]:
+    """Open a new file for writing; on success it takes its name, on any failure nothing is left.
+
+    Raises BadInput if the file exists (unless `force`), its folder is missing or not writable, or the disk is full.
+    """
+    target = Path(path)
+    require_new(target, force)
+    partial = target.with_name(f".{target.name}.partial")
+    file = None
+    try:
+        file = h5py.File(partial, "w", track_order=True)
+        file.attrs["format"] = FORMAT
+        file.attrs["basiscli"] = __version__
+        yield Writer(file)
+        file.close()
+        _sync(partial)
+        partial.replace(target)
+        _sync(target.parent)
+    except (OSError, RuntimeError) as error:
+        raise BadInput(f"{target}: cannot be written ({_reason(error)})") from error
+    finally:
+        if file is not None and file.id.valid:
+            _close_quietly(file)
+        partial.unlink(missing_ok=True)
+
+
+def require_new(target: Path, force: bool) -> None:
+    """Raise BadInput if a file cannot be created: it exists and `force` is not set, or its folder is missing."""
+    if target.exists() and not force:
+        raise BadInput(f"{target}: exists; --force overwrites it")
+    if target.is_dir():
+        raise BadInput(f"{target}: is a folder, not a file")
+    if not target.parent.is_dir():
+        raise BadInput(f"{target.parent}: no such folder")
+
+
+def save_network(path: str | Path, network: NetworkFile, force: bool = False) -> None:
+    """Write a network file without activations."""
+    with writing(path, force) as file:
+        file.network(network)
+
+
+def save_arrays(
+    path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], force: bool = False
+) -> None:
+    """Write named arrays and attributes of the file: the results of an analysis."""
+    with writing(path, force) as file:
+        file.attributes({"kind": RESULTS, **attributes})
+        for name, values in arrays.items():
+            file.array(name, values)
+
+
+class Reader:
+    """An HDF5 file open for reading; every access checks what it touches. See `reading`."""
+
+    def __init__(self, file: h5py.File, path: str):
+        self._file = file
+        self.path = path
+
+    @property
+    def kind(self) -> str:
+        """Return "network", "activations" or "results" for our own files, "arrays" for other programs'."""
+        if "format" not in self._file.attrs:
+            return "arrays"
+        return str(self.attribute("kind"))
+
+    def attribute(self, name: str, path: str = "/", default=None):
+        """Return an attribute as plain Python, None or `default` if there is none."""
+        try:
+            value = self._file[path].attrs.get(name, default)
+        except (OSError, TypeError, KeyError, RuntimeError) as error:
+            raise BadInput(f"{self.path}: the attribute {name} is damaged ({_reason(error)})") from error
+        if isinstance(value, h5py.Empty):
+            raise BadInput(f"{self.path}: the attribute {name} is empty")
+        value = value.decode(errors="replace") if isinstance(value, bytes) else value
+        return value.item() if isinstance(value, np.generic) else value
+
+    def json(self, name: str) -> dict:
+        """Return an attribute that holds a JSON object."""
+        try:
+            value = json.loads(self.attribute(name))
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"{self.path}: the attribute {name} is missing or no JSON") from error
+        if not isinstance(value, dict):
+            raise BadInput(f"{self.path}: the attribute {name} is no JSON object")
+        return value
+
+    def datasets(self, group: str = "/") -> dict[str, h5py.Dataset]:
+        """Return all arrays below a group by their path within it, none if there is no such group.
+
+        Raises BadInput for links to elsewhere and arrays stored elsewhere: they could read any file of the user's.
+        """
+        found: dict[str, h5py.Dataset] = {}
+        root = self._child(self._file, group) if group != "/" else self._file
+        if isinstance(root, h5py.Group):
+            self._walk(root, "", found, set())
+        return found
+
+    def array(self, path: str) -> np.ndarray:
+        """Return a whole array of numbers."""
+        node = self._child(self._file, path)
+        if not isinstance(node, h5py.Dataset):
+            raise BadInput(f"{self.path}: no array {path}")
+        self._require_numbers(node)
+        return self.rows(node, 0, node.shape[0] if node.shape else None)
+
+    def arrays(self, group: str) -> dict[str, np.ndarray]:
+        """Return all arrays below a group."""
+        return {name: self.array(f"{group}/{name}") for name in self.datasets(group)}
+
+    def rows(self, dataset: h5py.Dataset, start: int, stop: int | None) -> np.ndarray:
+        """Return rows of an array that `datasets` gave. Raises BadInput where the stored bytes are damaged."""
+        try:
+            return dataset[()] if stop is None else dataset[start:stop]
+        except (OSError, RuntimeError, MemoryError, ValueError) as error:
+            raise BadInput(f"{self.path}: {dataset.name} is damaged ({_reason(error)}); make the file anew") from error
+
+    def _child(self, group: h5py.Group, path: str):
+        """Follow a path of hard links; None where it ends."""
+        for name in path.strip("/").split("/"):
+            if not isinstance(group, h5py.Group) or name not in group:
+                return None
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise BadInput(f"{self.path}: {name} is a link; only what lies in the file itself is read")
+            try:
+                group = group[name]
+            except (KeyError, OSError, RuntimeError) as error:
+                raise BadInput(f"{self.path}: {name} is damaged ({_reason(error)})") from error
+        return group
+
+    def _walk(self, group: h5py.Group, prefix: str, found: dict, visited: set) -> None:
+        try:
+            place = h5py.h5o.get_info(group.id).addr
+            if place in visited:  # a group may contain itself
+                return
+            visited.add(place)
+            names = list(group)
+        except RuntimeError as error:
+            raise BadInput(f"{self.path}: {prefix or '/'} is damaged ({_reason(error)})") from error
+        for name in names:
+            node = self._child(group, name)
+            if isinstance(node, h5py.Group):
+                self._walk(node, f"{prefix}{name}/", found, visited)
+            elif isinstance(node, h5py.Dataset):
+                self._require_own_data(node)
+                found[prefix + name] = node
+
+    def _require_own_data(self, dataset: h5py.Dataset) -> None:
+        if dataset.is_virtual or dataset.external:
+            raise BadInput(f"{self.path}: {dataset.name} lies in other files; only the file itself is read")
+
+    def _require_numbers(self, dataset: h5py.Dataset) -> None:
+        self._require_own_data(dataset)
+        try:
+            kind = dataset.dtype.kind
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise BadInput(f"{self.path}: {dataset.name} has a type that cannot be read") from error
+        if kind not in "fiub":
+            raise BadInput(f"{self.path}: {dataset.name} holds {dataset.dtype}, not numbers")
+        if dataset.size and not dataset.id.get_storage_size():
+            raise BadInput(f"{self.path}: {dataset.name} is declared but holds no data")
+
+    def require_numbers(self, dataset: h5py.Dataset) -> h5py.Dataset:
+        """Return the array if it holds numbers of its own; else raise BadInput."""
+        self._require_numbers(dataset)
+        return dataset
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[Reader]:
+    """Open a file for reading; see `open_reader`."""
+    reader = open_reader(path)
+    try:
+        yield reader
+    finally:
+        reader._file.close()
+
+
+def open_reader(path: str | Path) -> Reader:
+    """Open a file for reading. Raises BadInput if it is missing, no HDF5, truncated, or of a newer format."""
+    path = str(path)
+    if not Path(path).exists():
+        raise BadInput(f"{path}: no such file")
+    if Path(path).is_dir():
+        raise BadInput(f"{path}: is a folder, not a file; name its .h5 files")
+    try:
+        if not h5py.is_hdf5(path):
+            raise BadInput(f"{path}: no HDF5 file")
+        file = h5py.File(path, "r")
+    except (OSError, RuntimeError) as error:
+        raise BadInput(f"{path}: cannot be read ({_reason(error)})") from error
+    reader = Reader(file, path)
+    version = reader.attribute("format", default=FORMAT)
+    if not isinstance(version, int) or version > FORMAT:
+        raise BadInput(f"{path}: has format {version}, this version reads up to {FORMAT}; upgrade basiscli")
+    return reader
+
+
+def load_network(path: str | Path) -> NetworkFile:
+    """Return what a network file holds. Raises BadInput if it is none or damaged."""
+    with reading(path) as file:
+        if file.kind != NETWORK:
+            raise BadInput(f"{path}: holds {file.kind}, not a network")
+        optimizer: dict[str, dict[str, np.ndarray]] = {}
+        for name, array in file.arrays("optimizer").items():
+            slot, _, weight = name.partition("/")
+            optimizer.setdefault(slot, {})[weight] = array
+        return NetworkFile(
+            architecture=file.json("architecture"),
+            training=file.json("training"),
+            dataset=file.json("dataset"),
+            seed=int(file.attribute("seed")),
+            status=str(file.attribute("status")),
+            command=str(file.attribute("command")),
+            versions=file.json("versions"),
+            weights=file.arrays("weights"),
+            state=file.arrays("state"),
+            optimizer=optimizer,
+            history=file.arrays("history"),
+            position=file.json("position"),
+        )
+
+
+def dataset_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Return the four arrays of a data set (basiscli.data.KEYS) from an HDF5 file."""
+    with reading(path) as file:
+        return {key: file.array(key) for key in KEYS}
+
+
+def _require_json_size(network: NetworkFile) -> None:
+    # HDF5 keeps at most 64 KiB in an attribute of this layout; a command line of thousands of paths is cut short.
+    network.command = network.command[:32768]
+
+
+def _reason(error: Exception) -> str:
+    """Return the part of an HDF5 error that a user can act on."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror and "HDF5" not in text and error.errno:
+        return os.strerror(error.errno)
+    start = text.rfind("error message = '")
+    if start >= 0:
+        return text[start + len("error message = '") :].split("'")[0]
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _sync(path: Path) -> None:
+    """Ask the system to put a file or folder on the disk, so that a rename cannot come before the contents."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _close_quietly(file: h5py.File) -> None:
+    """Close a file whose writing failed; the failure that matters is already on its way to the user."""
+    with suppress(OSError, RuntimeError):
+        file.close()

@@ -1,0 +1,283 @@
+"""Training many seeds at once. S seeds, N samples of a batch, P parameters of a seed.
+
+Everything has the seed axis first, and no number of one seed ever meets another's: `Run([0, 1, 2])` gives seed 1 what
+`Run([1])` gives it, bit for bit.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+
+import numpy as np
+
+from basiscli import kernels, optim, weights
+from basiscli.data import Dataset, Split
+from basiscli.errors import BadInput
+from basiscli.graph import Network, backward, forward
+from basiscli.ops import cross_entropy
+from basiscli.rng import generator
+
+STREAMS = ("init", "order", "augment")
+AUGMENTATIONS = ("none", "shift", "all-shifts")
+# Streams that do not vary from seed to seed are those of this seed.
+FIXED_SEED = 0
+EVALUATION_BATCH = 1000
+# The nine shifts by at most one pixel, no shift among them.
+SHIFTS = np.array([(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)], np.int64)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: what `basiscli train` takes on the command line, and what a network file stores.
+
+    warmup is in epochs, clip the bound of each network's gradient norm (None: no bound), vary the streams that differ
+    from seed to seed, frozen the globs of weights that stay as they start; start_from and start_weights say where initial
+    weights were taken from.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    warmup: float = 0.0
+    clip: float | None = None
+    augment: str = "none"
+    vary: tuple[str, ...] = STREAMS
+    frozen: tuple[str, ...] = ()
+    start_from: str | None = None
+    start_weights: tuple[str, ...] = ()
+
+    def stored(self) -> dict:
+        """Return the recipe as plain data."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_stored(cls, values: Mapping) -> "Recipe":
+        """Return the recipe that `stored` gave. Raises BadInput if there is a field that this version does not know."""
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise BadInput(f"a recipe with unknown fields {', '.join(sorted(unknown))}; upgrade basiscli")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+    def stream_seed(self, stream: str, seed: int) -> int:
+        """Return the seed that feeds a stream of a network."""
+        return seed if stream in self.vary else FIXED_SEED
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """What images are standardised with: mean and inverse deviation of each channel over the training images, (C,)."""
+
+    mean: np.ndarray
+    inverse: np.ndarray
+
+    @classmethod
+    def of(cls, images: np.ndarray) -> "Standardisation":
+        """Return the standardisation of a data set's training images (M, H, W, C)."""
+        axes = (0, 1, 2)
+        mean, deviation = images.mean(axis=axes, dtype=np.float64), images.std(axis=axes, dtype=np.float64)
+        return cls(mean.astype(np.float32), (1 / np.where(deviation > 0, deviation, 1)).astype(np.float32))
+
+
+def items(split: Split, augment: str) -> int:
+    """Return how many images an epoch visits."""
+    return len(split.labels) * (len(SHIFTS) if augment == "all-shifts" else 1)
+
+
+def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
+    """Return how many batches an epoch has; the last one may be smaller."""
+    return -(-items(dataset.train, recipe.augment) // recipe.batch_size)
+
+
+def batch(split: Split, chosen: np.ndarray, moves: np.ndarray, standard: Standardisation) -> np.ndarray:
+    """Return standardised images (S, N, H, W, C) for indices (S, N) and moves (S, N, 2)."""
+    return kernels.of(standard.mean).gather(split.images, chosen, moves, standard.mean, standard.inverse)
+
+
+def probe(split: Split, standard: Standardisation, rows: range, shifted: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of a split as one shared batch, images (1, n, H, W, C) and labels (1, n).
+
+    Of a shifted probe row i is image i // 9 moved by the (i % 9)-th of the nine shifts.
+    """
+    index = np.arange(rows.start, rows.stop)
+    copies = len(SHIFTS) if shifted else 1
+    moves = SHIFTS[index % copies] if shifted else np.zeros((len(index), 2), np.int64)
+    chosen = index // copies
+    return batch(split, chosen[None], moves[None], standard), split.labels[chosen][None]
+
+
+@dataclass
+class Totals:
+    """Sums of an unfinished epoch, for each seed."""
+
+    loss: np.ndarray
+    hits: np.ndarray
+    samples: int = 0
+
+
+@dataclass
+class Run:
+    """Networks of several seeds in training; `epoch` and `step` say what comes next."""
+
+    network: Network
+    recipe: Recipe
+    dataset: Dataset
+    standard: Standardisation
+    seeds: tuple[int, ...]
+    layout: weights.Layout
+    theta: np.ndarray
+    arrays: dict[str, np.ndarray]
+    optimizer: dict[str, np.ndarray]
+    alive: np.ndarray
+    totals: Totals
+    epoch: int = 0
+    step: int = 0
+    history: dict[str, list] = field(default_factory=dict)
+
+    @classmethod
+    def start(
+        cls,
+        network: Network,
+        recipe: Recipe,
+        dataset: Dataset,
+        seeds: Sequence[int],
+        adjust: Callable[[dict[str, np.ndarray]], None] = lambda arrays: None,
+        dtype: type = np.float32,
+    ) -> "Run":
+        """Return a run at its beginning; `adjust` may change each seed's initial arrays in place (a transplant)."""
+        layout = weights.layout(network, weights.select(network.trained, recipe.frozen))
+        theta = np.zeros((len(seeds), layout.size), dtype)
+        arrays = layout.views(theta) | _empty_state(network, len(seeds), dtype)
+        for s, seed in enumerate(seeds):
+            drawn = weights.initial(network, recipe.stream_seed("init", seed))
+            adjust(drawn)
+            for path, values in drawn.items():
+                arrays[path][s] = values
+        return cls(
+            network, recipe, dataset, Standardisation.of(dataset.train.images), tuple(seeds), layout, theta, arrays,
+            optim.slots(recipe.optimizer, theta), np.ones(len(seeds), bool), _no_totals(len(seeds)),
+        )  # fmt: skip
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or no seed is left."""
+        return self.epoch >= self.recipe.epochs or not self.alive.any()
+
+    def train_epoch(self, stop: Callable[[], bool] = lambda: False, tick: Callable[[], None] = lambda: None) -> bool:
+        """Train to the end of the epoch and evaluate; False if `stop()` said so after some step.
+
+        `tick` is called after every step. A seed whose loss is not finite is not updated from then on.
+        """
+        gradient = np.zeros_like(self.theta)
+        views = self.layout.views(gradient)
+        dweights = {path: views[path] for path in self.layout.trained_paths()}
+        for images, labels in self._batches():
+            self._train_step(images.astype(self.theta.dtype, copy=False), labels, gradient, dweights)
+            self.step += 1
+            tick()
+            if stop():
+                return False
+        self._close_epoch()
+        return True
+
+    def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the remaining batches of the epoch: images (S, N, H, W, C), labels (S, N)."""
+        split, recipe = self.dataset.train, self.recipe
+        count = items(split, recipe.augment)
+        order = np.stack(
+            [generator(recipe.stream_seed("order", s), "order", self.epoch).permutation(count) for s in self.seeds]
+        )
+        chosen, moves = self._augmented(order)
+        for start in range(self.step * recipe.batch_size, count, recipe.batch_size):
+            part = slice(start, start + recipe.batch_size)
+            yield batch(split, chosen[:, part], moves[:, part], self.standard), split.labels[chosen[:, part]]
+
+    def _augmented(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the image (S, M) and its shift (S, M, 2) for every item of the epoch, in order."""
+        if self.recipe.augment == "all-shifts":
+            return order // len(SHIFTS), SHIFTS[order % len(SHIFTS)]
+        if self.recipe.augment == "none":
+            return order, np.zeros((*order.shape, 2), np.int64)
+        draws = [
+            generator(self.recipe.stream_seed("augment", seed), "augment", self.epoch).integers(
+                -1, 2, (order.shape[1], 2)
+            )
+            for seed in self.seeds
+        ]
+        return order, np.stack(draws)
+
+    def _train_step(self, images, labels, gradient, dweights) -> None:
+        recipe = self.recipe
+        logits, _, caches = forward(self.network, self.arrays, images, train=True)
+        loss, hits, dlogits = cross_entropy.forward(logits, labels)
+        self.alive &= np.isfinite(loss)
+        backward(self.network, caches, cross_entropy.backward(dlogits), dweights)
+        factor = self.alive.astype(np.float64)
+        if recipe.clip is not None:
+            factor *= np.nan_to_num(optim.clip_factors(gradient, self.layout.trained, recipe.clip))
+        per_epoch = steps_per_epoch(self.dataset, recipe)
+        number = self.epoch * per_epoch + self.step
+        total, warmup = recipe.epochs * per_epoch, round(recipe.warmup * per_epoch)
+        optim.step(
+            recipe.optimizer, self.theta, gradient, self.optimizer, self.layout, factor,
+            optim.rate(recipe.schedule, recipe.lr, number, total, warmup), number + 1,
+            momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
+        )  # fmt: skip
+        self.totals.loss += loss * labels.shape[1]
+        self.totals.hits += hits
+        self.totals.samples += labels.shape[1]
+
+    def _close_epoch(self) -> None:
+        """Note the epoch's results in the history and go to the next one."""
+        test_loss, test_accuracy = self.evaluate(self.dataset.test)
+        row = {
+            "train_loss": self.totals.loss / self.totals.samples,
+            "train_accuracy": self.totals.hits / self.totals.samples,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+        }
+        for name, values in row.items():
+            self.history.setdefault(name, []).append(values)
+        self.totals = _no_totals(len(self.seeds))
+        self.epoch, self.step = self.epoch + 1, 0
+
+    def evaluate(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        """Return loss (S,) and accuracy (S,) on a split."""
+        return evaluate(self.network, self.arrays, split, self.standard)
+
+
+def evaluate(
+    network: Network, arrays: Mapping[str, np.ndarray], split: Split, standard: Standardisation
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean loss (S,) and the accuracy (S,) of networks on a split, in bounded memory."""
+    loss, hits, count = 0.0, 0, len(split.labels)
+    for start in range(0, count, EVALUATION_BATCH):
+        images, labels = probe(split, standard, range(start, min(start + EVALUATION_BATCH, count)))
+        dtype = next(iter(arrays.values())).dtype
+        logits, _, _ = forward(network, arrays, images.astype(dtype, copy=False))
+        part_loss, part_hits, _ = cross_entropy.forward(logits, labels)
+        loss, hits = loss + part_loss * labels.shape[1], hits + part_hits
+    return loss / count, hits / count
+
+
+def bytes_per_seed(network: Network, recipe: Recipe) -> int:
+    """Return about how much memory one more seed takes: parameters, gradient, optimiser and a batch's activations."""
+    parameters = weights.layout(network).size * (2 + len(optim.SLOTS[recipe.optimizer]))
+    largest = max(recipe.batch_size, EVALUATION_BATCH)
+    units = sum(layer.units for layer in network.layers.values()) * 4 + int(
+        np.prod(network.architecture["input_shape"])
+    )
+    return 4 * (parameters + largest * units)
+
+
+def _empty_state(network: Network, seeds: int, dtype: type) -> dict[str, np.ndarray]:
+    return {
+        path: np.zeros((seeds, *weight.shape), dtype) for path, weight in network.weights.items() if not weight.trained
+    }
+
+
+def _no_totals(seeds: int) -> Totals:
+    return Totals(np.zeros(seeds), np.zeros(seeds, np.int64))

@@ -1,0 +1,99 @@
+"""Explicit control of every weight: initialise, select by glob, lay out in one flat array, copy from a donor."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from math import prod
+
+import numpy as np
+
+from basiscli.errors import BadInput
+from basiscli.graph import Network
+from basiscli.rng import generator
+
+# Slots start at multiples of this many floats (64 bytes), so that no two parameters share a cache line.
+ALIGNMENT = 16
+
+
+def select(paths: Iterable[str], globs: Iterable[str]) -> list[str]:
+    """Return the paths that match any of the globs, in their order; `*` matches across slashes.
+
+    Raises BadInput for a glob that matches nothing.
+    """
+    paths = list(paths)
+    chosen = set()
+    for glob in globs:
+        matches = [path for path in paths if fnmatchcase(path, glob)]
+        if not matches:
+            raise BadInput(f"no weight matches '{glob}'; there are {', '.join(paths)}")
+        chosen.update(matches)
+    return [path for path in paths if path in chosen]
+
+
+def initial(network: Network, seed: int) -> dict[str, np.ndarray]:
+    """Return the initial weights and state of one seed, float32.
+
+    Each weight has a random stream of its own, named by its path: it does not depend on what else the network holds.
+    """
+    return {
+        path: weight.draw(generator(seed, "init", path), weight.shape).astype(np.float32)
+        for path, weight in network.weights.items()
+    }
+
+
+def transplant(
+    weights: Mapping[str, np.ndarray], donor: Mapping[str, np.ndarray], globs: Sequence[str], name: str
+) -> None:
+    """Copy the donor's arrays that match the globs into `weights`, in place; `name` is the donor's for messages.
+
+    Raises BadInput where a glob matches nothing in the donor, or what it matches has no equal here.
+    """
+    for path in select(donor, globs):
+        if path not in weights or weights[path].shape != donor[path].shape:
+            here = weights[path].shape if path in weights else "no such weight"
+            raise BadInput(f"{name}: {path} {donor[path].shape} does not fit ({here}); choose with --start-weights")
+        weights[path][...] = donor[path]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each trainable array of a network lies in a flat row of `size` floats.
+
+    The order is decayed, undecayed, frozen: `decayed` and `trained` are the ends of the first two parts, so that an
+    optimiser works on one run of memory.
+    """
+
+    slots: Mapping[str, tuple[int, tuple[int, ...]]]
+    decayed: int
+    trained: int
+    size: int
+
+    def views(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the arrays (S, ...) as views of a flat array (S, size)."""
+        return {
+            path: flat[:, start : start + prod(shape)].reshape(len(flat), *shape)
+            for path, (start, shape) in self.slots.items()
+        }
+
+    def trained_paths(self) -> list[str]:
+        """Return the paths that are not frozen."""
+        return [path for path, (start, _) in self.slots.items() if start < self.trained]
+
+
+def layout(network: Network, frozen: Iterable[str] = ()) -> Layout:
+    """Return the layout of a network's weights (state is not in it), given the paths that are frozen."""
+    frozen = set(frozen)
+    free = [path for path in network.trained if path not in frozen]
+    parts = (
+        [path for path in free if network.weights[path].decays],
+        [path for path in free if not network.weights[path].decays],
+        [path for path in network.trained if path in frozen],
+    )
+    slots, ends, position = {}, [], 0
+    for part in parts:
+        for path in part:
+            shape = network.weights[path].shape
+            slots[path] = position, shape
+            position += -(-prod(shape) // ALIGNMENT) * ALIGNMENT
+        ends.append(position)
+    return Layout(slots, *ends)
