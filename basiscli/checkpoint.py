@@ -12,7 +12,7 @@ from basiscli.data import Dataset
 from basiscli.errors import BadInput
 from basiscli.graph import Network
 from basiscli.store import NetworkFile
-from basiscli.train import Recipe, Run, Standardisation, Totals
+from basiscli.train import Recipe, Run, Standardisation
 
 DONE, DIVERGED, UNFINISHED = "done", "diverged", "unfinished"
 

@@ -1,11 +1,11 @@
-"""A training session: a folder of networks, seeds in groups that fit the memory, checkpoints, interruption, resuming."""
+"""A training session: a folder of networks, seeds in groups that fit the memory, checkpoints, resuming."""
 
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from basiscli import checkpoint, memory, models, optim, sources, store, train, weights
@@ -96,9 +96,7 @@ def with_defaults(options: Mapping, dataset: Dataset) -> dict:
 
 def recipe_of(options: Mapping) -> Recipe:
     """Return the recipe that filled options describe."""
-    names = (
-        "epochs batch_size optimizer lr momentum nesterov weight_decay schedule warmup clip augment vary start_from"
-    ).split()
+    names = {field.name for field in fields(Recipe)} - {"start_weights", "frozen"}
     return Recipe(
         **{name: options[name] for name in names},
         start_weights=tuple(options["start_weights"]),

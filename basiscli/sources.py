@@ -75,9 +75,9 @@ def open_all(
 ) -> list[Source]:
     """Return a source for each file, with the layers that match a glob and the first `samples` samples.
 
-    Network files give their stored activations where they hold the split and tap, and compute them otherwise; activation
-    files give what they hold; of other files every array of numbers with two or more axes, (samples, ..., units), is a
-    layer. Raises BadInput for files that cannot be used together: sample counts or inputs that differ.
+    Network files give their stored activations where they hold the split and tap, and compute them otherwise;
+    activation files give what they hold; of other files every array of numbers with two or more axes,
+    (samples, ..., units), is a layer. Raises BadInput for files that cannot be used together: sample counts or inputs that differ.
     """
     sources = [_first(open_source(path, layer, split, tap), samples) for path in paths]
     first = sources[0]
@@ -145,7 +145,7 @@ def _stored(reader: store.Reader, path: str, arrays: dict, split: str) -> Source
 
 
 def computed(path: str, split: str, tap: str, dataset: str | None = None) -> Source:
-    """Return a source that runs a network over a split of its data set (or of the one named, which must be the same)."""
+    """Return a source that runs a network over a split of its data set, by its name or the one given."""
     loaded = checkpoint.load(path)
     images = load_dataset(dataset or loaded.file.dataset["name"])
     if images.checksum != loaded.file.dataset.get("checksum"):

@@ -30,8 +30,8 @@ class Recipe:
     """How to train: what `basiscli train` takes on the command line, and what a network file stores.
 
     warmup is in epochs, clip the bound of each network's gradient norm (None: no bound), vary the streams that differ
-    from seed to seed, frozen the globs of weights that stay as they start; start_from and start_weights say where initial
-    weights were taken from.
+    from seed to seed, frozen the globs of weights that stay as they start; start_from and start_weights say where
+    initial weights were taken from.
     """
 
     epochs: int = 10

@@ -7,6 +7,8 @@ b (DEPTH x COLUMNS) is packed and stays in the L1 or L2 cache, a is read where i
 """
 
 import numpy as np
+from numba import get_num_threads, prange
+
 from basiscli.kernels.cpu.compiling import parallel, serial
 from basiscli.kernels.cpu.micro import (
     BYTES,
@@ -20,7 +22,6 @@ from basiscli.kernels.cpu.micro import (
     store,
     transpose_block,
 )
-from numba import get_num_threads, prange
 
 # A longer sum is taken in pieces of this length, each added to c. A constant: it fixes the order of every sum.
 DEPTH = 1024

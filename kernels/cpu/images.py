@@ -1,8 +1,9 @@
 """Gathering a batch: pick, move and standardise images in one pass; a task is one image."""
 
 import numpy as np
-from basiscli.kernels.cpu.compiling import parallel
 from numba import prange
+
+from basiscli.kernels.cpu.compiling import parallel
 
 
 def gather(images, index, shifts, mean, inverse):

@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
-from basiscli.kernels.cpu.compiling import parallel
 from numba import prange
+
+from basiscli.kernels.cpu.compiling import parallel
 
 
 def cross_entropy(logits, labels):

@@ -5,8 +5,9 @@ Sums run in float64: R reaches 10⁵ in a convolution. A task is (seed, block of
 """
 
 import numpy as np
-from basiscli.kernels.cpu.compiling import parallel, serial
 from numba import prange
+
+from basiscli.kernels.cpu.compiling import parallel, serial
 
 UNITS = 64
 ROWS = 256

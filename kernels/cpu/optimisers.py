@@ -6,8 +6,9 @@ P parameters of a seed; a task is (seed, run of CHUNK parameters).
 import math
 
 import numpy as np
-from basiscli.kernels.cpu.compiling import parallel
 from numba import prange
+
+from basiscli.kernels.cpu.compiling import parallel
 
 CHUNK = 16384
 _NONE = np.empty((0, 0), np.float32)

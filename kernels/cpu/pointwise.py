@@ -1,117 +1,98 @@
-"""Nonlinearities, element by element; a task is a run of CHUNK elements."""
+"""Nonlinearities, element by element; a task is a run of CHUNK elements.
+
+One kernel holds all of them, since each parallel kernel costs more than a second to compile.
+"""
 
 import math
 
 import numpy as np
-from basiscli.kernels.cpu.compiling import parallel, serial
 from numba import prange
 
+from basiscli.kernels.cpu.compiling import parallel, serial
+
 CHUNK = 16384
+RELU, GELU, TANH = range(3)
 _INVERSE_SQRT2 = np.float32(1 / math.sqrt(2))
 _DENSITY_AT_0 = np.float32(1 / math.sqrt(2 * math.pi))
 
 
 def relu(x):
     """y = max(x, 0)."""
-    return _map(_relu, x)
+    return _map(RELU, x)
 
 
 def relu_gradient(dy, x):
     """dx = dy [x > 0]."""
-    return _map_gradient(_relu_gradient, dy, x)
+    return _map_gradient(RELU, dy, x)
 
 
 def gelu(x):
     """y = x Φ(x), Φ the normal distribution function (Hendrycks and Gimpel 2016, the exact form)."""
-    return _map(_gelu, x)
+    return _map(GELU, x)
 
 
 def gelu_gradient(dy, x):
     """dx = dy (Φ(x) + x φ(x)), φ the normal density."""
-    return _map_gradient(_gelu_gradient, dy, x)
+    return _map_gradient(GELU, dy, x)
 
 
 def tanh(x):
     """y = tanh x."""
-    return _map(_tanh, x)
+    return _map(TANH, x)
 
 
 def tanh_gradient(dy, x):
     """dx = dy (1 - tanh² x)."""
-    return _map_gradient(_tanh_gradient, dy, x)
+    return _map_gradient(TANH, dy, x)
 
 
-def _map(kernel, x):
+def _map(kind, x):
     y = np.empty_like(x)
-    kernel(x.reshape(-1), y.reshape(-1))
+    _apply(kind, x.reshape(-1), y.reshape(-1))
     return y
 
 
-def _map_gradient(kernel, dy, x):
+def _map_gradient(kind, dy, x):
     dx = np.empty_like(x)
-    kernel(dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
+    _apply_gradient(kind, dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
     return dx
 
 
-def _over_chunks(function):
-    """Return the parallel kernel y[i] = function(x[i])."""
-
-    @parallel
-    def kernel(x, y):
-        for chunk in prange((x.size + CHUNK - 1) // CHUNK):
-            start = np.int64(chunk) * CHUNK
-            for i in range(start, min(start + CHUNK, x.size)):
-                y[i] = function(x[i])
-
-    return kernel
-
-
-def _gradient_over_chunks(function):
-    """Return the parallel kernel dx[i] = dy[i] function(x[i])."""
-
-    @parallel
-    def kernel(dy, x, dx):
-        for chunk in prange((x.size + CHUNK - 1) // CHUNK):
-            start = np.int64(chunk) * CHUNK
-            for i in range(start, min(start + CHUNK, x.size)):
-                dx[i] = dy[i] * function(x[i])
-
-    return kernel
+@parallel
+def _apply(kind, x, y):
+    for chunk in prange((x.size + CHUNK - 1) // CHUNK):
+        start = np.int64(chunk) * CHUNK
+        stop = min(start + CHUNK, x.size)
+        if kind == RELU:
+            for i in range(start, stop):
+                # Written so that NaN stays NaN: a diverged seed must be seen.
+                y[i] = np.float32(0) if x[i] < 0 else x[i]
+        elif kind == GELU:
+            for i in range(start, stop):
+                y[i] = x[i] * _normal_distribution(x[i])
+        else:
+            for i in range(start, stop):
+                y[i] = np.float32(math.tanh(x[i]))
 
 
-@serial
-def _relu_value(x):
-    # Written so that NaN stays NaN: a diverged seed must be seen.
-    return np.float32(0) if x < 0 else x
-
-
-@serial
-def _relu_slope(x):
-    return np.float32(1) if x > 0 else np.float32(0)
+@parallel
+def _apply_gradient(kind, dy, x, dx):
+    for chunk in prange((x.size + CHUNK - 1) // CHUNK):
+        start = np.int64(chunk) * CHUNK
+        stop = min(start + CHUNK, x.size)
+        if kind == RELU:
+            for i in range(start, stop):
+                dx[i] = dy[i] if x[i] > 0 else np.float32(0)
+        elif kind == GELU:
+            for i in range(start, stop):
+                density = _DENSITY_AT_0 * np.float32(math.exp(np.float32(-0.5) * x[i] * x[i]))
+                dx[i] = dy[i] * (_normal_distribution(x[i]) + x[i] * density)
+        else:
+            for i in range(start, stop):
+                tanh_x = np.float32(math.tanh(x[i]))
+                dx[i] = dy[i] * (np.float32(1) - tanh_x * tanh_x)
 
 
 @serial
-def _gelu_value(x):
-    return np.float32(0.5) * x * (np.float32(1) + np.float32(math.erf(x * _INVERSE_SQRT2)))
-
-
-@serial
-def _gelu_slope(x):
-    distribution = np.float32(0.5) * (np.float32(1) + np.float32(math.erf(x * _INVERSE_SQRT2)))
-    return distribution + x * _DENSITY_AT_0 * np.float32(math.exp(np.float32(-0.5) * x * x))
-
-
-@serial
-def _tanh_value(x):
-    return np.float32(math.tanh(x))
-
-
-@serial
-def _tanh_slope(x):
-    y = np.float32(math.tanh(x))
-    return np.float32(1) - y * y
-
-
-_relu, _relu_gradient = _over_chunks(_relu_value), _gradient_over_chunks(_relu_slope)
-_gelu, _gelu_gradient = _over_chunks(_gelu_value), _gradient_over_chunks(_gelu_slope)
-_tanh, _tanh_gradient = _over_chunks(_tanh_value), _gradient_over_chunks(_tanh_slope)
+def _normal_distribution(x):
+    return np.float32(0.5) * (np.float32(1) + np.float32(math.erf(x * _INVERSE_SQRT2)))

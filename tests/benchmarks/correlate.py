@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import DEVNULL
 
 import h5py
 import numpy as np
@@ -31,7 +32,7 @@ def main() -> None:
         paths = [str(Path(folder, name)) for name in ("a.h5", "b.h5")]
         for seed, path in enumerate(paths):
             write(path, options.samples, options.units, seed)
-        report(paths, options.repeat, folder)
+        report(paths, options.repeat)
 
 
 def write(path: str, samples: int, units: int, seed: int) -> None:
@@ -42,29 +43,42 @@ def write(path: str, samples: int, units: int, seed: int) -> None:
         file["hidden1"] = np.maximum(inputs @ weights, 0)
 
 
-def report(paths: list[str], repeat: int, folder: str) -> None:
-    whole, peak = whole_command(paths, repeat, folder)
-    library = best(lambda: correlate(paths, full=False), repeat)
-    full = best(lambda: correlate(paths, full=True), repeat)
+def report(paths: list[str], repeat: int) -> None:
     a, b = (read(path) for path in paths)
-    products = [best(lambda x=x, y=y: x.T @ y, repeat) for x, y in ((a, b), (a, a), (b, b))]
-    bound = sum(products)
-    corrcoef = best(lambda: np.corrcoef(a, b, rowvar=False), 1)
-    expected = np.corrcoef(a.astype(np.float64), b, rowvar=False)[: a.shape[1], a.shape[1] :]
-    error = np.abs(correlate(paths, full=False) - expected).max()
+    command = [sys.executable, "-m", "basiscli", "correlate", *paths]
+    seconds = interleaved(
+        {
+            "S_AB, float32 product in memory": lambda: a.T @ b,
+            "S_AA": lambda: a.T @ a,
+            "S_BB": lambda: b.T @ b,
+            "numpy.corrcoef of both": lambda: np.corrcoef(a, b, rowvar=False),
+            "correlate, library, from files to scores": lambda: correlate(paths, full=False),
+            "the same with full S_AA and S_BB": lambda: correlate(paths, full=True),
+            "basiscli correlate, the whole process": lambda: subprocess.run(command, check=True, stdout=DEVNULL),
+        },
+        repeat,
+    )
+    bound = sum(list(seconds.values())[:3])
+    corrcoef = seconds["numpy.corrcoef of both"]
     print(f"{a.shape[0]:,} x {a.shape[1]:,}, float32, two files")
     print(f"{'':44}{'seconds':>8}{'/ bound':>9}{'corrcoef /':>12}")
-    for name, seconds in (
-        ("bound: S_AB + S_AA + S_BB, sgemm in memory", bound),
-        ("S_AB alone", products[0]),
-        ("numpy.corrcoef of both", corrcoef),
-        ("correlate, library, from files to scores", library),
-        ("the same with full S_AA and S_BB", full),
-        ("basiscli correlate, the whole process", whole),
-    ):
-        print(f"{name:44}{seconds:8.2f}{seconds / bound:9.2f}{corrcoef / seconds:12.1f}")
+    for name, value in {"bound: the three products": bound, **seconds}.items():
+        print(f"{name:44}{value:8.2f}{value / bound:9.2f}{corrcoef / value:12.1f}")
+    expected = np.corrcoef(a.astype(np.float64), b, rowvar=False)[: a.shape[1], a.shape[1] :]
+    error = np.abs(correlate(paths, full=False) - expected).max()
     print(f"largest error of a correlation against float64: {error:.1e}")
-    print(f"peak memory of basiscli correlate: {peak:.0f} MB")
+    print(f"peak memory of basiscli correlate: {peak_megabytes(command):.0f} MB")
+
+
+def interleaved(functions: dict[str, Callable], repeat: int) -> dict[str, float]:
+    """Return the best seconds of each function, all of them timed in turn so that a slow spell hits all alike."""
+    best = dict.fromkeys(functions, float("inf"))
+    for _ in range(repeat):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return best
 
 
 def correlate(paths: list[str], full: bool) -> np.ndarray:
@@ -75,29 +89,18 @@ def correlate(paths: list[str], full: bool) -> np.ndarray:
     raise AssertionError("no pair")
 
 
-def whole_command(paths: list[str], repeat: int, folder: str) -> tuple[float, float]:
-    """Return seconds and peak MB of the command as a process of its own."""
-    command = [sys.executable, "-m", "basiscli", "correlate", *paths]
-    seconds = best(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder), repeat)
+def peak_megabytes(command: list[str]) -> float:
+    """Return the peak memory of a command."""
     # A process counts the memory of the one that started it until it has its own: start it from a small one.
     small = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
     small += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    peak = subprocess.run([sys.executable, "-c", small, *command], check=True, capture_output=True, cwd=folder).stdout
-    return seconds, int(peak) / 1024
+    done = subprocess.run([sys.executable, "-c", small, *command], check=True, stdout=subprocess.PIPE)
+    return int(done.stdout) / 1024
 
 
 def read(path: str) -> np.ndarray:
     with h5py.File(path) as file:
         return file["hidden1"][:]
-
-
-def best(function: Callable, repeat: int) -> float:
-    seconds = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 if __name__ == "__main__":
