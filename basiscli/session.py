@@ -27,7 +27,6 @@ RATES = {"sgd": 0.05, "adamw": 0.001}
 DECAYS = {"sgd": 0.0, "adamw": 0.01}
 # Part of the free memory that the networks in training may take together.
 MEMORY_PART = 0.5
-ACTIVATION_CHUNK = 1000
 
 
 class Interrupted(KeyboardInterrupt):
@@ -161,7 +160,7 @@ class Folder:
                 source = sources.of_network(
                     str(self.file(seed)), run.network, arrays, run.standard, self.dataset, split="test", tap="post"
                 )
-                sources.record(writer, source, "test", "post", ACTIVATION_CHUNK)
+                sources.record(writer, source, "test", "post")
         return file
 
     def finish(self, run: Run) -> Iterator[dict]:

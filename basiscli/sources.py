@@ -19,6 +19,8 @@ from basiscli.train import SHIFTS, Standardisation, probe
 TAPS = ("post", "pre")
 # A "-shifts" split is every image of a split in all nine shifts by at most one pixel, one after another.
 SPLITS = ("test", "train", "test-shifts", "train-shifts")
+# Samples that a network is shown at once while its activations are written.
+RECORDED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,11 @@ def open_all(
 
     Network files give their stored activations where they hold the split and tap, and compute them otherwise;
     activation files give what they hold; of other files every array of numbers with two or more axes,
-    (samples, ..., units), is a layer. Raises BadInput for files that cannot be used together: sample counts or inputs that differ.
+    (samples, ..., units), is a layer.
+
+    Raises BadInput for files that cannot be used together: sample counts or inputs that differ.
     """
-    sources = [_first(open_source(path, layer, split, tap), samples) for path in paths]
+    sources = [narrow(open_source(path, split, tap), layer, samples) for path in paths]
     first = sources[0]
     for other in sources[1:]:
         if other.samples != first.samples:
@@ -92,14 +96,14 @@ def open_all(
     return sources
 
 
-def open_source(path: str, layer: str, split: str, tap: str) -> Source:
+def open_source(path: str, split: str, tap: str) -> Source:
     """Return the source of one file; see `open_all`."""
     reader = store.open_reader(path)
     kind = reader.kind
     if kind == store.NETWORK:
         arrays = _stored_activations(reader, split, tap)
         if arrays is None:
-            return _choose(computed(path, split, tap), layer)
+            return computed(path, split, tap)
     elif kind == store.ACTIVATIONS:
         arrays = _stored_activations(reader, split, tap)
         if arrays is None:
@@ -109,7 +113,7 @@ def open_source(path: str, layer: str, split: str, tap: str) -> Source:
         raise BadInput(f"{path}: holds results of an analysis, not activations")
     else:
         arrays = {name: array for name, array in reader.datasets().items() if array.ndim >= 2}
-    return _choose(_stored(reader, path, arrays, split), layer)
+    return _stored(reader, path, arrays, split)
 
 
 def _stored_activations(reader: store.Reader, split: str, tap: str):
@@ -186,9 +190,9 @@ def of_network(
     )
 
 
-def record(writer: store.Writer, source: Source, split: str, tap: str, size: int) -> None:
-    """Write all layers of a source into a file, `size` samples at a time."""
-    chunks = source.chunks(list(source.layers), size)
+def record(writer: store.Writer, source: Source, split: str, tap: str) -> None:
+    """Write all layers of a source into a file, a chunk of samples at a time."""
+    chunks = source.chunks(list(source.layers), RECORDED_AT_ONCE)
     first = next(chunks)
     shapes = {name: (source.samples, *values.shape[1:]) for name, values in first.items()}
     writer.activations(split, tap, shapes, chain([first], chunks))
@@ -206,16 +210,14 @@ def _copies(split: str) -> int:
     return len(SHIFTS) if split.endswith("-shifts") else 1
 
 
-def _choose(source: Source, glob: str) -> Source:
+def narrow(source: Source, glob: str, samples: int | None) -> Source:
+    """Return a source with the layers that match a glob, and its first `samples` samples (None: all).
+
+    Raises BadInput if no layer matches or there are fewer samples.
+    """
     layers = {name: units for name, units in source.layers.items() if fnmatchcase(name, glob)}
     if not layers:
         raise BadInput(f"{source.path}: no layer matches '{glob}'; it has {', '.join(source.layers)}")
-    return replace(source, layers=layers)
-
-
-def _first(source: Source, samples: int | None) -> Source:
-    if samples is None:
-        return source
-    if samples > source.samples:
+    if samples is not None and samples > source.samples:
         raise BadInput(f"{source.path}: has {source.samples} samples, fewer than the {samples} asked for")
-    return replace(source, samples=samples)
+    return replace(source, layers=layers, samples=samples or source.samples)

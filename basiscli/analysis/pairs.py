@@ -80,12 +80,17 @@ def layer_moments(sources: Sequence, seed: int, full: bool = False) -> Iterator[
 def compare_pairs(found: LayerMoments, drop_dead: bool = False) -> Iterator[LayerPair]:
     """Yield the scores of every pair of networks of one layer, worked out on all cores."""
 
-    def score(pair: tuple[int, int]) -> LayerPair:
+    def score(pair: tuple[int, int], spread: Callable = map) -> LayerPair:
         i, j = pair
-        scores = correlate.compare([half.pair(i, j) for half in found.halves], drop_dead)
+        scores = correlate.compare([half.pair(i, j) for half in found.halves], drop_dead, spread)
         return LayerPair(found.layer, found.networks[i], found.networks[j], scores)
 
-    yield from parallel(score, list(combinations(range(len(found.networks)), 2)))
+    couples = list(combinations(range(len(found.networks)), 2))
+    if len(couples) > 1:
+        yield from parallel(score, couples)
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            yield score(couples[0], pool.map)
 
 
 def parallel(function: Callable, items: Sequence) -> Iterator:
@@ -114,18 +119,12 @@ def ahead(items: Iterable) -> Iterator:
 
 
 def _one_pass(sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, full: bool) -> Iterator[LayerMoments]:
-    in_second = moments.halves(sources[0].samples, sources[0].copies, seed)
-    sums = {layer: [moments.Accumulator(len(networks), full) for _ in range(2)] for layer, networks in layers.items()}
-    first = 0
-    for chunk in ahead(_chunks(sources, layers)):
-        for layer, networks in layers.items():
-            arrays = [chunk[k][layer] for k in networks]
-            _check_rows(sources, layer, networks, arrays)
-            last = first + len(arrays[0])
-            for accumulator, half in zip(sums[layer], (False, True), strict=True):
-                chosen = in_second[first:last] == half
-                accumulator.add([array[chosen] for array in arrays])
-        first = last
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        sums = {
+            layer: [moments.Accumulator(len(networks), full, pool.map) for _ in range(2)]
+            for layer, networks in layers.items()
+        }
+        _add_all(sources, layers, sums, moments.halves(sources[0].samples, sources[0].copies, seed))
     for layer, networks in layers.items():
         found = [(half.moments(), half.not_finite) for half in sums.pop(layer) if half.rows]
         halves = tuple(half for half, _ in found)
@@ -133,6 +132,19 @@ def _one_pass(sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, 
             _check_finite(f"{sources[k].path}: layer {layer}", sum(counts[i] for _, counts in found))
         _check_range(sources, layer, networks, halves)
         yield LayerMoments(layer, networks, halves)
+
+
+def _add_all(sources: Sequence, layers: dict, sums: dict, in_second: np.ndarray) -> None:
+    """Read the sources once and add each layer's samples to its first or second half."""
+    first = 0
+    for chunk in ahead(_chunks(sources, layers)):
+        for layer, networks in layers.items():
+            arrays = [chunk[k][layer] for k in networks]
+            _check_rows(sources, layer, networks, arrays)
+            last = first + len(arrays[0])
+            for half, accumulator in enumerate(sums[layer]):
+                accumulator.add(arrays, in_second[first:last] == half)
+        first = last
 
 
 def _chunks(sources: Sequence, layers: dict[str, tuple[int, ...]]) -> Iterator[dict[int, dict[str, np.ndarray]]]:
