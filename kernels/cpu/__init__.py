@@ -1,6 +1,5 @@
 """Compiled kernels for float32 arrays on the host: the names, shapes and meanings of basiscli.kernels.reference."""
 
-from basiscli.kernels.cpu.dense import dense, dense_input_gradient, dense_weight_gradient
 from basiscli.kernels.cpu.images import gather
 from basiscli.kernels.cpu.loss import cross_entropy
 from basiscli.kernels.cpu.normalisation import (
@@ -13,6 +12,7 @@ from basiscli.kernels.cpu.normalisation import (
 )
 from basiscli.kernels.cpu.optimisers import adamw, sgd, squared_norm
 from basiscli.kernels.cpu.pointwise import gelu, gelu_gradient, relu, relu_gradient, tanh, tanh_gradient
+from basiscli.kernels.cpu.products import dense, dense_input_gradient, dense_weight_gradient
 
 __all__ = [
     "adamw",

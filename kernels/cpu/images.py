@@ -9,7 +9,8 @@ from basiscli.kernels.cpu.compiling import parallel
 def gather(images, index, shifts, mean, inverse):
     """Pick images, move each by whole pixels, standardise; see the reference."""
     out = np.empty((*index.shape, *images.shape[1:]), np.float32)
-    _gather(images, index, shifts, mean, inverse, out)
+    # Slices of an epoch are no contiguous arrays, and every layout would be compiled anew.
+    _gather(images, np.ascontiguousarray(index), np.ascontiguousarray(shifts), mean, inverse, out)
     return out
 
 
