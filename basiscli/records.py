@@ -75,8 +75,12 @@ def _table(records: Iterable[Mapping], columns: Sequence[str] | None) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     columns = columns or list(rows[0])
     for column in columns:
-        numeric = isinstance(_plain(rows[0].get(column)), int | float)
-        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+        title, cells = column.replace("_", " "), [_cell(row.get(column)) for row in rows]
+        if all(isinstance(_plain(row.get(column)), int | float | None) for row in rows):
+            # Numbers are never broken; where the terminal is narrow, the text columns fold.
+            table.add_column(title, justify="right", min_width=max(map(len, [*title.split(), *cells])))
+        else:
+            table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     Console().print(table)

@@ -73,56 +73,59 @@ def _stdin_entries() -> Iterator[str]:
 
 
 def open_all(
-    paths: Sequence[str], layer: str = "*", split: str = "test", tap: str = "post", samples: int | None = None
+    paths: Sequence[str], layer: str = "*", split: str | None = None, tap: str | None = None, samples: int | None = None
 ) -> list[Source]:
     """Return a source for each file, with the layers that match a glob and the first `samples` samples.
 
-    Network files give their stored activations where they hold the split and tap, and compute them otherwise;
-    activation files give what they hold; of other files every array of numbers with two or more axes,
-    (samples, ..., units), is a layer.
+    Network files give their stored activations where they hold the split and tap ("test" and "post" unless said
+    otherwise), and compute them where not; activation files give what they hold; of other files every array of numbers
+    with two or more axes, (samples, ..., units), is a layer.
 
-    Raises BadInput for files that cannot be used together: sample counts or inputs that differ.
+    Raises BadInput for files that were shown different inputs.
     """
     sources = [narrow(open_source(path, split, tap), layer, samples) for path in paths]
     first = sources[0]
     for other in sources[1:]:
-        if other.samples != first.samples:
-            raise BadInput(
-                f"{first.path} has {first.samples} samples, {other.path} {other.samples}; "
-                "record the same split of both, or choose with --samples"
-            )
         if None not in (first.inputs, other.inputs) and first.inputs != other.inputs:
             raise BadInput(f"{first.path} and {other.path} were shown different inputs; record them on the same split")
     return sources
 
 
-def open_source(path: str, split: str, tap: str) -> Source:
+def open_source(path: str, split: str | None = None, tap: str | None = None) -> Source:
     """Return the source of one file; see `open_all`."""
     reader = store.open_reader(path)
-    kind = reader.kind
-    if kind == store.NETWORK:
-        arrays = _stored_activations(reader, split, tap)
-        if arrays is None:
-            return computed(path, split, tap)
-    elif kind == store.ACTIVATIONS:
-        arrays = _stored_activations(reader, split, tap)
-        if arrays is None:
-            held = ", ".join(sorted({name.split("/")[0] for name in reader.datasets("activations")}))
-            raise BadInput(f"{path}: holds no {tap} activations of the split {split} (it has {held or 'none'})")
-    elif kind == store.RESULTS:
+    if reader.kind == store.RESULTS:
         raise BadInput(f"{path}: holds results of an analysis, not activations")
-    else:
-        arrays = {name: array for name, array in reader.datasets().items() if array.ndim >= 2}
-    return _stored(reader, path, arrays, split)
+    if reader.kind == "arrays":
+        return _stored(reader, {name: array for name, array in reader.datasets().items() if array.ndim >= 2})
+    recorded = _recorded(reader)
+    if reader.kind == store.NETWORK:
+        split, tap = split or "test", tap or "post"
+        if recorded.get(split, {}).get("tap") != tap:
+            return computed(path, split, tap)
+    elif split is None:
+        if len(recorded) != 1:
+            raise BadInput(f"{path}: holds the splits {', '.join(recorded) or 'none'}; choose one with --split")
+        split = next(iter(recorded))
+    if split not in recorded or tap not in (None, recorded[split]["tap"]):
+        held = ", ".join(f"{name} {part['tap']}" for name, part in recorded.items())
+        raise BadInput(f"{path}: holds no {tap or ''} activations of the split {split}, only {held or 'none'}")
+    return _stored(reader, recorded[split]["arrays"], split)
 
 
-def _stored_activations(reader: store.Reader, split: str, tap: str):
-    """Return the arrays of a split if they were recorded at this tap, else None."""
-    arrays = reader.datasets(f"activations/{split}")
-    return arrays if arrays and all(array.attrs.get("tap") == tap for array in arrays.values()) else None
+def _recorded(reader: store.Reader) -> dict[str, dict]:
+    """Return the arrays and the tap of each split that was recorded into a file."""
+    found: dict[str, dict] = {}
+    for name, array in reader.datasets("activations").items():
+        split, _, layer = name.partition("/")
+        part = found.setdefault(split, {"arrays": {}, "tap": reader.attribute("tap", f"activations/{name}")})
+        part["arrays"][layer] = array
+    return found
 
 
-def _stored(reader: store.Reader, path: str, arrays: dict, split: str) -> Source:
+def _stored(reader: store.Reader, arrays: dict, split: str | None = None) -> Source:
+    """Return a source of stored arrays; `split` says what they were recorded on, None for another program's."""
+    path = reader.path
     if not arrays:
         raise BadInput(f"{path}: holds no array (samples, ..., units)")
     for name, array in arrays.items():
@@ -132,7 +135,6 @@ def _stored(reader: store.Reader, path: str, arrays: dict, split: str) -> Source
     counts = {name: array.shape[0] for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
         raise BadInput(f"{path}: layers of different sample counts: {counts}; choose with --layer")
-    own = reader.kind != "arrays"
 
     def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
         return {name: reader.rows(arrays[name], start, stop).astype(np.float32, copy=False) for name in layers}
@@ -141,9 +143,9 @@ def _stored(reader: store.Reader, path: str, arrays: dict, split: str) -> Source
         path=path,
         layers={name: array.shape[-1] for name, array in arrays.items()},
         samples=next(iter(counts.values())),
-        copies=_copies(split) if own else 1,
+        copies=_copies(split) if split else 1,
         stored=True,
-        inputs=f"{reader.json('dataset').get('checksum')}/{split}" if own else None,
+        inputs=f"{reader.json('dataset').get('checksum')}/{split}" if split else None,
         read=read,
     )
 

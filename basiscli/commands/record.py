@@ -26,9 +26,7 @@ from basiscli import records
 )
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.  [default: all]")
 @click.option("--dataset", help="Where the network's data set is now, if it has moved.")
-@click.option(
-    "--out", metavar="FILE", help="The file for one network.  [default: NET.SPLIT-TAP.h5 beside each network]"
-)
+@click.option("--out", metavar="FILE", help="The file, for one network.  [default: NET.SPLIT-TAP.h5]")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @records.format_option
 def command(networks, layer, tap, split, samples, dataset, out, force, style) -> None:
