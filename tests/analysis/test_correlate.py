@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.planted import relu_features, split
 from basiscli.analysis.correlate import assign, compare, correlation, semi_matched
 from basiscli.analysis.moments import halves
+from tests.analysis.planted import relu_features, split
 
 
 def test_correlation_equals_numpy():

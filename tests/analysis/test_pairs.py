@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from analysis.memory import MemorySource
 from basiscli.analysis import pairs
 from basiscli.errors import BadInput
+from tests.analysis.memory import MemorySource
 
 
 def features(seed: int, samples: int = 300, units: int = 6) -> np.ndarray:
