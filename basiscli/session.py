@@ -59,10 +59,10 @@ def run(options: Mapping) -> Iterator[dict]:
     )
     recipe = recipe_of(options)
     weights.select(network.trained, recipe.frozen)
-    folder = Folder(Path(options["out"]), options, dataset)
-    found = folder.prepare(network, recipe)
     adjust = _transplant(options["start_from"], options["start_weights"] or ("*",), network)
     size = options["seed_batch"] or seeds_that_fit(network, recipe)
+    folder = Folder(Path(options["out"]), options, dataset)
+    found = folder.prepare(network, recipe)
     groups = list(_groups(options["seeds"], found, size))
 
     for file in found.values():
