@@ -58,6 +58,16 @@ class Moments:
         cross = self.own[i] if i == j else self.cross[i, j]
         return Moments(self.rows, (self.means[i], self.means[j]), (self.own[i], self.own[j]), {(0, 1): cross})
 
+    def units(self, *kept: np.ndarray) -> "Moments":
+        """Return the moments of some units only: for each network k which, as numbers or a mask."""
+        chosen = [np.arange(len(mean))[units] for mean, units in zip(self.means, kept, strict=True)]
+        means = tuple(mean[units] for mean, units in zip(self.means, chosen, strict=True))
+        own = tuple(
+            s[np.ix_(units, units)] if s.ndim == 2 else s[units] for s, units in zip(self.own, chosen, strict=True)
+        )
+        cross = {(i, j): s[np.ix_(chosen[i], chosen[j])] for (i, j), s in self.cross.items()}
+        return Moments(self.rows, means, own, cross)
+
 
 def merge(parts: Sequence[Moments]) -> Moments:
     """Return the moments of all rows of the parts together."""
