@@ -164,9 +164,11 @@ class Folder:
         return file
 
     def finish(self, run: Run) -> Iterator[dict]:
-        """Write the final files of a run and yield their records."""
-        for s, seed in enumerate(run.seeds):
-            yield self.record(self.save(run, seed, self.options["activations"] and bool(run.alive[s])))
+        """Write the final files of a run, all of them, and yield their records."""
+        files = [
+            self.save(run, seed, self.options["activations"] and bool(run.alive[s])) for s, seed in enumerate(run.seeds)
+        ]
+        yield from map(self.record, files)
 
     def record(self, file: NetworkFile) -> dict:
         """Return the record of a network."""
