@@ -82,7 +82,8 @@ def _apply_gradient(kind, dy, x, dx):
         stop = min(start + CHUNK, x.size)
         if kind == RELU:
             for i in range(start, stop):
-                dx[i] = dy[i] if x[i] > 0 else np.float32(0)
+                gradient = dy[i]  # read in any case: LLVM makes no vectors of a read that depends on x
+                dx[i] = gradient if x[i] > 0 else np.float32(0)
         elif kind == GELU:
             for i in range(start, stop):
                 density = _DENSITY_AT_0 * np.float32(math.exp(np.float32(-0.5) * x[i] * x[i]))
