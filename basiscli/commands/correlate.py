@@ -10,9 +10,10 @@ from basiscli import records
 
 NULLS = ("rotated", "shuffled")
 SIMILARITIES = ("cka", "cca", "svcca", "pwcca", "procrustes", "soft-matching")
-# What a table shows of the many fields; JSON and CSV have all.
-COLUMNS = ("a", "b", "layer", "units_a", "units_b", "dead_a", "dead_b", "identity", "matched", "matched_held_out")
-ROTATED_COLUMNS = ("rotated_held_out_mean", "rotated_held_out_excess", "rotated_held_out_z", "aligned_held_out")
+# What a table shows of the many fields, so that 80 columns hold it; JSON and CSV have all.
+NETWORK_COLUMNS = ("a", "b", "layer", "units_a", "dead_a", "dead_b")
+PLAIN_COLUMNS = ("units_b", "identity", "matched", "matched_held_out")
+NULL_COLUMNS = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "rotated_held_out_z")
 INTERVAL_COLUMNS = ("matched_held_out_low", "matched_held_out_high")
 
 
@@ -80,15 +81,21 @@ class Positions(click.ParamType):
     type=Names(NULLS),
     default=(),
     metavar="NAMES",
-    help=f"What the scores would be without a common basis: {', '.join(NULLS)}, all. With rotated a single file will do.",
+    help=f"What the scores would be without a common basis: {', '.join(NULLS)}, all; rotated takes a single file too.",
 )
 @click.option("--draws", type=click.IntRange(min=2), default=100, show_default=True, help="Draws of each null.")
 @click.option(
-    "--similarity", "similarities", type=Names(SIMILARITIES), default=(), metavar="NAMES",
+    "--similarity",
+    "similarities",
+    type=Names(SIMILARITIES),
+    default=(),
+    metavar="NAMES",
     help=f"Other similarities: {', '.join(SIMILARITIES)}, all.",
-)  # fmt: skip
-@click.option("--intervals", is_flag=True, help="Add the mean over pairs, with intervals over networks (three or more).")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws the halves and the nulls.")
+)
+@click.option("--intervals", is_flag=True, help="Add the mean over pairs, with intervals over networks.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For halves, nulls and intervals."
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE.h5", help="Keep matrices and permutations.")
 @click.option(
     "--plot",
@@ -138,45 +145,119 @@ def command(
     if plot:
         store.require_new(plot, force)
     request = Request(nulls, draws, similarities, dead == "drop", seed)
-    assessed = []
+    drawn: list = []
     with ExitStack() as stack:
         results = stack.enter_context(store.writing(out, force)) if out else None
         if results:
             results.attributes({"kind": store.RESULTS, "analysis": "correlate", "files": paths, "seed": seed})
-        found = _assess(opened, request, positions, results)
-        columns = _columns(request, intervals)
-        records.emit(_records(found, opened, request, intervals, assessed if plot else None), style, columns)
+        found = _records(opened, request, positions, intervals, results, drawn if plot else None)
+        records.emit(found, style, _columns(request, intervals))
     if plot:
-        _draw(plot, paths, assessed)
+        _draw(plot, paths, drawn, seed, per_layer=bool(nulls or intervals))
 
 
-def _assess(opened: Sequence, request, positions: str | int, results) -> Iterator[tuple]:
-    """Yield the moments of each layer and its assessed pairs, and write their arrays into `results`."""
-    from basiscli.analysis import pairs
-    from basiscli.analysis.assess import assess
-    from basiscli.analysis.nulls import workers
+def _records(
+    opened: Sequence, request, positions: str | int, intervals: bool, results, drawn: list | None
+) -> Iterator[dict]:
+    """Yield a record a pair and layer and, with intervals, one of a layer's mean over pairs.
+
+    Arrays go into the open file `results`, what a figure needs into `drawn`.
+    """
+    from basiscli.analysis import assess, nulls, pairs
 
     for layer, owners in pairs.shared_layers(opened).items():
         if len(owners) < len(opened):
             _note(f"{len(owners)} of {len(opened)} files have layer {layer}; pairs of those only")
-    _explain(request.similarities)
-    full = request.full or len(opened) == 1
+    for name in request.similarities:
+        _note(assess.explain(name))
     width = max(units for source in opened for units in source.layers.values()) if request.nulls else 0
-    with workers(width) as spread:
-        for found in pairs.layer_moments(opened, request.seed, full, positions):
-            for one in assess(found, request, spread):
+    with nulls.workers(width) as spread:
+        for found in pairs.layer_moments(opened, request.seed, request.full or len(opened) == 1, positions):
+            of_layer = []
+            for one in assess.assess(found, request, spread):
                 if results:
-                    group = f"layers/{found.layer}/{one.pair.a}-{one.pair.b}"
-                    results.array(f"{group}/correlation", one.pair.scores.r.astype("float32"))
-                    results.array(f"{group}/permutation", one.pair.scores.permutation)
-                yield found, one
+                    _store(results, one.pair)
+                of_layer.append(assess.without_arrays(one, keep_r=drawn is not None and not of_layer))
+                yield _record(opened, found, one, intervals)
+            if drawn is not None:
+                drawn.append(of_layer)
+            if intervals and len(found.networks) > 2:
+                yield _mean_record(opened, found, of_layer, request.seed)
 
 
-def _records(found: Iterator[tuple], opened: Sequence, request, intervals: bool, kept: list | None) -> Iterator[dict]:
-    """Yield a record a pair and layer and, with intervals, one of each layer's mean over pairs."""
-    from basiscli.analysis.assess import has_interval, summarise
+def _record(opened: Sequence, found, one, intervals: bool) -> dict:
+    from basiscli.analysis.assess import has_interval
 
-    layer_done: list = []
-    for moments, one in found:
-        if intervals and layer_done and layer_done[0].pair.layer != one.pair.layer:
-            yield _summary
+    scores = one.pair.scores
+    record = {
+        "a": opened[one.pair.a].path,
+        "b": opened[one.pair.b].path,
+        "layer": found.layer,
+        "units_a": scores.units[0],
+        "units_b": scores.units[1],
+        "dead_a": scores.dead[0],
+        "dead_b": scores.dead[1],
+        "samples": opened[one.pair.a].samples,
+        **one.fields,
+        "positions": found.positions,
+    }
+    undefined = [name for name, value in one.fields.items() if value is None and name in ("cca", "svcca", "pwcca")]
+    if undefined:
+        rows = sum(half.rows for half in found.halves)
+        _note(f"layer {found.layer}: {rows} rows are too few for {', '.join(undefined)} of {record['units_a']} and "
+              f"{record['units_b']} units: left empty")  # fmt: skip
+    if intervals:
+        record |= {f"{name}_{end}": None for name in one.fields if has_interval(name) for end in ("low", "high")}
+        record["pairs"] = 1
+    return record
+
+
+def _mean_record(opened: Sequence, found, of_layer: list, seed: int) -> dict:
+    """Return the record of a layer's mean over pairs; what differs between the networks is null."""
+    from basiscli.analysis.assess import summarise
+
+    units = {u for one in of_layer for u in one.pair.scores.units}
+    width = units.pop() if len(units) == 1 else None
+    summary = summarise(of_layer, seed)
+    return {
+        "a": f"{len(found.networks)} networks",
+        "b": f"{len(of_layer)} pairs",
+        "layer": found.layer,
+        "units_a": width,
+        "units_b": width,
+        "dead_a": sum(one.pair.scores.dead[0] for one in of_layer) / len(of_layer),
+        "dead_b": sum(one.pair.scores.dead[1] for one in of_layer) / len(of_layer),
+        "samples": opened[found.networks[0]].samples,
+        **{name: summary[name] for name in of_layer[0].fields},
+        "positions": found.positions,
+        **{name: value for name, value in summary.items() if name not in of_layer[0].fields},
+        "pairs": len(of_layer),
+    }
+
+
+def _columns(request, intervals: bool) -> tuple[str, ...]:
+    columns = NETWORK_COLUMNS + (NULL_COLUMNS if "rotated" in request.nulls else PLAIN_COLUMNS)
+    columns += INTERVAL_COLUMNS if intervals else ()
+    return columns + tuple(name.replace("-", "_") for name in request.similarities)
+
+
+def _store(results, pair) -> None:
+    group = f"layers/{pair.layer}/{pair.a}-{pair.b}"
+    results.array(f"{group}/correlation", pair.scores.r.astype("float32"))
+    results.array(f"{group}/permutation", pair.scores.permutation)
+
+
+def _draw(plot: Path, paths: Sequence[str], drawn: list, seed: int, per_layer: bool) -> None:
+    from basiscli import figures
+
+    if per_layer and len(drawn) > 1:
+        figure = figures.layers(drawn, seed)
+    else:
+        first = drawn[0][0].pair
+        same = [one[0] for one in drawn if (one[0].pair.a, one[0].pair.b) == (first.a, first.b)]
+        figure = figures.pair(paths[first.a], paths[first.b], same)
+    figures.save(figure, plot)
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
