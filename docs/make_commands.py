@@ -28,7 +28,7 @@ def page() -> str:
 
 def helps(name: str, command: click.Command, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
     """Yield (full name, help text) of a command and of all below it."""
-    context = click.Context(command, info_name=name.split()[-1], parent=parent, terminal_width=100)
+    context = click.Context(command, info_name=name.split()[-1], parent=parent, terminal_width=100, help_option_names=["-h", "--help"])
     yield name, command.get_help(context)
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
