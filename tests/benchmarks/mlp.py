@@ -2,12 +2,13 @@
 
     python tests/benchmarks/mlp.py [--seconds 3] [--rounds 5]          # needs PyTorch: pip install -e '.[bench]'
 
-A step is forward, backward and SGD with momentum, on random images that are gathered and standardised (ours) or lie ready as
-float32 (PyTorch's). Each side runs in a process of its own; the processes take turns, and every figure is the best of the
+A step is forward, backward and SGD with momentum, on random images that are gathered and standardised (ours) or lie ready
+as float32 (PyTorch's). Each side runs in a process of its own; they take turns, and every figure is the best of the
 rounds. Several seeds: ours trains five at once, PyTorch one after the other on two threads, or one process a core.
 """
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def pytorch(seconds: float, threads: int) -> float:
 
     torch.set_num_threads(threads)
     layers: list[torch.nn.Module] = []
-    for inputs, outputs in zip(SIZES[:-1], SIZES[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(SIZES):
         layers += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers[:-1])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, foreach=True)
