@@ -2,7 +2,7 @@
 
     python tests/benchmarks/mlp.py [--seconds 3] [--rounds 5]          # needs PyTorch: pip install -e '.[bench]'
 
-A step is forward, backward and SGD with momentum, on random images that are gathered and standardised (ours) or lie ready
+A step is forward, backward and SGD with momentum, on random images, gathered and standardised (ours) or lying ready
 as float32 (PyTorch's). Each side runs in a process of its own; they take turns, and every figure is the best of the
 rounds. Several seeds: ours trains five at once, PyTorch one after the other on two threads, or one process a core.
 """
