@@ -9,7 +9,7 @@ from numba.core import event
 # OpenMP first: a launch costs less than through the alternatives.
 config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 # A thread that waits for the others spins a little and then sleeps. GNU OpenMP's own default spins for milliseconds:
- /decisions/kernels.md).
+# with three processes on two cores a launch then took 8 ms, with this 0.13 ms (docs/decisions/kernels.md).
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
