@@ -6,6 +6,7 @@ K networks, N rows (samples, or samples times positions), U_k units of network k
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
+from itertools import pairwise
 from operator import add
 
 import numpy as np
@@ -130,7 +131,9 @@ class Accumulator:
         units = [table.shape[1] for table in tables]
         # A product costs rows x U², adding it in float64 U²: few percent from 4 U rows on. Few rows keep float32 exact.
         self._block_rows = min(max(4 * max(units), 1024), 8192)
-        self._blocks = [np.empty((self._block_rows, u), np.float32) for u in units]
+        edges = np.cumsum([0, *units])
+        self._columns = [slice(first, last) for first, last in pairwise(edges)]
+        self._block = np.empty((self._block_rows, edges[-1]), np.float32)
         self._waiting = 0
         self._shifts = [_shift(table) for table in tables]
         self._sums = [np.zeros(u) for u in units]
@@ -143,25 +146,29 @@ class Accumulator:
             for first in range(0, len(rows), SUM_ROWS):
                 piece = rows[first : first + SUM_ROWS]
                 start = self._waiting + first
-                into = self._blocks[k][start : start + len(piece)]
-                np.take(table, piece, axis=0, out=into, mode="clip")  # "clip" spares numpy a copy
-                np.subtract(into, self._shifts[k], out=into)
-                total = into.sum(axis=0)
+                shifted = np.take(table, piece, axis=0, mode="clip")  # "clip" is faster, and no row is out of range
+                shifted -= self._shifts[k]
+                total = shifted.sum(axis=0)
                 if not np.isfinite(total).all():
                     self.not_finite[k] += int(np.count_nonzero(~np.isfinite(table[piece])))
                 self._sums[k] += total
                 if not self._full:
-                    self._own[k] += np.einsum("nu,nu->u", into, into)
+                    self._own[k] += np.einsum("nu,nu->u", shifted, shifted)
+                self._block[start : start + len(piece), self._columns[k]] = shifted
 
     def _add_products(self) -> None:
-        blocks = [block[: self._waiting] for block in self._blocks]
+        block = self._block[: self._waiting]
         self._waiting = 0
         with np.errstate(invalid="ignore", over="ignore"):
-            for k, block in enumerate(blocks):
+            for i, columns in enumerate(self._columns):
                 if self._full:
-                    self._own[k] += block.T @ block
-            for i, j in self._pairs:
-                self._cross[i, j] += blocks[i].T @ blocks[j]
+                    self._own[i] += block[:, columns].T @ block[:, columns]
+                if i + 1 < len(self._columns):
+                    # One product with all that follow: few large ones keep the cores busy, many small ones do not.
+                    products = block[:, columns].T @ block[:, columns.stop :]
+                    for j in self._networks[i + 1 :]:
+                        first, last = self._columns[j].start - columns.stop, self._columns[j].stop - columns.stop
+                        self._cross[i, j] += products[:, first:last]
 
     def _centred(self, products: np.ndarray, i: int, j: int) -> np.ndarray:
         """S_ij = Σ y_i y_jᵀ - (Σ y_i)(Σ y_j)ᵀ / N, for the shifted rows y."""
