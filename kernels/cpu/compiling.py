@@ -20,10 +20,10 @@ _PRANGE_ONLY = {
     "fusion": False,
 }
 # Sums may be reordered into vectors; NaN and infinity keep their meaning (a diverged seed must be seen).
-_FASTMATH = {"reassoc", "contract", "nsz"}
+FASTMATH = {"reassoc", "contract", "nsz"}
 
-serial = njit(nogil=True, cache=True, fastmath=_FASTMATH)
-parallel = njit(nogil=True, cache=True, fastmath=_FASTMATH, parallel=_PRANGE_ONLY)
+serial = njit(nogil=True, cache=True, fastmath=FASTMATH)
+parallel = njit(nogil=True, cache=True, fastmath=FASTMATH, parallel=_PRANGE_ONLY)
 
 
 def announce(notice: Callable[[], None]) -> None:

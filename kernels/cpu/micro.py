@@ -34,40 +34,46 @@ COLUMNS = LANES * VECTORS
 UNROLL = 4
 BYTES = 4
 
-_FLOAT = ir.FloatType()
-_INT = ir.IntType(64)
-_INDEX = ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
+FLOAT = ir.FloatType()
+INT = ir.IntType(64)
+INDEX = ir.IntType(32)
+VECTOR = ir.VectorType(FLOAT, LANES)
 _int64 = types.int64
 
 
 def _constant(n: int) -> ir.Constant:
-    return ir.Constant(_INT, n)
+    return ir.Constant(INT, n)
 
 
 def _pointer(builder, address):
-    return builder.inttoptr(address, _FLOAT.as_pointer())
+    return builder.inttoptr(address, FLOAT.as_pointer())
 
 
 def _at(builder, base, offset):
-    return builder.gep(base, [offset], source_etype=_FLOAT)
+    return builder.gep(base, [offset], source_etype=FLOAT)
 
 
-def _load_vector(builder, pointer):
-    return builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=BYTES)
+def load_vector(builder, pointer):
+    return builder.load(builder.bitcast(pointer, VECTOR.as_pointer()), align=BYTES)
 
 
-def _store_vector(builder, value, pointer):
-    builder.store(value, builder.bitcast(pointer, _VECTOR.as_pointer()), align=BYTES)
+def store_vector(builder, value, pointer):
+    builder.store(value, builder.bitcast(pointer, VECTOR.as_pointer()), align=BYTES)
+
+
+def fused(builder, a, b, c):
+    """a b + c. fmuladd, not fma: a host without fused multiply-add gets a product and a sum, not a call of libm."""
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32"), [a, b, c])
 
 
 def _shuffle(builder, a, b, lanes):
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INDEX, LANES), lanes))
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INDEX, LANES), lanes))
 
 
 def _splat(builder, scalar):
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
-    vector = builder.insert_element(undefined, scalar, ir.Constant(_INDEX, 0))
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    vector = builder.insert_element(undefined, scalar, ir.Constant(INDEX, 0))
     return _shuffle(builder, vector, undefined, [0] * LANES)
 
 
@@ -77,7 +83,7 @@ def address(typing_context, array):
 
     def generate(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.ptrtoint(data, _INT)
+        return builder.ptrtoint(data, INT)
 
     return _int64(array), generate
 
@@ -109,7 +115,7 @@ def copy_vector(typing_context, source, target):
 
     def generate(context, builder, signature, arguments):
         source, target = (_pointer(builder, argument) for argument in arguments)
-        _store_vector(builder, _load_vector(builder, source), target)
+        store_vector(builder, load_vector(builder, source), target)
         return context.get_dummy_value()
 
     return types.void(_int64, _int64), generate
@@ -122,7 +128,7 @@ def transpose_block(typing_context, source, source_stride, target, target_stride
     def generate(context, builder, signature, arguments):
         source, target = _pointer(builder, arguments[0]), _pointer(builder, arguments[2])
         row = [
-            _load_vector(builder, _at(builder, source, builder.mul(arguments[1], _constant(r)))) for r in range(LANES)
+            load_vector(builder, _at(builder, source, builder.mul(arguments[1], _constant(r)))) for r in range(LANES)
         ]
         # Each pass exchanges bit `distance` of the row number with the same bit of the column number.
         distance = 1
@@ -135,7 +141,7 @@ def transpose_block(typing_context, source, source_stride, target, target_stride
                     row[r], row[r + distance] = _shuffle(builder, a, b, kept), _shuffle(builder, a, b, moved)
             distance *= 2
         for r in range(LANES):
-            _store_vector(builder, row[r], _at(builder, target, builder.mul(arguments[3], _constant(r))))
+            store_vector(builder, row[r], _at(builder, target, builder.mul(arguments[3], _constant(r))))
         return context.get_dummy_value()
 
     return types.void(*[_int64] * 4), generate
@@ -153,7 +159,7 @@ def product_tile(typing_context, rows, add, a, a_row, a_step, b, c, c_row, depth
     def generate(context, builder, signature, arguments):
         rows, add, *operands = arguments
         done, unreachable = (builder.append_basic_block(name) for name in ("done", "unreachable"))
-        choice = builder.add(builder.mul(rows, _constant(2)), builder.zext(add, _INT))
+        choice = builder.add(builder.mul(rows, _constant(2)), builder.zext(add, INT))
         switch = builder.switch(choice, unreachable)
         for number in range(1, ROWS + 1):
             for adding in (False, True):
@@ -173,22 +179,19 @@ def product_tile(typing_context, rows, add, a, a_row, a_step, b, c, c_row, depth
 def _emit_tile(builder, rows: int, add: bool, a, a_row, a_step, b, c, c_row, depth) -> None:
     """Emit the tile for a fixed number of rows: the loop over k with rows x VECTORS accumulators, then the stores."""
     a, b, c = (_pointer(builder, pointer) for pointer in (a, b, c))
-    # fmuladd, not fma: a host without fused multiply-add gets a product and a sum, not a call of libm.
-    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-    fused = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
     a_rows = [_at(builder, a, builder.mul(a_row, _constant(r))) for r in range(rows)]
 
     def accumulate(k, sums):
         b_row = _at(builder, b, builder.mul(k, _constant(COLUMNS)))
-        columns = [_load_vector(builder, _at(builder, b_row, _constant(v * LANES))) for v in range(VECTORS)]
+        columns = [load_vector(builder, _at(builder, b_row, _constant(v * LANES))) for v in range(VECTORS)]
         step = builder.mul(k, a_step)
         following = []
         for r in range(rows):
             scalar = _splat(builder, builder.load(_at(builder, a_rows[r], step), align=BYTES))
-            following += [builder.call(fused, [scalar, columns[v], sums[r * VECTORS + v]]) for v in range(VECTORS)]
+            following += [fused(builder, scalar, columns[v], sums[r * VECTORS + v]) for v in range(VECTORS)]
         return following
 
-    sums = [ir.Constant(_VECTOR, [0.0] * LANES)] * (rows * VECTORS)
+    sums = [ir.Constant(VECTOR, [0.0] * LANES)] * (rows * VECTORS)
     unrolled = builder.and_(depth, _constant(-UNROLL))
     sums = _loop(builder, _constant(0), unrolled, UNROLL, sums, accumulate)
     sums = _loop(builder, unrolled, depth, 1, sums, accumulate)
@@ -196,7 +199,7 @@ def _emit_tile(builder, rows: int, add: bool, a, a_row, a_step, b, c, c_row, dep
         for v in range(VECTORS):
             target = _at(builder, c, builder.add(builder.mul(c_row, _constant(r)), _constant(v * LANES)))
             value = sums[r * VECTORS + v]
-            _store_vector(builder, builder.fadd(_load_vector(builder, target), value) if add else value, target)
+            store_vector(builder, builder.fadd(load_vector(builder, target), value) if add else value, target)
 
 
 def _loop(builder, start, stop, stride, values, body):
@@ -205,7 +208,7 @@ def _loop(builder, start, stop, stride, values, body):
     test, turn, after = (builder.append_basic_block(name) for name in ("test", "turn", "after"))
     builder.branch(test)
     builder.position_at_end(test)
-    k = builder.phi(_INT)
+    k = builder.phi(INT)
     k.add_incoming(start, before)
     current = [builder.phi(value.type) for value in values]
     for phi, value in zip(current, values, strict=True):

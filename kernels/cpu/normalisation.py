@@ -23,6 +23,12 @@ def unit_sums(dy, out=None):
     return out
 
 
+def add_units(x, b):
+    """x += b in place, for x (S, N, ..., C) and b (S, C); returns x."""
+    _affine(_rows(x), np.ones_like(b, order="C"), np.ascontiguousarray(b), _rows(x))
+    return x
+
+
 def batchnorm(x, scale, shift, epsilon):
     """Normalise each unit over the batch; see the reference. Returns y, mean (S, C), variance (S, C)."""
     mean, variance = _like_units(x), _like_units(x)

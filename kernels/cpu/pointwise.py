@@ -9,8 +9,11 @@ import numpy as np
 from numba import prange
 
 from basiscli.kernels.cpu.compiling import parallel, serial
+from basiscli.kernels.reference import DROPOUT_BITS
+from basiscli.kernels.reference import _splitmix as reference_splitmix
 
 CHUNK = 16384
+_splitmix = serial(reference_splitmix)
 RELU, GELU, TANH = range(3)
 _INVERSE_SQRT2 = np.float32(1 / math.sqrt(2))
 _DENSITY_AT_0 = np.float32(1 / math.sqrt(2 * math.pi))
@@ -44,6 +47,20 @@ def tanh(x):
 def tanh_gradient(dy, x):
     """dx = dy (1 - tanh² x)."""
     return _map_gradient(TANH, dy, x)
+
+
+def add(x, y):
+    """x + y, of one shape."""
+    out = np.empty_like(x)
+    _add(x.reshape(-1), y.reshape(-1), out.reshape(-1))
+    return out
+
+
+def dropout(x, stream, rate):
+    """y = x / (1 - rate) where the stream keeps the element, else 0; see the reference."""
+    y = np.empty_like(x)
+    _dropout(x.reshape(len(x), -1), stream.astype(np.uint64), rate, y.reshape(len(x), -1))
+    return y
 
 
 def _map(kind, x):
@@ -91,6 +108,28 @@ def _apply_gradient(kind, dy, x, dx):
             for i in range(start, stop):
                 tanh_x = np.float32(math.tanh(x[i]))
                 dx[i] = dy[i] * (np.float32(1) - tanh_x * tanh_x)
+
+
+@parallel
+def _add(x, y, out):
+    for chunk in prange((x.size + CHUNK - 1) // CHUNK):
+        start = np.int64(chunk) * CHUNK
+        for i in range(start, min(start + CHUNK, x.size)):
+            out[i] = x[i] + y[i]
+
+
+@parallel
+def _dropout(x, stream, rate, y):
+    seeds, size = x.shape
+    chunks = (size + CHUNK - 1) // CHUNK
+    limit = np.uint64(round(rate * 2**DROPOUT_BITS))
+    factor = np.float32(1 / (1 - rate))
+    for task in prange(seeds * chunks):
+        s, chunk = divmod(np.int64(task), chunks)
+        first = _splitmix((stream[s, 0] << np.uint64(32)) + stream[s, 1])
+        for i in range(chunk * CHUNK, min((chunk + 1) * CHUNK, size)):
+            bits = _splitmix(first + np.uint64(i)) >> np.uint64(64 - DROPOUT_BITS)
+            y[s, i] = x[s, i] * factor if bits >= limit else np.float32(0)
 
 
 @serial

@@ -1,0 +1,130 @@
+"""Pooling and what else rearranges positions, for all seeds; a task is one image."""
+
+import numpy as np
+from numba import prange
+
+from basiscli.kernels.cpu.compiling import parallel
+from basiscli.kernels.reference import subsample, subsample_gradient
+
+__all__ = [
+    "average_pool",
+    "average_pool_gradient",
+    "global_pool",
+    "global_pool_gradient",
+    "max_pool",
+    "max_pool_gradient",
+    "subsample",
+    "subsample_gradient",
+]
+
+
+def max_pool(x, size):
+    """Return the largest value of each window, and where it is; see the reference."""
+    seeds, samples, height, width, units = x.shape
+    y = np.empty((seeds, samples, height // size, width // size, units), np.float32)
+    argmax = np.empty(y.shape, np.uint8)
+    _max_pool(_images(x), size, _images(y), _images(argmax))
+    return y, argmax
+
+
+def max_pool_gradient(dy, argmax, shape):
+    """dx = dy where x was the largest of its window, else 0; `shape` is that of x."""
+    dx = np.zeros(shape, np.float32)
+    _max_pool_gradient(_images(dy), _images(argmax), shape[2] // dy.shape[2], _images(dx))
+    return dx
+
+
+def average_pool(x, size):
+    """Return the mean of each window; see the reference."""
+    seeds, samples, height, width, units = x.shape
+    y = np.empty((seeds, samples, height // size, width // size, units), np.float32)
+    _average_pool(_images(x), size, size, _images(y))
+    return y
+
+
+def average_pool_gradient(dy, size):
+    """dx = dy / size², the same for all positions of a window."""
+    seeds, samples, height, width, units = dy.shape
+    dx = np.empty((seeds, samples, height * size, width * size, units), np.float32)
+    _average_pool_gradient(_images(dy), size, size, _images(dx))
+    return dx
+
+
+def global_pool(x):
+    """Mean over all positions: (S, N, H, W, C) -> (S, N, C)."""
+    y = np.empty((*x.shape[:2], x.shape[4]), np.float32)
+    _average_pool(_images(x), x.shape[2], x.shape[3], y.reshape(-1, 1, 1, x.shape[4]))
+    return y
+
+
+def global_pool_gradient(dy, size):
+    """dx = dy / (H W), the same for all positions; size (H, W)."""
+    dx = np.empty((*dy.shape[:2], *size, dy.shape[2]), np.float32)
+    _average_pool_gradient(dy.reshape(-1, 1, 1, dy.shape[2]), size[0], size[1], _images(dx))
+    return dx
+
+
+def _images(x):
+    """View (S, N, H, W, C) as (S N, H, W, C)."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+@parallel
+def _max_pool(x, size, y, argmax):
+    images, height, width, units = y.shape
+    for task in prange(images):
+        n = np.int64(task)
+        for i in range(height):
+            for j in range(width):
+                for c in range(units):
+                    y[n, i, j, c] = x[n, i * size, j * size, c]
+                    argmax[n, i, j, c] = 0
+                for at in range(1, size * size):
+                    row, column = i * size + at // size, j * size + at % size
+                    for c in range(units):
+                        value, best = x[n, row, column, c], y[n, i, j, c]
+                        # NaN counts as the largest: a diverged seed must be seen.
+                        if value > best or (np.isnan(value) and not np.isnan(best)):
+                            y[n, i, j, c] = value
+                            argmax[n, i, j, c] = at
+
+
+@parallel
+def _max_pool_gradient(dy, argmax, size, dx):
+    images, height, width, units = dy.shape
+    for task in prange(images):
+        n = np.int64(task)
+        for i in range(height):
+            for j in range(width):
+                for c in range(units):
+                    at = np.int64(argmax[n, i, j, c])
+                    dx[n, i * size + at // size, j * size + at % size, c] = dy[n, i, j, c]
+
+
+@parallel
+def _average_pool(x, rows, columns, y):
+    images, height, width, units = y.shape
+    factor = np.float32(1 / (rows * columns))
+    for task in prange(images):
+        n = np.int64(task)
+        for i in range(height):
+            for j in range(width):
+                y[n, i, j] = 0
+                for row in range(i * rows, (i + 1) * rows):
+                    for column in range(j * columns, (j + 1) * columns):
+                        for c in range(units):
+                            y[n, i, j, c] += x[n, row, column, c]
+                for c in range(units):
+                    y[n, i, j, c] *= factor
+
+
+@parallel
+def _average_pool_gradient(dy, rows, columns, dx):
+    images, height, width, units = dx.shape
+    factor = np.float32(1 / (rows * columns))
+    for task in prange(images):
+        n = np.int64(task)
+        for row in range(height):
+            for column in range(width):
+                for c in range(units):
+                    dx[n, row, column, c] = dy[n, row // rows, column // columns, c] * factor
