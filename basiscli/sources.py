@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import checkpoint, data, records, store
+from basiscli import checkpoint, cost, data, records, store
 from basiscli.data import Dataset
 from basiscli.errors import BadInput
 from basiscli.graph import Network, forward
@@ -167,13 +167,18 @@ def of_network(
     """Return a source that runs a network, arrays (1, ...), over a split of a data set."""
     part = getattr(images, split.partition("-")[0])
     taps = {name: network.tap(name, tap) for name in network.layers}
+    at_once = cost.evaluated_at_once(network)
 
-    def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
-        x, _ = probe(part, standard, range(start, stop), shifted=_copies(split) > 1)
+    def show(layers: Sequence[str], rows: range) -> dict[str, np.ndarray]:
+        x, _ = probe(part, standard, rows, shifted=_copies(split) > 1)
         wanted = {name: taps[name] for name in layers}
         last = max(wanted.values(), key=[node.name for node in network.nodes].index)
         _, kept, _ = forward(network, arrays, x, keep=set(wanted.values()), until=last)
         return {name: kept[node][0] for name, node in wanted.items()}
+
+    def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
+        parts = [show(layers, range(first, min(first + at_once, stop))) for first in range(start, stop, at_once)]
+        return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in layers}
 
     return Source(
         path=path,

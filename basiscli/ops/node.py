@@ -30,13 +30,17 @@ class Weight:
 
 @dataclass(frozen=True)
 class Node:
-    """An op applied to the outputs of other nodes ("input" is the network's). Its weights are `name/short name`."""
+    """An op applied to the outputs of other nodes ("input" is the network's). Its weights are `name/short name`.
+
+    `shape` is that of its output for one sample, units last.
+    """
 
     name: str
     op: ModuleType
     inputs: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Weight] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
 
 
 def constant(value: float) -> Callable:
