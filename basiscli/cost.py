@@ -31,6 +31,12 @@ def largest(network: Network) -> int:
     return max(prod(network.architecture["input_shape"]), *(prod(node.shape) for node in network.nodes))
 
 
+def layer_activations(network: Network) -> int:
+    """Return the floats of all layers' activations of one image, at one tap."""
+    shapes = {node.name: node.shape for node in network.nodes}
+    return sum(prod(shapes[layer.post]) for layer in network.layers.values())
+
+
 def evaluated_at_once(network: Network) -> int:
     """Return how many images evaluation shows a network at once."""
     return max(1, min(EVALUATED, EVALUATION_FLOATS // largest(network)))

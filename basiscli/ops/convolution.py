@@ -1,4 +1,4 @@
-"""y[i, j] = Σ_kl x[stride i + k - padding, stride j + l - padding] w[k, l] + b: a map of the units that positions share.
+"""y[i, j] = Σ_kl x[stride i + k - padding, stride j + l - padding] w[k, l] + b: one map of units for all positions.
 
 w (S, KH, KW, I, O), b (S, O) or none. Derivation: docs/backprop/convolution.md.
 """
