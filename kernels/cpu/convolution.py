@@ -6,6 +6,7 @@ every sum is the same for any number of threads and any grouping of seeds.
 
 import numpy as np
 
+from basiscli.kernels.cpu import winograd
 from basiscli.kernels.cpu.dense import dense, dense_input_gradient, dense_weight_gradient
 from basiscli.kernels.reference import _pad, _seen
 
@@ -18,6 +19,9 @@ def convolution(x, w, stride, padding):
     seeds, height, width, _, outputs = w.shape
     size = tuple((n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[2:4], (height, width), strict=True))
     y = np.empty((seeds, x.shape[1], *size, outputs), np.float32)
+    if winograd.serves(w.shape[1:], stride, padding):
+        winograd.convolution(x, w, padding, y)
+        return y
     matrix, no_bias = w.reshape(seeds, -1, outputs), np.zeros((seeds, outputs), np.float32)
     for part in _chunks(x.shape[1], size, matrix.shape[1]):
         patches = _patches(x[:, part], (height, width), stride, padding, size)
@@ -29,6 +33,9 @@ def convolution_input_gradient(dy, w, stride, padding, size):
     """dx; see the reference."""
     seeds, height, width, inputs, outputs = w.shape
     dx = np.empty((seeds, dy.shape[1], *size, inputs), np.float32)
+    if winograd.serves(w.shape[1:], stride, padding):
+        winograd.convolution_input_gradient(dy, w, padding, dx)
+        return dx
     matrix = w.reshape(seeds, -1, outputs)
     for part in _chunks(dy.shape[1], dy.shape[2:4], matrix.shape[1]):
         few = np.ascontiguousarray(dy[:, part])
@@ -44,6 +51,9 @@ def convolution_input_gradient(dy, w, stride, padding, size):
 def convolution_weight_gradient(x, dy, stride, padding, kernel, out=None):
     """dw; see the reference."""
     dw = np.empty((len(dy), *kernel, x.shape[-1], dy.shape[-1]), np.float32) if out is None else out
+    if winograd.serves(dw.shape[1:], stride, padding):
+        winograd.convolution_weight_gradient(x, dy, padding, dw)
+        return dw
     dw[...] = 0
     for part in _chunks(dy.shape[1], dy.shape[2:4], dw[0, ..., 0].size):
         patches = _patches(x[:, part], kernel, stride, padding, dy.shape[2:4])

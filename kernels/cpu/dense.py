@@ -124,7 +124,7 @@ def _product_in_place(a, a_width, b, b_width, b_transposed, c, c_width, rows, co
                 _pack(b + BYTES * (start * b_width + j), b_width, length, width, panel)
             i = 0
             while i < rows:
-                height = _next_height(rows - i)
+                height = next_height(rows - i)
                 a_tile = a + BYTES * (i * a_width + start)
                 c_tile = c + BYTES * (i * c_width + j)
                 _tile(height, width, add or start > 0, a_tile, a_width, 1, panel, c_tile, c_width, length, spill)
@@ -154,7 +154,7 @@ def _product_packing_a(a, a_width, b, b_width, c, c_width, rows, columns, depth,
             )
         i = 0
         while i < rows:
-            height = _next_height(rows - i)
+            height = next_height(rows - i)
             stride = _pack_strip(a + BYTES * (start * a_width + i), a_width, length, height, rows - i, strip)
             for p in range(panels):
                 width = min(COLUMNS, columns - p * COLUMNS)
@@ -166,7 +166,7 @@ def _product_packing_a(a, a_width, b, b_width, c, c_width, rows, columns, depth,
 
 
 @serial
-def _next_height(left):
+def next_height(left):
     """Return the rows of the next tile: the fewest tiles, of heights that differ by one at most."""
     tiles = (left + ROWS - 1) // ROWS
     return (left + tiles - 1) // tiles
@@ -176,9 +176,9 @@ def _next_height(left):
 def _tile(height, width, add, a, a_row, a_step, panel, c, c_row, depth, spill):
     """One tile of c; a narrow one (the last columns) is computed whole in `spill` and copied."""
     if width == COLUMNS:
-        _whole_tile(height, add, a, a_row, a_step, panel, c, c_row, depth)
+        whole_tile(height, add, a, a_row, a_step, panel, c, c_row, depth)
         return
-    _whole_tile(height, False, a, a_row, a_step, panel, spill, COLUMNS, depth)
+    whole_tile(height, False, a, a_row, a_step, panel, spill, COLUMNS, depth)
     for i in range(height):
         for j in range(width):
             target = c + BYTES * (i * c_row + j)
@@ -187,7 +187,7 @@ def _tile(height, width, add, a, a_row, a_step, panel, c, c_row, depth, spill):
 
 
 @serial
-def _whole_tile(height, add, a, a_row, a_step, panel, c, c_row, depth):
+def whole_tile(height, add, a, a_row, a_step, panel, c, c_row, depth):
     # A function of its own, so that the generated code exists once and not at every call.
     product_tile(height, add, a, a_row, a_step, panel, c, c_row, depth)
 

@@ -110,6 +110,18 @@ def store(typing_context, value, target):
 
 
 @intrinsic
+def add_vector(typing_context, source, target):
+    """Add LANES floats at one address to those at another."""
+
+    def generate(context, builder, signature, arguments):
+        source, target = (_pointer(builder, argument) for argument in arguments)
+        store_vector(builder, builder.fadd(load_vector(builder, target), load_vector(builder, source)), target)
+        return context.get_dummy_value()
+
+    return types.void(_int64, _int64), generate
+
+
+@intrinsic
 def copy_vector(typing_context, source, target):
     """Copy LANES floats from one address to another."""
 
@@ -119,6 +131,39 @@ def copy_vector(typing_context, source, target):
         return context.get_dummy_value()
 
     return types.void(_int64, _int64), generate
+
+
+@intrinsic(prefer_literal=True)
+def position_table(typing_context, table, size, image, outside, row, column, height, width, pixel):
+    """Write the addresses of size x size positions of an image from (row, column) on, row by row.
+
+    The image has height x width positions, `pixel` bytes each; for those beyond it the table gets `outside`.
+    """
+    if not isinstance(size, types.IntegerLiteral):
+        return None
+    count = size.literal_value
+
+    def generate(context, builder, signature, arguments):
+        table, _, image, outside, row, column, height, width, pixel = arguments
+        table = builder.inttoptr(table, INT.as_pointer())
+
+        def inside(start, length):
+            # One unsigned comparison says both: not negative, and less than the length.
+            return [builder.icmp_unsigned("<", builder.add(start, _constant(k)), length) for k in range(count)]
+
+        row_inside, column_inside = inside(row, height), inside(column, width)
+        across = builder.mul(width, pixel)
+        start = builder.add(image, builder.add(builder.mul(row, across), builder.mul(column, pixel)))
+        for i in range(count):
+            address = start
+            for j in range(count):
+                value = builder.select(builder.and_(row_inside[i], column_inside[j]), address, outside)
+                builder.store(value, builder.gep(table, [_constant(i * count + j)], source_etype=INT))
+                address = builder.add(address, pixel)
+            start = builder.add(start, across)
+        return context.get_dummy_value()
+
+    return types.void(_int64, size, *[_int64] * 7), generate
 
 
 @intrinsic
