@@ -1,13 +1,12 @@
 """The command group: an explicit map of commands, each imported only when it is called or listed."""
 
 import importlib
-import os
 import signal
 import sys
 
 import click
 
-from basiscli import __version__
+from basiscli import __version__, records
 from basiscli.errors import BadInput
 
 # Command modules import click at their top and everything heavy inside their functions: `--help` stays fast.
@@ -22,7 +21,6 @@ COMMANDS = {
 
 EXIT_BAD_INPUT = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_BROKEN_PIPE = 128 + 13  # what a shell reports for a program that SIGPIPE ended
 
 
 class LazyGroup(click.Group):
@@ -59,9 +57,8 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader has left (`| head`). Python would complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EXIT_BROKEN_PIPE
+        records.abandon_stdout()
+        code = records.EXIT_BROKEN_PIPE
     except Exception as error:
         if debug:
             raise

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import click
 
 FORMATS = ("table", "json", "csv")
+EXIT_BROKEN_PIPE = 128 + 13  # what a shell reports for a program that SIGPIPE ended
 
 format_option = click.option(
     "--format",
@@ -23,10 +25,20 @@ def emit(records: Iterable[Mapping], style: str | None = None, columns: Sequence
     """Print records to stdout, JSON and CSV one by one as they come, a table at the end.
 
     A float that is not finite becomes null in JSON and an empty cell elsewhere. `columns` chooses and orders what a
-    table shows; JSON and CSV always hold every field.
+    table shows; JSON and CSV always hold every field. When the reader of stdout leaves, the command ends quietly with
+    the exit code of a broken pipe.
     """
     style = style or ("table" if sys.stdout.isatty() else "json")
-    {"table": _table, "json": _json, "csv": _csv}[style](records, columns)
+    try:
+        {"table": _table, "json": _json, "csv": _csv}[style](records, columns)
+    except BrokenPipeError:
+        abandon_stdout()
+        raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from None
+
+
+def abandon_stdout() -> None:
+    """Let stdout lead nowhere, once its reader has left (`| head`): Python would complain when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command_line() -> str:
@@ -75,8 +87,12 @@ def _table(records: Iterable[Mapping], columns: Sequence[str] | None) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     columns = columns or list(rows[0])
     for column in columns:
-        numeric = isinstance(_plain(rows[0].get(column)), int | float)
-        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+        title, cells = column.replace("_", " "), [_cell(row.get(column)) for row in rows]
+        if all(isinstance(_plain(row.get(column)), int | float | None) for row in rows):
+            # Numbers are never broken; where the terminal is narrow, the text columns fold.
+            table.add_column(title, justify="right", min_width=max(map(len, [*title.split(), *cells])))
+        else:
+            table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     Console().print(table)

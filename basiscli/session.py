@@ -27,7 +27,6 @@ STORED_BYTES = 100_000_000
 MEASURED_STEPS = 4
 # Part of the free memory that the networks in training may take together.
 MEMORY_PART = 0.5
-ACTIVATION_CHUNK = 1000
 
 
 class Interrupted(KeyboardInterrupt):
@@ -56,10 +55,10 @@ def run(options: Mapping) -> Iterator[dict]:
     dataset = sources.load_dataset(options["dataset"])
     network, options = plan(options, dataset)
     recipe = recipe_of(options)
-    folder = Folder(Path(options["out"]), options, dataset)
-    found = folder.prepare(network, recipe)
     adjust = _transplant(options["start_from"], options["start_weights"] or ("*",), network)
     size = options["seed_batch"] or seeds_that_fit(network, recipe)
+    folder = Folder(Path(options["out"]), options, dataset)
+    found = folder.prepare(network, recipe)
     groups = list(_groups(options["seeds"], found, size))
 
     for file in found.values():
@@ -183,13 +182,15 @@ class Folder:
                 source = sources.of_network(
                     str(self.file(seed)), run.network, arrays, run.standard, self.dataset, split="test", tap="post"
                 )
-                sources.record(writer, source, "test", "post", ACTIVATION_CHUNK)
+                sources.record(writer, source, "test", "post")
         return file
 
     def finish(self, run: Run) -> Iterator[dict]:
-        """Write the final files of a run and yield their records."""
-        for s, seed in enumerate(run.seeds):
-            yield self.record(self.save(run, seed, self.options["activations"] and bool(run.alive[s])))
+        """Write the final files of a run, all of them, and yield their records."""
+        files = [
+            self.save(run, seed, self.options["activations"] and bool(run.alive[s])) for s, seed in enumerate(run.seeds)
+        ]
+        yield from map(self.record, files)
 
     def record(self, file: NetworkFile) -> dict:
         """Return the record of a network."""

@@ -19,6 +19,9 @@ from basiscli.train import SHIFTS, Standardisation, probe
 TAPS = ("post", "pre")
 # A "-shifts" split is every image of a split in all nine shifts by at most one pixel, one after another.
 SPLITS = ("test", "train", "test-shifts", "train-shifts")
+# Activations are written in chunks of about this many bytes, of this many samples at most.
+RECORDED_BYTES = 64 << 20
+RECORDED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -71,54 +74,59 @@ def _stdin_entries() -> Iterator[str]:
 
 
 def open_all(
-    paths: Sequence[str], layer: str = "*", split: str = "test", tap: str = "post", samples: int | None = None
+    paths: Sequence[str], layer: str = "*", split: str | None = None, tap: str | None = None, samples: int | None = None
 ) -> list[Source]:
     """Return a source for each file, with the layers that match a glob and the first `samples` samples.
 
-    Network files give their stored activations where they hold the split and tap, and compute them otherwise;
-    activation files give what they hold; of other files every array of numbers with two or more axes,
-    (samples, ..., units), is a layer. Raises BadInput for files that cannot be used together: sample counts or inputs that differ.
+    Network files give their stored activations where they hold the split and tap ("test" and "post" unless said
+    otherwise), and compute them where not; activation files give what they hold; of other files every array of numbers
+    with two or more axes, (samples, ..., units), is a layer.
+
+    Raises BadInput for files that were shown different inputs.
     """
-    sources = [_first(open_source(path, layer, split, tap), samples) for path in paths]
+    sources = [narrow(open_source(path, split, tap), layer, samples) for path in paths]
     first = sources[0]
     for other in sources[1:]:
-        if other.samples != first.samples:
-            raise BadInput(
-                f"{first.path} has {first.samples} samples, {other.path} {other.samples}; "
-                "record the same split of both, or choose with --samples"
-            )
         if None not in (first.inputs, other.inputs) and first.inputs != other.inputs:
             raise BadInput(f"{first.path} and {other.path} were shown different inputs; record them on the same split")
     return sources
 
 
-def open_source(path: str, layer: str, split: str, tap: str) -> Source:
+def open_source(path: str, split: str | None = None, tap: str | None = None) -> Source:
     """Return the source of one file; see `open_all`."""
     reader = store.open_reader(path)
-    kind = reader.kind
-    if kind == store.NETWORK:
-        arrays = _stored_activations(reader, split, tap)
-        if arrays is None:
-            return _choose(computed(path, split, tap), layer)
-    elif kind == store.ACTIVATIONS:
-        arrays = _stored_activations(reader, split, tap)
-        if arrays is None:
-            held = ", ".join(sorted({name.split("/")[0] for name in reader.datasets("activations")}))
-            raise BadInput(f"{path}: holds no {tap} activations of the split {split} (it has {held or 'none'})")
-    elif kind == store.RESULTS:
+    if reader.kind == store.RESULTS:
         raise BadInput(f"{path}: holds results of an analysis, not activations")
-    else:
-        arrays = {name: array for name, array in reader.datasets().items() if array.ndim >= 2}
-    return _choose(_stored(reader, path, arrays, split), layer)
+    if reader.kind == "arrays":
+        return _stored(reader, {name: array for name, array in reader.datasets().items() if array.ndim >= 2})
+    recorded = _recorded(reader)
+    if reader.kind == store.NETWORK:
+        split, tap = split or "test", tap or "post"
+        if recorded.get(split, {}).get("tap") != tap:
+            return computed(path, split, tap)
+    elif split is None:
+        if len(recorded) != 1:
+            raise BadInput(f"{path}: holds the splits {', '.join(recorded) or 'none'}; choose one with --split")
+        split = next(iter(recorded))
+    if split not in recorded or tap not in (None, recorded[split]["tap"]):
+        held = ", ".join(f"{name} {part['tap']}" for name, part in recorded.items())
+        raise BadInput(f"{path}: holds no {tap or ''} activations of the split {split}, only {held or 'none'}")
+    return _stored(reader, recorded[split]["arrays"], split)
 
 
-def _stored_activations(reader: store.Reader, split: str, tap: str):
-    """Return the arrays of a split if they were recorded at this tap, else None."""
-    arrays = reader.datasets(f"activations/{split}")
-    return arrays if arrays and all(array.attrs.get("tap") == tap for array in arrays.values()) else None
+def _recorded(reader: store.Reader) -> dict[str, dict]:
+    """Return the arrays and the tap of each split that was recorded into a file."""
+    found: dict[str, dict] = {}
+    for name, array in reader.datasets("activations").items():
+        split, _, layer = name.partition("/")
+        part = found.setdefault(split, {"arrays": {}, "tap": reader.attribute("tap", f"activations/{name}")})
+        part["arrays"][layer] = array
+    return found
 
 
-def _stored(reader: store.Reader, path: str, arrays: dict, split: str) -> Source:
+def _stored(reader: store.Reader, arrays: dict, split: str | None = None) -> Source:
+    """Return a source of stored arrays; `split` says what they were recorded on, None for another program's."""
+    path = reader.path
     if not arrays:
         raise BadInput(f"{path}: holds no array (samples, ..., units)")
     for name, array in arrays.items():
@@ -128,7 +136,6 @@ def _stored(reader: store.Reader, path: str, arrays: dict, split: str) -> Source
     counts = {name: array.shape[0] for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
         raise BadInput(f"{path}: layers of different sample counts: {counts}; choose with --layer")
-    own = reader.kind != "arrays"
 
     def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
         return {name: reader.rows(arrays[name], start, stop).astype(np.float32, copy=False) for name in layers}
@@ -137,9 +144,9 @@ def _stored(reader: store.Reader, path: str, arrays: dict, split: str) -> Source
         path=path,
         layers={name: array.shape[-1] for name, array in arrays.items()},
         samples=next(iter(counts.values())),
-        copies=_copies(split) if own else 1,
+        copies=_copies(split) if split else 1,
         stored=True,
-        inputs=f"{reader.json('dataset').get('checksum')}/{split}" if own else None,
+        inputs=f"{reader.json('dataset').get('checksum')}/{split}" if split else None,
         read=read,
     )
 
@@ -191,9 +198,10 @@ def of_network(
     )
 
 
-def record(writer: store.Writer, source: Source, split: str, tap: str, size: int) -> None:
-    """Write all layers of a source into a file, `size` samples at a time."""
-    chunks = source.chunks(list(source.layers), size)
+def record(writer: store.Writer, source: Source, split: str, tap: str) -> None:
+    """Write all layers of a source into a file, a chunk of samples at a time."""
+    row = sum(values.nbytes for values in source.read(list(source.layers), 0, 1).values())
+    chunks = source.chunks(list(source.layers), max(1, min(RECORDED_AT_ONCE, RECORDED_BYTES // row)))
     first = next(chunks)
     shapes = {name: (source.samples, *values.shape[1:]) for name, values in first.items()}
     writer.activations(split, tap, shapes, chain([first], chunks))
@@ -211,16 +219,14 @@ def _copies(split: str) -> int:
     return len(SHIFTS) if split.endswith("-shifts") else 1
 
 
-def _choose(source: Source, glob: str) -> Source:
+def narrow(source: Source, glob: str, samples: int | None) -> Source:
+    """Return a source with the layers that match a glob, and its first `samples` samples (None: all).
+
+    Raises BadInput if no layer matches or there are fewer samples.
+    """
     layers = {name: units for name, units in source.layers.items() if fnmatchcase(name, glob)}
     if not layers:
         raise BadInput(f"{source.path}: no layer matches '{glob}'; it has {', '.join(source.layers)}")
-    return replace(source, layers=layers)
-
-
-def _first(source: Source, samples: int | None) -> Source:
-    if samples is None:
-        return source
-    if samples > source.samples:
+    if samples is not None and samples > source.samples:
         raise BadInput(f"{source.path}: has {source.samples} samples, fewer than the {samples} asked for")
-    return replace(source, samples=samples)
+    return replace(source, layers=layers, samples=samples or source.samples)

@@ -4,10 +4,11 @@ A file is written under a temporary name in the same folder and renamed, so it i
 nothing: links, virtual and external data, strange types and damaged bytes are refused with a line that names them.
 """
 
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ class NetworkFile:
 class Writer:
     """An HDF5 file being written; see `writing`."""
 
-    def __init__(self, file: h5py.File):
-        self._file = file
+    def __init__(self, file: h5py.File, sink: "_Sink"):
+        self._file, self._sink = file, sink
 
     def attributes(self, values: Mapping[str, Any], path: str = "/") -> None:
         """Set attributes of a group or array; dicts and lists are stored as JSON."""
@@ -111,6 +112,7 @@ class Writer:
         for chunk in chunks:
             for layer, values in chunk.items():
                 arrays[layer][start : start + len(values)] = values
+            self._sink.check()
             start += len(next(iter(chunk.values())))
 
     def _create(self, path: str, shape: tuple[int, ...], dtype, compressed: bool) -> h5py.Dataset:
@@ -131,22 +133,74 @@ def writing(path: str | Path, force: bool = False) -> Iterator[Writer]:
     target = Path(path)
     require_new(target, force)
     partial = target.with_name(f".{target.name}.partial")
-    file = None
     try:
-        file = h5py.File(partial, "w", track_order=True)
-        file.attrs["format"] = FORMAT
-        file.attrs["basiscli"] = __version__
-        yield Writer(file)
-        file.close()
-        _sync(partial)
+        with _Sink(partial) as sink:
+            file = h5py.File(sink, "w", track_order=True)
+            try:
+                file.attrs["format"] = FORMAT
+                file.attrs["basiscli"] = __version__
+                yield Writer(file, sink)
+            finally:
+                file.close()
+            sink.sync()
         partial.replace(target)
         _sync(target.parent)
-    except (OSError, RuntimeError) as error:
-        raise BadInput(f"{target}: cannot be written ({_reason(error)})") from error
+    except OSError as error:
+        raise BadInput(f"{target}: cannot be written ({error.strerror or error})") from error
     finally:
-        if file is not None and file.id.valid:
-            _close_quietly(file)
         partial.unlink(missing_ok=True)
+
+
+class _Sink(io.RawIOBase):
+    """A new file for HDF5 to write through, which remembers a failure instead of reporting it.
+
+    libhdf5 2.0 cannot close a file after a failed write and crashes later; so it is told that all went well, and
+    `check` raises what happened.
+    """
+
+    def __init__(self, path: Path):
+        self._file = path.open("w+b", buffering=0)
+        self._error: OSError | None = None
+
+    def write(self, data) -> int:
+        if self._error is None:
+            try:
+                view = memoryview(data).cast("B")
+                while view:
+                    view = view[self._file.write(view) :]
+            except OSError as error:
+                self._error = error
+        return len(data)
+
+    def readinto(self, buffer) -> int:
+        return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the first failure, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    def sync(self) -> None:
+        """Put the contents on the disk, so that a rename cannot come before them. Raises what went wrong until now."""
+        self.check()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def require_new(target: Path, force: bool) -> None:
@@ -175,6 +229,13 @@ def save_arrays(
             file.array(name, values)
 
 
+# What libhdf5 and h5py raise for damaged files, depending on where the damage is.
+_DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, MemoryError, OverflowError)
+# An array of more than this many bytes must hold at least a thousandth of them: a damaged or hostile shape would
+# otherwise ask for any amount of memory. (LZF packs at most about 1:100.)
+_UNCHECKED_BYTES, _LARGEST_RATIO = 1 << 24, 1000
+
+
 class Reader:
     """An HDF5 file open for reading; every access checks what it touches. See `reading`."""
 
@@ -185,30 +246,24 @@ class Reader:
     @property
     def kind(self) -> str:
         """Return "network", "activations" or "results" for our own files, "arrays" for other programs'."""
-        if "format" not in self._file.attrs:
-            return "arrays"
-        return str(self.attribute("kind"))
+        return "arrays" if self.attribute("format") is None else str(self.attribute("kind"))
 
     def attribute(self, name: str, path: str = "/", default=None):
         """Return an attribute as plain Python, None or `default` if there is none."""
-        try:
+        with self.checked(f"the attribute {name}"):
             value = self._file[path].attrs.get(name, default)
-        except (OSError, TypeError, KeyError, RuntimeError) as error:
-            raise BadInput(f"{self.path}: the attribute {name} is damaged ({_reason(error)})") from error
-        if isinstance(value, h5py.Empty):
-            raise BadInput(f"{self.path}: the attribute {name} is empty")
-        value = value.decode(errors="replace") if isinstance(value, bytes) else value
-        return value.item() if isinstance(value, np.generic) else value
+            if isinstance(value, h5py.Empty):
+                raise ValueError("empty")
+            value = value.decode(errors="replace") if isinstance(value, bytes) else value
+            return value.item() if isinstance(value, np.generic) else value
 
     def json(self, name: str) -> dict:
         """Return an attribute that holds a JSON object."""
-        try:
+        with self.checked(f"the attribute {name}"):
             value = json.loads(self.attribute(name))
-        except (TypeError, ValueError) as error:
-            raise BadInput(f"{self.path}: the attribute {name} is missing or no JSON") from error
-        if not isinstance(value, dict):
-            raise BadInput(f"{self.path}: the attribute {name} is no JSON object")
-        return value
+            if not isinstance(value, dict):
+                raise ValueError("no JSON object")
+            return value
 
     def datasets(self, group: str = "/") -> dict[str, h5py.Dataset]:
         """Return all arrays below a group by their path within it, none if there is no such group.
@@ -216,80 +271,75 @@ class Reader:
         Raises BadInput for links to elsewhere and arrays stored elsewhere: they could read any file of the user's.
         """
         found: dict[str, h5py.Dataset] = {}
-        root = self._child(self._file, group) if group != "/" else self._file
+        root = self._child(group)
         if isinstance(root, h5py.Group):
             self._walk(root, "", found, set())
         return found
 
     def array(self, path: str) -> np.ndarray:
         """Return a whole array of numbers."""
-        node = self._child(self._file, path)
+        node = self._child(path)
         if not isinstance(node, h5py.Dataset):
             raise BadInput(f"{self.path}: no array {path}")
-        self._require_numbers(node)
-        return self.rows(node, 0, node.shape[0] if node.shape else None)
+        return self.rows(self.require_numbers(node), 0, None)
 
     def arrays(self, group: str) -> dict[str, np.ndarray]:
         """Return all arrays below a group."""
         return {name: self.array(f"{group}/{name}") for name in self.datasets(group)}
 
     def rows(self, dataset: h5py.Dataset, start: int, stop: int | None) -> np.ndarray:
-        """Return rows of an array that `datasets` gave. Raises BadInput where the stored bytes are damaged."""
-        try:
+        """Return rows of an array that `require_numbers` passed, all of them if `stop` is None."""
+        with self.checked(dataset.name):
             return dataset[()] if stop is None else dataset[start:stop]
-        except (OSError, RuntimeError, MemoryError, ValueError) as error:
-            raise BadInput(f"{self.path}: {dataset.name} is damaged ({_reason(error)}); make the file anew") from error
 
-    def _child(self, group: h5py.Group, path: str):
-        """Follow a path of hard links; None where it ends."""
-        for name in path.strip("/").split("/"):
-            if not isinstance(group, h5py.Group) or name not in group:
-                return None
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                raise BadInput(f"{self.path}: {name} is a link; only what lies in the file itself is read")
-            try:
-                group = group[name]
-            except (KeyError, OSError, RuntimeError) as error:
-                raise BadInput(f"{self.path}: {name} is damaged ({_reason(error)})") from error
-        return group
+    def require_numbers(self, dataset: h5py.Dataset) -> h5py.Dataset:
+        """Return the array if it holds numbers, in this file. Raises BadInput otherwise."""
+        with self.checked(dataset.name):
+            if dataset.is_virtual or dataset.external:
+                raise BadInput(f"{self.path}: {dataset.name} lies in other files; only the file itself is read")
+            if dataset.dtype.kind not in "fiub":
+                raise BadInput(f"{self.path}: {dataset.name} holds {dataset.dtype}, not numbers")
+            declared, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
+            if declared > _UNCHECKED_BYTES and declared > _LARGEST_RATIO * stored:
+                raise BadInput(f"{self.path}: {dataset.name} declares {declared} bytes and holds {stored}, no data")
+            return dataset
+
+    @contextmanager
+    def checked(self, what: str) -> Iterator[None]:
+        """Turn whatever a damaged file makes libhdf5, h5py or a conversion raise into BadInput that names `what`."""
+        try:
+            yield
+        except _DAMAGE as error:
+            raise BadInput(f"{self.path}: {what} is damaged ({_reason(error)}); make the file anew") from error
+
+    def _child(self, path: str) -> h5py.Group | h5py.Dataset | None:
+        """Follow a path from the root; None where it ends."""
+        node = self._file
+        for name in filter(None, path.split("/")):
+            with self.checked(name):
+                if not isinstance(node, h5py.Group) or name not in node:
+                    return None
+                node = self._own(node, name)
+        return node
+
+    def _own(self, group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+        """Return a member of a group that lies in the file itself."""
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise BadInput(f"{self.path}: {name} is a link; only what lies in the file itself is read")
+        return group[name]
 
     def _walk(self, group: h5py.Group, prefix: str, found: dict, visited: set) -> None:
-        try:
+        with self.checked(prefix or "the file"):
             place = h5py.h5o.get_info(group.id).addr
             if place in visited:  # a group may contain itself
                 return
             visited.add(place)
-            names = list(group)
-        except RuntimeError as error:
-            raise BadInput(f"{self.path}: {prefix or '/'} is damaged ({_reason(error)})") from error
-        for name in names:
-            node = self._child(group, name)
+            members = {name: self._own(group, name) for name in group}
+        for name, node in members.items():
             if isinstance(node, h5py.Group):
                 self._walk(node, f"{prefix}{name}/", found, visited)
             elif isinstance(node, h5py.Dataset):
-                self._require_own_data(node)
                 found[prefix + name] = node
-
-    def _require_own_data(self, dataset: h5py.Dataset) -> None:
-        if dataset.is_virtual or dataset.external:
-            raise BadInput(f"{self.path}: {dataset.name} lies in other files; only the file itself is read")
-
-    def _require_numbers(self, dataset: h5py.Dataset) -> None:
-        self._require_own_data(dataset)
-        try:
-            kind = dataset.dtype.kind
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise BadInput(f"{self.path}: {dataset.name} has a type that cannot be read") from error
-        if kind not in "fiub":
-            raise BadInput(f"{self.path}: {dataset.name} holds {dataset.dtype}, not numbers")
-        if dataset.size and not dataset.id.get_storage_size():
-            raise BadInput(f"{self.path}: {dataset.name} is declared but holds no data")
-
-    def require_numbers(self, dataset: h5py.Dataset) -> h5py.Dataset:
-        """Return the array if it holds numbers of its own; else raise BadInput."""
-        self._require_numbers(dataset)
-        return dataset
 
 
 @contextmanager
@@ -331,20 +381,21 @@ def load_network(path: str | Path) -> NetworkFile:
         for name, array in file.arrays("optimizer").items():
             slot, _, weight = name.partition("/")
             optimizer.setdefault(slot, {})[weight] = array
-        return NetworkFile(
-            architecture=file.json("architecture"),
-            training=file.json("training"),
-            dataset=file.json("dataset"),
-            seed=int(file.attribute("seed")),
-            status=str(file.attribute("status")),
-            command=str(file.attribute("command")),
-            versions=file.json("versions"),
-            weights=file.arrays("weights"),
-            state=file.arrays("state"),
-            optimizer=optimizer,
-            history=file.arrays("history"),
-            position=file.json("position"),
-        )
+        with file.checked("an attribute"):
+            return NetworkFile(
+                architecture=file.json("architecture"),
+                training=file.json("training"),
+                dataset=file.json("dataset"),
+                seed=int(file.attribute("seed")),
+                status=str(file.attribute("status")),
+                command=str(file.attribute("command")),
+                versions=file.json("versions"),
+                weights=file.arrays("weights"),
+                state=file.arrays("state"),
+                optimizer=optimizer,
+                history=file.arrays("history"),
+                position=file.json("position"),
+            )
 
 
 def dataset_arrays(path: str | Path) -> dict[str, np.ndarray]:
@@ -360,25 +411,16 @@ def _require_json_size(network: NetworkFile) -> None:
 
 def _reason(error: Exception) -> str:
     """Return the part of an HDF5 error that a user can act on."""
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror and "HDF5" not in text and error.errno:
-        return os.strerror(error.errno)
-    start = text.rfind("error message = '")
-    if start >= 0:
-        return text[start + len("error message = '") :].split("'")[0]
-    return " ".join(text.split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    # "Unable to synchronously open file (truncated file: eof = 96, ...)": the reason is in the brackets.
+    start, end = text.find("("), text.rfind(")")
+    return text[start + 1 : end] if 0 <= start < end else text or type(error).__name__
 
 
 def _sync(path: Path) -> None:
-    """Ask the system to put a file or folder on the disk, so that a rename cannot come before the contents."""
+    """Ask the system to put a folder's entries on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _close_quietly(file: h5py.File) -> None:
-    """Close a file whose writing failed; the failure that matters is already on its way to the user."""
-    with suppress(OSError, RuntimeError):
-        file.close()

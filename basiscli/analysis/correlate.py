@@ -3,7 +3,7 @@
 U_a and U_b units; r (U_a, U_b) holds Pearson's correlations, a unit of A a row. docs/metrics.md has the definitions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,18 +40,19 @@ class Scores:
         return mean(self.held_out)
 
 
-def compare(halves: Sequence[Moments], drop_dead: bool = False) -> Scores:
+def compare(halves: Sequence[Moments], drop_dead: bool = False, spread: Callable = map) -> Scores:
     """Score one layer of two networks from the moments of two disjoint halves of the rows.
 
     A unit without variance correlates 0 and is counted; with drop_dead it is left out. With one half alone, the
-    held-out score is None.
+    held-out score is None. spread: what maps over the assignments to solve, such as the `map` of a thread pool.
     """
     whole = merge(halves)
     r = correlation(whole)
     live = [whole.variances(k) > 0 for k in (0, 1)]
     rows, columns = (np.flatnonzero(mask) if drop_dead else np.arange(len(mask)) for mask in live)
     kept = r[np.ix_(rows, columns)]
-    i, j = assign(kept)
+    tables = [kept, *halves_of_r(halves, whole, drop_dead)]
+    (i, j), *crosswise = spread(assign, tables)
     permutation = np.full(len(r), -1)
     permutation[rows[i]] = columns[j]
     return Scores(
@@ -62,7 +63,7 @@ def compare(halves: Sequence[Moments], drop_dead: bool = False) -> Scores:
         r=r,
         permutation=permutation,
         in_sample=kept[i, j],
-        held_out=held_out(halves, whole, drop_dead) if len(halves) == 2 else np.empty(0),
+        held_out=held_out(tables[1:], crosswise),
     )
 
 
@@ -77,19 +78,25 @@ def assign(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return linear_sum_assignment(r, maximize=True)
 
 
-def held_out(halves: Sequence[Moments], whole: Moments, drop_dead: bool = False) -> np.ndarray:
-    """Return r_iπ(i) on one half of the rows with π from the other, and the other way round, in one array.
+def halves_of_r(halves: Sequence[Moments], whole: Moments, drop_dead: bool = False) -> list[np.ndarray]:
+    """Return the correlations on each of two halves, over the units that both can tell of; nothing for one half alone.
 
     A unit that varies on one half only is left out: the other half says nothing about it, and a partner chosen there
     would be arbitrary (a network and its permuted copy must score 1). A unit dead on the whole counts 0, as in sample.
     """
+    if len(halves) < 2:
+        return []
     kept = []
     for k in (0, 1):
         first, second = (half.variances(k) > 0 for half in halves)
         dead = whole.variances(k) == 0
         kept.append(np.flatnonzero((first & second) | (dead & (not drop_dead))))
-    first, second = (correlation(half)[np.ix_(*kept)] for half in halves)
-    return np.concatenate([second[assign(first)], first[assign(second)]])
+    return [correlation(half)[np.ix_(*kept)] for half in halves]
+
+
+def held_out(tables: Sequence[np.ndarray], assigned: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return r_iπ(i) on one half of the rows with π from the other, and the other way round, in one array."""
+    return np.concatenate([np.empty(0), *(r[pi] for r, pi in zip(tables, reversed(assigned), strict=True))])
 
 
 def semi_matched(r: np.ndarray) -> float | None:

@@ -3,7 +3,7 @@
 K networks, N rows (samples, or samples times positions), U_k units of network k. Memory is O(U²), whatever N.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -11,6 +11,8 @@ from operator import add
 import numpy as np
 
 from basiscli.rng import generator
+
+SUM_ROWS = 256  # added up in float32 before float64 takes over: a piece stays in the cache, and errors below 1e-6
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ class Moments:
         cross = self.own[i] if i == j else self.cross[i, j]
         return Moments(self.rows, (self.means[i], self.means[j]), (self.own[i], self.own[j]), {(0, 1): cross})
 
+    def units(self, *kept: np.ndarray) -> "Moments":
+        """Return the moments of some units only: for each network k which, as numbers or a mask."""
+        chosen = [np.arange(len(mean))[units] for mean, units in zip(self.means, kept, strict=True)]
+        means = tuple(mean[units] for mean, units in zip(self.means, chosen, strict=True))
+        own = tuple(
+            s[np.ix_(units, units)] if s.ndim == 2 else s[units] for s, units in zip(self.own, chosen, strict=True)
+        )
+        cross = {(i, j): s[np.ix_(chosen[i], chosen[j])] for (i, j), s in self.cross.items()}
+        return Moments(self.rows, means, own, cross)
+
 
 def merge(parts: Sequence[Moments]) -> Moments:
     """Return the moments of all rows of the parts together."""
@@ -68,22 +80,24 @@ class Accumulator:
     Rows are taken relative to a shift that the first chunk sets, so that a large mean costs no precision and a constant
     unit has a variance of exactly 0. They wait in blocks for products that are float32; sums of products are float64.
 
-    full: keep S_kk, not only its diagonal.
+    full: keep S_kk, not only its diagonal. spread: what maps over networks, such as the `map` of a thread pool: copying
+    and summing run on one core, and beside products on all cores that is a third of the time.
     """
 
-    def __init__(self, networks: int, full: bool = False) -> None:
+    def __init__(self, networks: int, full: bool = False, spread: Callable = map) -> None:
         self.rows = 0
-        self.not_finite = [0] * networks  # NaN or infinite activations, for each network, once `moments` was called
+        self.not_finite = [0] * networks  # NaN or infinite activations seen, for each network
         self._full = full
+        self._spread = spread
         self._networks = range(networks)
         self._pairs = [(i, j) for i in range(networks) for j in range(i + 1, networks)]
 
-    def add(self, chunk: Sequence[np.ndarray]) -> None:
+    def add(self, chunk: Sequence[np.ndarray], chosen: np.ndarray | None = None) -> None:
         """Add one chunk: for each network k an array (n, ..., U_k), float32, of the same rows.
 
-        Raises ValueError if the networks differ in their number of rows.
+        chosen: (n,) bool, the samples to take. Raises ValueError if the networks differ in their number of rows.
         """
-        tables = [np.asarray(x, dtype=np.float32).reshape(-1, x.shape[-1]) for x in chunk]
+        tables = list(self._spread(lambda x: _table(x, chosen), chunk))
         rows = len(tables[0])
         if any(len(table) != rows for table in tables):
             raise ValueError(f"networks with different numbers of rows: {[len(table) for table in tables]}")
@@ -92,12 +106,11 @@ class Accumulator:
         first = 0
         while first < rows:
             last = min(rows, first + self._block_rows - self._waiting)
-            into = slice(self._waiting, self._waiting + last - first)
-            for k, table in enumerate(tables):
-                np.subtract(table[first:last], self._shifts[k], out=self._blocks[k][into])
-            self._waiting = into.stop
+            pieces = [table[first:last] for table in tables]
+            list(self._spread(self._place, self._networks, pieces))
+            self._waiting += last - first
             if self._waiting == self._block_rows:
-                self._add_block()
+                self._add_products()
             first = last
         self.rows += rows
 
@@ -105,7 +118,7 @@ class Accumulator:
         """Return the moments of all rows added so far."""
         if not self.rows:
             raise ValueError("no rows were added")
-        self._add_block()
+        self._add_products()
         with np.errstate(invalid="ignore", over="ignore"):  # counted in not_finite
             means = tuple(shift + total / self.rows for shift, total in zip(self._shifts, self._sums, strict=True))
             own = tuple(self._centred(self._own[k], k, k) for k in self._networks)
@@ -123,16 +136,27 @@ class Accumulator:
         self._own = [np.zeros((u, u) if self._full else u) for u in units]
         self._cross = {(i, j): np.zeros((units[i], units[j])) for i, j in self._pairs}
 
-    def _add_block(self) -> None:
+    def _place(self, k: int, table: np.ndarray) -> None:
+        """Put the shifted rows of network k into its block, and add up all that is no product of matrices."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            for first in range(0, len(table), SUM_ROWS):
+                piece = table[first : first + SUM_ROWS]
+                start = self._waiting + first
+                shifted = np.subtract(piece, self._shifts[k], out=self._blocks[k][start : start + len(piece)])
+                total = shifted.sum(axis=0)
+                if not np.isfinite(total).all():
+                    self.not_finite[k] += int(np.count_nonzero(~np.isfinite(piece)))
+                self._sums[k] += total
+                if not self._full:
+                    self._own[k] += np.einsum("nu,nu->u", shifted, shifted)
+
+    def _add_products(self) -> None:
         blocks = [block[: self._waiting] for block in self._blocks]
         self._waiting = 0
         with np.errstate(invalid="ignore", over="ignore"):
             for k, block in enumerate(blocks):
-                total = block.sum(axis=0, dtype=np.float64)
-                if not np.isfinite(total).all():
-                    self.not_finite[k] += int(np.count_nonzero(~np.isfinite(block)))
-                self._sums[k] += total
-                self._own[k] += block.T @ block if self._full else np.einsum("nu,nu->u", block, block, dtype=np.float64)
+                if self._full:
+                    self._own[k] += block.T @ block
             for i, j in self._pairs:
                 self._cross[i, j] += blocks[i].T @ blocks[j]
 
@@ -140,6 +164,12 @@ class Accumulator:
         """S_ij = Σ y_i y_jᵀ - (Σ y_i)(Σ y_j)ᵀ / N, for the shifted rows y."""
         sums_i, sums_j = self._sums[i], self._sums[j]
         return products - (np.outer(sums_i, sums_j) if products.ndim == 2 else sums_i * sums_j) / self.rows
+
+
+def _table(x: np.ndarray, chosen: np.ndarray | None) -> np.ndarray:
+    """Return the chosen samples as rows, (n * positions, U) float32."""
+    x = np.asarray(x, dtype=np.float32)
+    return (x if chosen is None else x[chosen]).reshape(-1, x.shape[-1])
 
 
 def _shift(table: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 A source is anything with the attributes of `basiscli.sources.Source`: path, layers, samples, copies, stored, chunks.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import numpy as np
 
 from basiscli.analysis import correlate, moments
 from basiscli.errors import BadInput
+from basiscli.rng import generator
 
 CHUNK_BYTES = 8 << 20  # of each network's activations read at a time
 CHUNK_SAMPLES = 8192  # at most
@@ -20,25 +22,32 @@ CHUNK_SAMPLES = 8192  # at most
 
 @dataclass(frozen=True)
 class LayerMoments:
-    """The moments of one layer over the networks that have it, for each half of the samples that is not empty."""
+    """The moments of one layer over the networks that have it, for each half of the samples that is not empty.
+
+    networks: which of the sources, in order. rows_per_image: rows of one original image, its copies and positions.
+    positions: in words, which positions of a sample became rows.
+    """
 
     layer: str
-    networks: tuple[int, ...]  # which of the sources, in order
+    networks: tuple[int, ...]
     halves: tuple[moments.Moments, ...]
+    rows_per_image: int
+    positions: str
 
 
 @dataclass(frozen=True)
 class LayerPair:
-    """The scores of one layer of sources a and b."""
+    """The scores of one layer of sources a and b, and the moments that they came from."""
 
     layer: str
     a: int
     b: int
     scores: correlate.Scores
+    halves: tuple[moments.Moments, ...]
 
 
 def shared_layers(sources: Sequence) -> dict[str, tuple[int, ...]]:
-    """Return the layers that two sources or more have, each with the sources that have it.
+    """Return the layers that two sources or more have, each with the sources that have it; all of a single source.
 
     Raises BadInput if there is none, or if the sources' samples cannot be the same inputs.
     """
@@ -58,34 +67,47 @@ def shared_layers(sources: Sequence) -> dict[str, tuple[int, ...]]:
     for k, source in enumerate(sources):
         for layer in source.layers:
             owners[layer] = (*owners.get(layer, ()), k)
-    shared = {layer: networks for layer, networks in owners.items() if len(networks) > 1}
+    shared = {layer: networks for layer, networks in owners.items() if len(networks) > 1 or len(sources) == 1}
     if not shared:
         listed = "; ".join(f"{source.path}: {', '.join(source.layers)}" for source in sources)
         raise BadInput(f"no layer in common ({listed}): name layers alike, or choose others with --layer")
     return shared
 
 
-def layer_moments(sources: Sequence, seed: int, full: bool = False) -> Iterator[LayerMoments]:
+def layer_moments(
+    sources: Sequence, seed: int, full: bool = False, positions: str | int = "all"
+) -> Iterator[LayerMoments]:
     """Yield the moments of every shared layer, from one pass over each source.
 
     Stored activations are read a layer at a time, so that memory holds the moments of one layer; if any source has to
     compute its activations, all layers are taken in one pass, and memory holds the moments of all.
+
+    positions: of a convolution, "all" are rows, or their "mean" is, or so many of them, drawn once for all images.
     """
     shared = shared_layers(sources)
     passes = [[layer] for layer in shared] if all(source.stored for source in sources) else [list(shared)]
     for layers in passes:
-        yield from _one_pass(sources, {layer: shared[layer] for layer in layers}, seed, full)
+        yield from _one_pass(sources, {layer: shared[layer] for layer in layers}, seed, full, positions)
 
 
 def compare_pairs(found: LayerMoments, drop_dead: bool = False) -> Iterator[LayerPair]:
-    """Yield the scores of every pair of networks of one layer, worked out on all cores."""
+    """Yield the scores of every pair of networks of one layer, worked out on all cores.
 
-    def score(pair: tuple[int, int]) -> LayerPair:
+    A single network is paired with itself, which needs its full second moments.
+    """
+
+    def score(pair: tuple[int, int], spread: Callable = map) -> LayerPair:
         i, j = pair
-        scores = correlate.compare([half.pair(i, j) for half in found.halves], drop_dead)
-        return LayerPair(found.layer, found.networks[i], found.networks[j], scores)
+        halves = tuple(half.pair(i, j) for half in found.halves)
+        scores = correlate.compare(halves, drop_dead, spread)
+        return LayerPair(found.layer, found.networks[i], found.networks[j], scores, halves)
 
-    yield from parallel(score, list(combinations(range(len(found.networks)), 2)))
+    couples = list(combinations(range(len(found.networks)), 2)) or [(0, 0)]
+    if len(couples) > 1:
+        yield from parallel(score, couples)
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            yield score(couples[0], pool.map)
 
 
 def parallel(function: Callable, items: Sequence) -> Iterator:
@@ -113,26 +135,61 @@ def ahead(items: Iterable) -> Iterator:
             yield item
 
 
-def _one_pass(sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, full: bool) -> Iterator[LayerMoments]:
-    in_second = moments.halves(sources[0].samples, sources[0].copies, seed)
-    sums = {layer: [moments.Accumulator(len(networks), full) for _ in range(2)] for layer, networks in layers.items()}
-    first = 0
-    for chunk in ahead(_chunks(sources, layers)):
-        for layer, networks in layers.items():
-            arrays = [chunk[k][layer] for k in networks]
-            _check_rows(sources, layer, networks, arrays)
-            last = first + len(arrays[0])
-            for accumulator, half in zip(sums[layer], (False, True), strict=True):
-                chosen = in_second[first:last] == half
-                accumulator.add([array[chosen] for array in arrays])
-        first = last
+def _one_pass(
+    sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, full: bool, positions: str | int
+) -> Iterator[LayerMoments]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        sums = {
+            layer: [moments.Accumulator(len(networks), full, pool.map) for _ in range(2)]
+            for layer, networks in layers.items()
+        }
+        shapes = _add_all(sources, layers, sums, seed, positions)
     for layer, networks in layers.items():
         found = [(half.moments(), half.not_finite) for half in sums.pop(layer) if half.rows]
         halves = tuple(half for half, _ in found)
         for i, k in enumerate(networks):
             _check_finite(f"{sources[k].path}: layer {layer}", sum(counts[i] for _, counts in found))
         _check_range(sources, layer, networks, halves)
-        yield LayerMoments(layer, networks, halves)
+        rows_per_image = sources[0].copies * sum(half.rows for half in halves) // sources[0].samples
+        yield LayerMoments(layer, networks, halves, rows_per_image, _describe(shapes[layer], positions))
+
+
+def _add_all(
+    sources: Sequence, layers: dict, sums: dict, seed: int, positions: str | int
+) -> dict[str, tuple[int, ...]]:
+    """Read the sources once, add each layer's samples to its two halves, and return the positions' shape of a layer."""
+    in_second = moments.halves(sources[0].samples, sources[0].copies, seed)
+    shapes = {}
+    first = 0
+    for chunk in ahead(_chunks(sources, layers)):
+        for layer, networks in layers.items():
+            arrays = [chunk[k][layer] for k in networks]
+            _check_rows(sources, layer, networks, arrays)
+            shapes[layer] = arrays[0].shape[1:-1]
+            last = first + len(arrays[0])
+            arrays = [take_positions(array, positions, seed) for array in arrays]
+            for half, accumulator in enumerate(sums[layer]):
+                accumulator.add(arrays, in_second[first:last] == half)
+        first = last
+    return shapes
+
+
+def take_positions(array: np.ndarray, positions: str | int, seed: int) -> np.ndarray:
+    """Return the activations (n, ..., U) of some positions, or of their mean, as (n, rows, U)."""
+    flat = array.reshape(len(array), -1, array.shape[-1])
+    count = flat.shape[1]
+    if positions == "mean":
+        return flat.mean(axis=1, keepdims=True)
+    if positions == "all" or positions >= count:
+        return flat
+    return flat[:, np.sort(generator(seed, "positions", count).choice(count, positions, replace=False))]
+
+
+def _describe(shape: tuple[int, ...], positions: str | int) -> str:
+    count = math.prod(shape)
+    if positions == "mean" and count > 1:
+        return f"mean of {count}"
+    return f"{count}" if positions in ("all", "mean") or positions >= count else f"{positions} of {count}"
 
 
 def _chunks(sources: Sequence, layers: dict[str, tuple[int, ...]]) -> Iterator[dict[int, dict[str, np.ndarray]]]:

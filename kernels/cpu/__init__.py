@@ -5,7 +5,6 @@ from basiscli.kernels.cpu.convolution import (
     convolution_input_gradient,
     convolution_weight_gradient,
 )
-from basiscli.kernels.cpu.dense import dense, dense_input_gradient, dense_weight_gradient
 from basiscli.kernels.cpu.images import gather
 from basiscli.kernels.cpu.loss import cross_entropy
 from basiscli.kernels.cpu.normalisation import (
@@ -38,6 +37,7 @@ from basiscli.kernels.cpu.pooling import (
     subsample,
     subsample_gradient,
 )
+from basiscli.kernels.cpu.products import dense, dense_input_gradient, dense_weight_gradient
 
 __all__ = [
     "adamw",

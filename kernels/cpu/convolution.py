@@ -7,7 +7,7 @@ every sum is the same for any number of threads and any grouping of seeds.
 import numpy as np
 
 from basiscli.kernels.cpu import winograd
-from basiscli.kernels.cpu.dense import dense, dense_input_gradient, dense_weight_gradient
+from basiscli.kernels.cpu.products import dense, dense_input_gradient, dense_weight_gradient
 from basiscli.kernels.reference import _pad, _seen
 
 # Patches of about this many floats are made at a time.

@@ -9,7 +9,8 @@ from basiscli.kernels.cpu.compiling import parallel
 def gather(images, index, moves, mean, inverse, hole=0):
     """Pick images, move, mirror and standardise each, and cut a hole; see the reference."""
     out = np.empty((*index.shape, *images.shape[1:]), np.float32)
-    _gather(images, index, moves, mean, inverse, hole, out)
+    # Slices of an epoch are no contiguous arrays, and every layout would be compiled anew.
+    _gather(images, np.ascontiguousarray(index), np.ascontiguousarray(moves), mean, inverse, hole, out)
     return out
 
 

@@ -10,9 +10,9 @@ read from a row of zeros or written to a row that nobody reads.
 import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
-from basiscli.kernels.cpu.dense import next_height, whole_tile
 from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
 from basiscli.kernels.cpu.micro import BYTES, COLUMNS, LANES, add_vector, position_table, transpose_block
+from basiscli.kernels.cpu.products import next_height, whole_tile
 from basiscli.kernels.cpu.transforms import (
     BLOCK,
     OUTPUTS,

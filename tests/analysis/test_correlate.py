@@ -8,23 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from basiscli.analysis.correlate import assign, compare, correlation, semi_matched
-from basiscli.analysis.moments import Accumulator, halves
-
-
-def split(a: np.ndarray, b: np.ndarray, seed: int = 0) -> list:
-    """Return the moments of two random halves of the rows."""
-    second = halves(len(a), 1, seed)
-    found = []
-    for rows in (~second, second):
-        accumulator = Accumulator(2)
-        accumulator.add([a[rows].astype(np.float32), b[rows].astype(np.float32)])
-        found.append(accumulator.moments())
-    return found
-
-
-def relu_features(seed: int, rows: int = 400, units: int = 12) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return np.maximum(rng.standard_normal((rows, 8)) @ rng.standard_normal((8, units)), 0)
+from basiscli.analysis.moments import halves
+from tests.analysis.planted import relu_features, split
 
 
 def test_correlation_equals_numpy():

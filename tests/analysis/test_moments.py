@@ -157,3 +157,11 @@ def test_halves_keep_the_copies_of_an_image_together(images, copies, seed, cut):
 def test_halves_are_drawn_anew_for_each_seed():
     assert (halves(100, 1, 0) == halves(100, 1, 0)).all()
     assert (halves(100, 1, 0) != halves(100, 1, 1)).any()
+
+
+def test_some_units_of_each_network():
+    tables = tables_of(8, 50, [4, 3])
+    kept = [np.array([True, False, True, True]), np.array([2, 0])]
+    chosen = [tables[0][:, kept[0]], tables[1][:, kept[1]]]
+    assert_close(accumulate(tables, []).units(*kept), reference(chosen))
+    assert accumulate(tables, [], full=False).units(*kept).own[1].shape == (2,)

@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from analysis.memory import MemorySource
 from basiscli.analysis import pairs
 from basiscli.errors import BadInput
+from tests.analysis.memory import MemorySource
 
 
 def features(seed: int, samples: int = 300, units: int = 6) -> np.ndarray:
@@ -134,3 +134,36 @@ def test_an_error_while_reading_ahead_reaches_the_caller():
     assert next(found) == 1
     with pytest.raises(BadInput, match="cut short"):
         next(found)
+
+
+@pytest.mark.parametrize(
+    ("positions", "words"), [("all", "12"), ("mean", "mean of 12"), (5, "5 of 12"), (99, "12")], ids=str
+)
+def test_positions_of_a_convolution(positions, words):
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((80, 3, 4, 6)) + rng.standard_normal((80, 1, 1, 6))
+    sources = [MemorySource("a", {"c": a}, copies=2), MemorySource("b", {"c": a[..., ::-1]}, copies=2)]
+    (found,) = pairs.layer_moments(sources, seed=0, positions=positions)
+    rows = {"all": 12, "mean": 1, 5: 5, 99: 12}[positions]
+    assert found.positions == words
+    assert found.rows_per_image == 2 * rows
+    assert sum(half.rows for half in found.halves) == 80 * rows
+    (pair,) = pairs.compare_pairs(found)
+    assert pair.scores.matched_held_out == pytest.approx(1, abs=1e-5)
+    expected = a.mean(axis=(1, 2)) if positions == "mean" else a.reshape(-1, 6)
+    if positions != 5:
+        np.testing.assert_allclose(pair.scores.r[:, ::-1], np.corrcoef(expected.T), atol=1e-5)
+
+
+def test_dense_layers_have_one_position():
+    sources = [MemorySource("a", {"h": features(0)}), MemorySource("b", {"h": features(1)})]
+    for positions in ("all", "mean", 4):
+        (found,) = pairs.layer_moments(sources, seed=0, positions=positions)
+        assert (found.positions, found.rows_per_image) == ("1", 1)
+
+
+def test_a_single_network_is_paired_with_itself():
+    (found,) = pairs.layer_moments([MemorySource("a", {"h": features(0)})], seed=0, full=True)
+    (pair,) = pairs.compare_pairs(found)
+    assert (pair.a, pair.b) == (0, 0)
+    assert pair.scores.identity == pytest.approx(1, abs=1e-6)

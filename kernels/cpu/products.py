@@ -27,6 +27,8 @@ from basiscli.kernels.cpu.micro import (
 DEPTH = 1024
 ALIGNMENT = 64
 
+# Below, np.int64(1) instead of 1: to numba a literal is a type of its own, and compiles a function once more.
+
 
 def dense(x, w, b):
     """y = x w + b: (S or 1, N, I), (S, I, O), (S, O) -> (S, N, O)."""
@@ -127,7 +129,9 @@ def _product_in_place(a, a_width, b, b_width, b_transposed, c, c_width, rows, co
                 height = next_height(rows - i)
                 a_tile = a + BYTES * (i * a_width + start)
                 c_tile = c + BYTES * (i * c_width + j)
-                _tile(height, width, add or start > 0, a_tile, a_width, 1, panel, c_tile, c_width, length, spill)
+                _tile(
+                    height, width, add or start > 0, a_tile, a_width, np.int64(1), panel, c_tile, c_width, length, spill
+                )
                 i += height
     scratch[0] = 0  # keeps the scratch array alive to this point
 
@@ -160,7 +164,9 @@ def _product_packing_a(a, a_width, b, b_width, c, c_width, rows, columns, depth,
                 width = min(COLUMNS, columns - p * COLUMNS)
                 panel = packed + BYTES * p * length * COLUMNS
                 c_tile = c + BYTES * (i * c_width + p * COLUMNS)
-                _tile(height, width, add or start > 0, strip, 1, stride, panel, c_tile, c_width, length, spill)
+                _tile(
+                    height, width, add or start > 0, strip, np.int64(1), stride, panel, c_tile, c_width, length, spill
+                )
             i += height
     scratch[0] = 0  # keeps the scratch array alive to this point
 
@@ -178,7 +184,8 @@ def _tile(height, width, add, a, a_row, a_step, panel, c, c_row, depth, spill):
     if width == COLUMNS:
         whole_tile(height, add, a, a_row, a_step, panel, c, c_row, depth)
         return
-    whole_tile(height, False, a, a_row, a_step, panel, spill, COLUMNS, depth)
+    fresh = width == COLUMNS  # False here; a literal would be compiled once more
+    whole_tile(height, fresh, a, a_row, a_step, panel, spill, np.int64(COLUMNS), depth)
     for i in range(height):
         for j in range(width):
             target = c + BYTES * (i * c_row + j)

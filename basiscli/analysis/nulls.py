@@ -1,0 +1,205 @@
+"""What basis correlation would score without a common basis: null distributions, drawn from the moments alone."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+
+import numpy as np
+
+from basiscli.analysis.correlate import compare, inverse_root
+from basiscli.analysis.moments import Moments, merge
+from basiscli.rng import generator
+
+# Below this many units a draw takes 2 ms or less, and other processes are not worth the 0.7 s they take to start.
+POOL_UNITS = 100
+KEPT_DRAWS = 20
+BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Null:
+    """Scores of many draws, (draws,) each; held_out is empty where it is undefined.
+
+    correlations: the matched correlations of single units, held out if there are two halves, of the first few draws.
+    """
+
+    in_sample: np.ndarray
+    held_out: np.ndarray
+    correlations: np.ndarray
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A score beside its null: excess = score - mean, z = excess / deviation, beaten: the share of draws below it."""
+
+    mean: float | None = None
+    deviation: float | None = None
+    excess: float | None = None
+    z: float | None = None
+    beaten: float | None = None
+
+
+def calibrate(score: float | None, draws: np.ndarray) -> Calibration:
+    """Set a score beside the draws of its null; all None where there is no score or fewer than two draws."""
+    if score is None or len(draws) < 2:
+        return Calibration()
+    mean, deviation = float(draws.mean()), float(draws.std(ddof=1))
+    excess = score - mean
+    z = excess / deviation if deviation > 0 else None
+    return Calibration(mean, deviation, excess, z, float(np.mean(draws < score)))
+
+
+def rotated(halves: Sequence[Moments], draws: int, seed: int, drop_dead: bool = False, spread: Callable = map) -> Null:
+    """Match A anew with B Q, Q Haar over B's live units: the same space, arbitrary axes.
+
+    Q only turns S_AB into S_AB Q and S_BB into Qᵀ S_BB Q. Dead units stay as they are. Needs the full S_BB.
+    """
+    # A rotation of B leaves S_AA alone, and only its diagonal is needed.
+    needed = [Moments(half.rows, half.means, (half.variances(0), half.own[1]), half.cross) for half in halves]
+    live = np.flatnonzero(merge(needed).variances(1) > 0)
+    return _null(partial(_rotated_draw, needed, live, seed, drop_dead), draws, spread)
+
+
+def shuffled(
+    halves: Sequence[Moments],
+    rows_per_image: int,
+    draws: int,
+    seed: int,
+    drop_dead: bool = False,
+    spread: Callable = map,
+) -> Null:
+    """Match A anew with rows of B in random order: what chance scores at this width and number of images.
+
+    S_AB is then nearly Gaussian with the covariance S_AA ⊗ S_BB / (n - 1) (Hoeffding's combinatorial limit theorem),
+    so it is drawn as F_A Z F_Bᵀ / √(n - 1), where F Fᵀ = S. n counts images, not rows: rows of one image are no
+    independent evidence. Where an image has several rows, this is an upper bound of what chance scores.
+    """
+    parts = [
+        (
+            [_factor(own) for own in half.own],
+            [half.variances(k) for k in (0, 1)],
+            half.rows,
+            half.rows // rows_per_image,
+        )
+        for half in halves
+    ]
+    if min(images for *_, images in parts) < 2:
+        return Null(np.empty(0), np.empty(0), np.empty(0))
+    return _null(partial(_shuffled_draw, parts, seed, drop_dead), draws, spread)
+
+
+def privilege(own: np.ndarray, draws: int, seed: int, spread: Callable = map) -> Calibration:
+    """Set how little the units of one network correlate beside random axes of the same space.
+
+    The score is 1 - T / (mean T of the draws), T the root mean square of r_ij over pairs i ≠ j of live units; a draw is
+    T of QᵀSQ. It is 1 for uncorrelated units, 0 where they are as correlated as any axes (in a rotated network, or if
+    the space is equally wide in all directions), below 0 where they are more so. It looks at second moments only.
+    """
+    live = np.flatnonzero(own.diagonal() > 0)
+    if len(live) < 2:
+        return Calibration()
+    s = own[np.ix_(live, live)]
+    turned = np.array(_spread(partial(_redundancy_draw, s, seed), draws, spread))
+    usual = turned.mean()
+    return calibrate(1 - _redundancy(s) / usual, 1 - turned / usual) if usual > 0 else Calibration()
+
+
+@contextmanager
+def workers(units: int) -> Iterator[Callable]:
+    """Give what maps over draws: `map` for few units, else the `map` of one process a core.
+
+    Threads would not do: two of them that call BLAS wait for each other (100 draws of 512 units: 12 s, as without
+    threads). Each process has one BLAS thread, 5 s.
+    """
+    if units < POOL_UNITS or os.cpu_count() == 1:
+        yield map
+        return
+    before = {name: os.environ.get(name) for name in BLAS_THREADS}
+    os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))  # read when the new processes load numpy
+    pool = ProcessPoolExecutor(
+        os.cpu_count(), get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    )
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def haar(rng: np.random.Generator, units: int) -> np.ndarray:
+    """Return an orthogonal matrix, uniform over all: QR of a Gaussian matrix with R's diagonal made positive."""
+    q, r = np.linalg.qr(rng.standard_normal((units, units)))
+    return q * np.copysign(1, r.diagonal())
+
+
+def _spread(draw: Callable, draws: int, spread: Callable) -> list:
+    """Return draw(0), draw(1), ..., in as many parts as there are cores, so that the moments travel once to each."""
+    parts = np.array_split(np.arange(draws), min(os.cpu_count() or 1, draws))
+    return [result for part in spread(partial(_draw_part, draw), parts) for result in part]
+
+
+def _draw_part(draw: Callable, numbers: np.ndarray) -> list:
+    return [draw(int(number)) for number in numbers]
+
+
+def _null(draw: Callable, draws: int, spread: Callable) -> Null:
+    found = _spread(draw, draws, spread)
+    held_out = [score for _, score, _ in found if score is not None]
+    kept = [values for _, _, values in found[:KEPT_DRAWS]]
+    return Null(np.array([score for score, _, _ in found]), np.array(held_out), np.concatenate(kept))
+
+
+def _rotated_draw(halves: Sequence[Moments], live: np.ndarray, seed: int, drop_dead: bool, draw: int) -> tuple:
+    q = np.eye(len(halves[0].means[1]))
+    q[np.ix_(live, live)] = haar(generator(seed, "rotated", draw), len(live))
+    return _score([_rotate(half, q) for half in halves], drop_dead, draw)
+
+
+def _rotate(half: Moments, q: np.ndarray) -> Moments:
+    turned = np.einsum("ij,ij->j", q, half.own[1] @ q)
+    own = (half.own[0], np.where(turned > 0, turned, 0))
+    return Moments(half.rows, (half.means[0], half.means[1] @ q), own, {(0, 1): half.cross[0, 1] @ q})
+
+
+def _shuffled_draw(parts: Sequence[tuple], seed: int, drop_dead: bool, draw: int) -> tuple:
+    rng = generator(seed, "shuffled", draw)
+    halves = []
+    for (factor_a, factor_b), own, rows, images in parts:
+        z = rng.standard_normal((factor_a.shape[1], factor_b.shape[1])) / np.sqrt(images - 1)
+        means = tuple(np.zeros(len(variances)) for variances in own)
+        halves.append(Moments(rows, means, tuple(own), {(0, 1): factor_a @ z @ factor_b.T}))
+    return _score(halves, drop_dead, draw)
+
+
+def _score(halves: Sequence[Moments], drop_dead: bool, draw: int) -> tuple[float, float | None, np.ndarray | None]:
+    scores = compare(halves, drop_dead)
+    single = scores.held_out if len(halves) == 2 else scores.in_sample
+    return scores.matched, scores.matched_held_out, single if draw < KEPT_DRAWS else None
+
+
+def _factor(s: np.ndarray) -> np.ndarray:
+    """Return F (U, rank) with F Fᵀ = S."""
+    values, vectors = np.linalg.eigh(s)
+    kept = values > 1e-7 * values[-1]
+    return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def _redundancy_draw(s: np.ndarray, seed: int, draw: int) -> float:
+    q = haar(generator(seed, "privilege", draw), len(s))
+    return _redundancy(q.T @ s @ q)
+
+
+def _redundancy(s: np.ndarray) -> float:
+    scale = inverse_root(s.diagonal())
+    r = s * scale[:, None] * scale
+    np.fill_diagonal(r, 0)
+    return float(np.sqrt(np.sum(r * r) / (r.size - len(r))))

@@ -1,0 +1,47 @@
+"""The bootstrap over networks: exact on constants, as wide as the truth on planted effects of networks."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from basiscli.analysis.statistics import over_networks
+
+
+def pairs_of(effects: np.ndarray, noise: float = 0, seed: int = 0) -> dict:
+    rng = np.random.default_rng(seed)
+    return {(i, j): effects[i] + effects[j] + noise * rng.normal() for i, j in combinations(range(len(effects)), 2)}
+
+
+def test_the_same_value_everywhere():
+    assert over_networks({(i, j): 0.25 for i, j in combinations(range(5), 2)}, 0) == (0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize("networks", [4, 5, 10])
+def test_the_interval_covers_the_truth(networks):
+    """Effects of networks that all their pairs share: a bootstrap over pairs would cover half, not 95 %."""
+    covered = 0
+    for seed in range(300):
+        effects = np.random.default_rng(seed).standard_normal(networks)
+        _, low, high = over_networks(pairs_of(effects, 0.5, seed), seed)
+        covered += low <= 0 <= high
+    assert 0.91 <= covered / 300 <= 0.99
+
+
+def test_too_few_networks_have_no_interval():
+    assert over_networks({(0, 1): 0.5}, 0) == (0.5, None, None)
+    assert over_networks({}, 0) == (None, None, None)
+    assert over_networks({(0, 1): None}, 0) == (None, None, None)
+
+
+def test_missing_pairs_are_left_out():
+    values = pairs_of(np.array([0.1, 0.2, 0.3, 0.4]))
+    values[0, 1] = None
+    mean, low, high = over_networks(values, 0)
+    assert mean == pytest.approx(np.mean([v for v in values.values() if v is not None]))
+    assert low < mean < high
+
+
+def test_the_seed_draws_the_resamples():
+    values = pairs_of(np.random.default_rng(0).standard_normal(6))
+    assert over_networks(values, 0) == over_networks(values, 0) != over_networks(values, 1)

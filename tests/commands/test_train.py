@@ -1,0 +1,258 @@
+"""`basiscli train` through the real command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from basiscli import store
+
+SMALL = ("train", "--epochs", 2, "--width", 16, "--depth", 2, "--batch-size", 256)
+
+
+def assert_same_networks(one: Path, two: Path) -> None:
+    """Both files hold bitwise the same training result."""
+    first, second = store.load_network(one), store.load_network(two)
+    assert first.status == second.status == "done"
+    for part in ("weights", "state", "history"):
+        mine, other = getattr(first, part), getattr(second, part)
+        assert list(mine) == list(other)
+        for name in mine:
+            np.testing.assert_array_equal(mine[name], other[name], err_msg=name)
+
+
+def test_one_record_and_one_file_a_seed(basiscli, tmp_path):
+    done = basiscli(*SMALL, "--seeds", "0,4-5", "--out", tmp_path / "a")
+    assert done.code == 0
+    assert [record["seed"] for record in done.records] == [0, 4, 5]
+    assert [Path(record["path"]).name for record in done.records] == ["seed0.h5", "seed4.h5", "seed5.h5"]
+    assert set(done.records[0]) == {"path", "seed", "status", "test_accuracy", "test_loss", "train_loss"}
+    assert all(record["status"] == "done" and record["test_accuracy"] > 0.5 for record in done.records)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["seed0.h5", "seed4.h5", "seed5.h5"]
+    assert "epoch 2/2" in done.stderr
+
+
+def test_the_same_command_gives_the_same_weights_however_seeds_are_grouped(basiscli, tmp_path):
+    basiscli(*SMALL, "--seeds", 3, "--out", tmp_path / "a", "--norm", "batch")
+    basiscli(*SMALL, "--seeds", 3, "--out", tmp_path / "b", "--norm", "batch", "--seed-batch", 1)
+    for seed in range(3):
+        assert_same_networks(tmp_path / f"a/seed{seed}.h5", tmp_path / f"b/seed{seed}.h5")
+
+
+def test_the_default_folder_is_below_the_working_one(basiscli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert basiscli(*SMALL, "--epochs", 1).records[0]["path"] == "runs/digits-mlp/seed0.h5"
+
+
+def test_what_is_there_is_kept_unless_forced(basiscli, tmp_path):
+    basiscli(*SMALL, "--out", tmp_path)
+    before = (tmp_path / "seed0.h5").read_bytes()
+    basiscli(*SMALL, "--lr", 0.2, "--out", tmp_path).refused("seed0.h5: exists", "--resume", "--force")
+    assert (tmp_path / "seed0.h5").read_bytes() == before
+    assert basiscli(*SMALL, "--lr", 0.2, "--out", tmp_path, "--force").code == 0
+    assert (tmp_path / "seed0.h5").read_bytes() != before
+
+
+def test_resume_adds_what_is_missing_and_keeps_the_rest(basiscli, tmp_path):
+    basiscli(*SMALL, "--seeds", 1, "--out", tmp_path)
+    before = (tmp_path / "seed0.h5").read_bytes()
+    done = basiscli(*SMALL, "--seeds", 2, "--out", tmp_path, "--resume")
+    assert [record["seed"] for record in done.records] == [0, 1]
+    assert (tmp_path / "seed0.h5").read_bytes() == before
+
+
+def test_resume_refuses_another_recipe(basiscli, tmp_path):
+    basiscli(*SMALL, "--out", tmp_path)
+    again = basiscli(*SMALL, "--out", tmp_path, "--resume", "--lr", 0.2)
+    again.refused("seed0.h5: was trained with another training (lr 0.05, not 0.2)")
+    other = basiscli("train", "--epochs", 2, "--width", 8, "--out", tmp_path, "--resume")
+    other.refused("seed0.h5: was trained with another architecture (hidden [16, 16], not [8, 8, 8])")
+
+
+@pytest.mark.parametrize("optimizer, norm", [("sgd", "batch"), ("adamw", "none")])
+def test_resuming_a_checkpoint_ends_in_the_same_weights(basiscli, tmp_path, optimizer, norm):
+    command = (*SMALL, "--epochs", 4, "--seeds", 2, "--optimizer", optimizer, "--norm", norm, "--augment", "shift")
+    basiscli(*command, "--out", tmp_path / "whole")
+    script = (
+        "import sys; from basiscli import session; from basiscli.cli import main\n"
+        "finish = session.Folder.finish\n"
+        "def stop(self, run): raise SystemExit(9)\n"
+        "session.Folder.finish = stop\n"
+        "sys.argv = ['basiscli', *sys.argv[1:]]; main()"
+    )
+    arguments = [str(argument) for argument in (*command, "--out", tmp_path / "part")]
+    assert subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True).returncode == 9
+    unfinished = store.load_network(tmp_path / "part/seed0.h5")
+    assert unfinished.status == "unfinished" and unfinished.position["epoch"] == 3
+    assert basiscli(*command, "--out", tmp_path / "part", "--resume").code == 0
+    for seed in range(2):
+        assert_same_networks(tmp_path / f"whole/seed{seed}.h5", tmp_path / f"part/seed{seed}.h5")
+
+
+def start(command: tuple, folder: Path) -> subprocess.Popen:
+    arguments = [str(argument) for argument in (*command, "--out", folder)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "basiscli", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(basiscli, tmp_path):
+    command = ("train", "--epochs", 40, "--width", 32, "--seeds", 2, "--augment", "shift", "--checkpoint-every", 0)
+    process = start(command, tmp_path / "part")
+    assert "epoch 1/40" in "".join(process.stderr.readline() for _ in range(1))
+    process.send_signal(signal.SIGINT)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "the same command with --resume goes on" in stderr and "Traceback" not in stderr
+    stopped = store.load_network(tmp_path / "part/seed1.h5")
+    assert stopped.status == "unfinished" and 0 < stopped.position["epoch"] < 40
+    basiscli(*command, "--out", tmp_path / "part", "--resume")
+    basiscli(*command, "--out", tmp_path / "whole")
+    for seed in range(2):
+        assert_same_networks(tmp_path / f"whole/seed{seed}.h5", tmp_path / f"part/seed{seed}.h5")
+
+
+# Trains once to compile, then forks a child and kills it at a random moment, fifty times. Forked, so that no kill
+# costs a start; numba's OpenMP layer would not survive the fork, its work queue does.
+KILL_LOOP = """
+import os, random, signal, sys, time
+from pathlib import Path
+from basiscli import store
+from basiscli.cli import main
+
+def run(*arguments):
+    sys.argv = ["basiscli", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        return end.code
+
+folder, command = Path(sys.argv[1]), sys.argv[2:]
+assert not run(*command, "--out", str(folder / "whole"))
+chance = random.Random(0)
+for kill in range(50):
+    child = os.fork()
+    if not child:
+        run(*command, "--out", str(folder / "part"), "--resume")
+        os._exit(0)
+    time.sleep(chance.uniform(0, 0.15))
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"the run ended before kill {kill}"
+    for path in (folder / "part").glob("*.h5"):
+        store.load_network(path)
+position = store.load_network(folder / "part/seed0.h5").position
+assert position["epoch"] > 10, f"fifty kills left only {position}: nothing was tested"
+assert not run(*command, "--out", str(folder / "part"), "--resume")
+"""
+
+
+@pytest.mark.slow
+def test_fifty_kills_leave_whole_files_and_the_same_end(tmp_path):
+    command = ["train", "--epochs", "300", "--width", "24", "--seeds", "2", "--augment", "shift", "--batch-size", "400"]
+    environment = os.environ | {"NUMBA_THREADING_LAYER": "workqueue"}
+    done = subprocess.run(
+        [sys.executable, "-c", KILL_LOOP, str(tmp_path), *command], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for seed in range(2):
+        assert_same_networks(tmp_path / f"whole/seed{seed}.h5", tmp_path / f"part/seed{seed}.h5")
+    assert sorted(path.name for path in (tmp_path / "part").iterdir()) == ["seed0.h5", "seed1.h5"]
+
+
+def test_weights_from_a_donor_and_frozen(basiscli, networks, tmp_path):
+    donor = store.load_network(networks[0])
+    options = (
+        "--hidden",
+        "24,24",
+        "--start-from",
+        networks[0],
+        "--start-weights",
+        "hidden1/*",
+        "--freeze",
+        "hidden1/*",
+    )
+    done = basiscli(*SMALL[:3], *options, "--seeds", 2, "--out", tmp_path)
+    assert done.code == 0, done.stderr
+    for seed in range(2):
+        mine = store.load_network(tmp_path / f"seed{seed}.h5")
+        np.testing.assert_array_equal(mine.weights["hidden1/w"], donor.weights["hidden1/w"])
+        assert (mine.weights["hidden2/w"] != donor.weights["hidden2/w"]).all()
+        assert mine.training["start_from"] == str(networks[0]) and mine.training["frozen"] == ["hidden1/*"]
+
+
+def test_a_diverged_seed_is_reported(basiscli, tmp_path):
+    done = basiscli(*SMALL, "--activation", "linear", "--lr", 1e9, "--out", tmp_path)
+    assert done.code == 0
+    assert done.records[0]["status"] == "diverged"
+    assert "activations" not in json.dumps(list(store.open_reader(tmp_path / "seed0.h5").datasets()))
+    left = basiscli("correlate", "-", stdin=done.stdout)
+    assert "diverged in training, left out" in left.stderr and left.code == 1
+
+
+def test_a_data_set_in_a_file(basiscli, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 200), ("test", 50)):
+        labels = rng.integers(0, 3, count)
+        arrays[f"{split}/labels"] = labels
+        arrays[f"{split}/images"] = (labels[:, None, None, None] + 0.1 * rng.standard_normal((count, 3, 4, 2))).astype(
+            "f"
+        )
+    np.savez(tmp_path / "set.npz", **arrays)
+    store.save_arrays(tmp_path / "set.h5", arrays, {})
+    for name in ("set.npz", "set.h5"):
+        done = basiscli(
+            "train",
+            "--width",
+            16,
+            "--dataset",
+            tmp_path / name,
+            "--batch-size",
+            20,
+            "--out",
+            tmp_path / name.replace(".", "-"),
+        )
+        assert done.code == 0, done.stderr
+        assert done.records[0]["test_accuracy"] > 0.9
+    assert_same_networks(tmp_path / "set-npz/seed0.h5", tmp_path / "set-h5/seed0.h5")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--seeds", "5-3"), "'5-3': write 5 (for 0 to 4), 3-7, or 0,2,9"),
+        (("--seeds", "a"), "'a': write"),
+        (("--seeds", "1,1"), "a seed twice"),
+        (("--seeds", "0"), "no seed"),
+        (("--width", "0"), "--width"),
+        (("--hidden", "64,0"), "'64,0': write widths from 1 on"),
+        (("--hidden", "64", "--width", "3"), "leave out --width"),
+        (("--vary", "weather"), "'weather' is none of init, order, augment"),
+        (("--start-weights", "x"), "--start-from"),
+        (("--resume", "--force"), "choose one"),
+        (("--optimizer", "adamw", "--nesterov"), "--nesterov needs"),
+        (("--lr", "-1"), "--lr"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(basiscli, tmp_path, arguments, words):
+    basiscli("train", *arguments, "--out", tmp_path / "a").refused(words, code=2)
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_cannot_be_trained_is_refused(basiscli, networks, tmp_path):
+    out = ("--out", tmp_path / "a")
+    basiscli("train", "--freeze", "block*", *out).refused("no weight matches 'block*'", "hidden1/w")
+    basiscli("train", "--dataset", "nothing", *out).refused("nothing: no such data set")
+    basiscli("train", "--dataset", tmp_path / "no.h5", *out).refused("no.h5: no such file")
+    basiscli("train", "--start-from", networks[0], *out).refused("hidden1/b (24,) does not fit ((64,))")
+    basiscli("train", "--width", 10**7, *out).refused("GB", "smaller --width")
+    (tmp_path / "file").touch()
+    basiscli("train", "--out", tmp_path / "file").refused("file: cannot be made (File exists)")
+    basiscli("train", "--out", tmp_path / "file" / "b").refused("cannot be made (Not a directory)")
+    assert not (tmp_path / "a").exists()

@@ -1,0 +1,163 @@
+"""The command line as a Unix tool: help, exit codes, pipes, and what it imports."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from basiscli import records
+from basiscli.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+SHELL = "/bin/bash"
+
+
+def shell(script: str, folder: Path) -> subprocess.CompletedProcess:
+    """Run a script in which `basiscli` is this interpreter's."""
+    define = f'basiscli() {{ "{sys.executable}" -m basiscli "$@"; }}; export -f basiscli; set -o pipefail\n'
+    return subprocess.run([SHELL, "-c", define + script], cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy():
+    script = (
+        "import sys; sys.argv = ['basiscli', '--help']\n"
+        "from basiscli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'numpy', 'numba', 'h5py', 'matplotlib', 'cupy', 'scipy', 'rich', 'pooch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    *text, loaded = done.stdout.splitlines()
+    assert loaded == "[]"
+    for name in COMMANDS:
+        assert any(line.startswith(f"  {name} ") for line in text), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_without_heavy_imports(basiscli, name):
+    done = basiscli(name, "--help")
+    assert done.code == 0 and done.stdout.startswith(f"Usage: basiscli {name}")
+    assert "Error" not in done.stderr
+
+
+def test_exit_codes(basiscli, tmp_path):
+    assert basiscli("--version").code == 0
+    assert basiscli("nonsense").code == 2
+    assert basiscli("show", tmp_path / "x.h5").code == 1
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    command = [sys.executable, "-m", "basiscli"]
+    plain = subprocess.run([*command, "show", str(tmp_path / "x.h5")], capture_output=True, text=True)
+    debug = subprocess.run([*command, "--debug", "show", str(tmp_path / "x.h5")], capture_output=True, text=True)
+    assert "Traceback" not in plain.stderr and plain.returncode == 1
+    assert "Traceback" in debug.stderr and "BadInput" in debug.stderr and debug.returncode == 1
+
+
+def test_train_pipes_into_correlate(tmp_path):
+    done = shell("basiscli train --seeds 3 --epochs 1 --width 16 2>/dev/null | basiscli correlate -", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == 3 * 3
+    assert found[0]["a"] == "runs/digits-mlp/seed0.h5" and found[0]["layer"] == "hidden1"
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path):
+    done = shell(
+        "basiscli train --seeds 3 --epochs 1 --width 16 2>/dev/null | head -1; echo ${PIPESTATUS[0]}", tmp_path
+    )
+    first, code = done.stdout.splitlines()
+    assert json.loads(first)["seed"] == 0
+    assert code in ("0", "141") and "Traceback" not in done.stderr and "Broken" not in done.stderr
+    assert len(list((tmp_path / "runs/digits-mlp").iterdir())) == 3
+
+
+def test_xargs_and_plain_paths(tmp_path):
+    done = shell(
+        "basiscli train --seeds 2 --epochs 1 --width 16 2>/dev/null >/dev/null\n"
+        "ls runs/digits-mlp/*.h5 | basiscli correlate - --layer hidden1 | wc -l\n"
+        f"ls runs/digits-mlp/*.h5 | xargs {sys.executable} -m basiscli correlate --format csv | head -1",
+        tmp_path,
+    )
+    lines, header = done.stdout.splitlines()
+    assert lines.strip() == "1" and header.startswith("a,b,layer,units_a")
+
+
+def test_an_empty_pipe_is_refused(basiscli):
+    basiscli("correlate", "-", stdin="").refused("no file was named")
+    basiscli("correlate", "-", stdin='{"seed": 1}\n').refused("a record without a path")
+
+
+def test_json_has_null_for_what_is_not_finite(capsys):
+    records.emit([{"x": float("nan"), "y": float("inf"), "z": 1}], "json")
+    assert json.loads(capsys.readouterr().out) == {"x": None, "y": None, "z": 1}
+
+
+def test_a_table_never_breaks_numbers(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    records.emit([{"path": "a/very/long/path/" * 5, "value": 0.123456, "count": 123456789}], "table")
+    text = capsys.readouterr().out
+    assert "0.1235" in text and "123456789" in text
+
+
+# Who may import whom: a module may import from its own row's list and nothing else of ours.
+BOTTOM = {"errors", "rng", "__init__"}
+LAYERS = [
+    {"kernels"},
+    {"ops"},
+    {"graph", "weights", "optim", "models"},
+    {"analysis", "train", "store", "records", "data", "figures", "memory"},
+    {"checkpoint", "progress"},
+    {"sources", "summary"},
+    {"session"},
+    {"commands"},
+    {"cli", "__main__"},
+]
+ALONE = {"kernels": set(), "data": set(), "analysis": set(), "figures": {"analysis", "store"}}
+
+
+def imports(path: Path) -> set[str]:
+    """The first parts below `basiscli` of what a file imports from it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "basiscli":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names} - {"__version__"}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("basiscli.")}
+    return found
+
+
+def sources_of(part: str) -> list[Path]:
+    folder = {"kernels": ROOT / "kernels", "data": ROOT / "data"}.get(part, ROOT / "basiscli" / part)
+    return list(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+
+
+def test_imports_run_downward():
+    rank = {part: i for i, parts in enumerate(LAYERS) for part in parts}
+    seen = set()
+    for part in rank:
+        for path in sources_of(part):
+            seen.add(path)
+            for other in imports(path) - BOTTOM - {part}:
+                allowed = ALONE.get(part, {name for name in rank if rank[name] <= rank[part]})
+                assert other in allowed, f"{path.relative_to(ROOT)} imports {other}"
+    assert {*(ROOT / "basiscli").rglob("*.py")} - seen - {ROOT / f"basiscli/{name}.py" for name in BOTTOM} == set()
+
+
+def test_only_the_store_imports_h5py_and_only_commands_import_click():
+    for path in [*(ROOT / "basiscli").rglob("*.py"), *(ROOT / "kernels").rglob("*.py"), *(ROOT / "data").rglob("*.py")]:
+        text = path.read_text()
+        assert "import h5py" not in text or path.name == "store.py", path
+        allowed = path.parent.name == "commands" or path.name in ("cli.py", "records.py")
+        assert "import click" not in text or allowed, path
+
+
+def test_it_works_from_any_folder(tmp_path):
+    script = "import basiscli.kernels.cpu.micro, basiscli.data; print(basiscli.data.load('digits').classes)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=os.environ, capture_output=True, text=True)
+    assert done.stdout == "10\n", done.stderr
