@@ -121,9 +121,9 @@ def _product_in_place(a, a_width, b, b_width, b_transposed, c, c_width, rows, co
         for j in range(0, columns, COLUMNS):
             width = min(COLUMNS, columns - j)
             if b_transposed:
-                _pack_transposed(b + BYTES * (j * b_width + start), b_width, length, width, panel)
+                pack_transposed(b + BYTES * (j * b_width + start), b_width, length, width, panel)
             else:
-                _pack(b + BYTES * (start * b_width + j), b_width, length, width, panel)
+                pack(b + BYTES * (start * b_width + j), b_width, length, width, panel)
             i = 0
             while i < rows:
                 height = next_height(rows - i)
@@ -149,7 +149,7 @@ def _product_packing_a(a, a_width, b, b_width, c, c_width, rows, columns, depth,
         length = min(DEPTH, depth - start)
         for p in range(panels):
             width = min(COLUMNS, columns - p * COLUMNS)
-            _pack(
+            pack(
                 b + BYTES * (start * b_width + p * COLUMNS),
                 b_width,
                 length,
@@ -212,7 +212,7 @@ def _fill_rows(row, c, c_width, rows, columns):
 
 
 @serial
-def _pack(b, b_width, depth, width, panel):
+def pack(b, b_width, depth, width, panel):
     """panel[k, j] = b[k, j], zero beyond the last column."""
     for k in range(depth):
         source, target = b + BYTES * k * b_width, panel + BYTES * k * COLUMNS
@@ -225,7 +225,7 @@ def _pack(b, b_width, depth, width, panel):
 
 
 @serial
-def _pack_transposed(b, b_width, depth, width, panel):
+def pack_transposed(b, b_width, depth, width, panel):
     """panel[k, j] = b[j, k], zero beyond the last column."""
     k = 0
     if width == COLUMNS:

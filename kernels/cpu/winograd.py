@@ -33,6 +33,8 @@ PARTS = 8
 INPUTS = 128
 SHORT, LONG, WIDE = 64, 128, 512
 INTEGER = 8
+# Literals in a call would have the called function compiled once more for them.
+ONE, WIDTH, NEW = np.int64(1), np.int64(COLUMNS), np.bool_(False)
 
 
 def serves(weights, stride, padding):
@@ -235,7 +237,7 @@ def _add_products(v, inputs, d, outputs, chunk, tiles, sums, add):
         while i < inputs:
             rows = next_height(inputs - i)
             c = sums + BYTES * (i * columns + o)
-            whole_tile(rows, add, v + BYTES * i, 1, inputs, d + BYTES * o * chunk, c, columns, tiles)
+            whole_tile(rows, add, v + BYTES * i, ONE, inputs, d + BYTES * o * chunk, c, columns, tiles)
             i += rows
 
 
@@ -266,6 +268,6 @@ def _multiply_panels(v, inputs, panels, units, m, tiles):
         t = 0
         while t < tiles:
             rows = next_height(tiles - t)
-            c = m + BYTES * (o * TILES + t * COLUMNS)
-            whole_tile(rows, False, v + BYTES * t * inputs, inputs, 1, panels + BYTES * o * inputs, c, COLUMNS, inputs)
+            a, b, c = v + BYTES * t * inputs, panels + BYTES * o * inputs, m + BYTES * (o * TILES + t * COLUMNS)
+            whole_tile(rows, NEW, a, inputs, ONE, b, c, WIDTH, inputs)
             t += rows
