@@ -3,13 +3,14 @@
 import numpy as np
 
 from basiscli.kernels.cpu import direct, winograd
+from basiscli.kernels.cpu.memory import empty
 
 
 def convolution(x, w, stride, padding):
     """y = w * x; see the reference."""
     size = [(n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[2:4], w.shape[1:3], strict=True)]
     x, w = _contiguous(x), _contiguous(w)
-    y = np.empty((len(w), x.shape[1], *size, w.shape[4]), np.float32)
+    y = empty((len(w), x.shape[1], *size, w.shape[4]))
     if winograd.serves(w.shape[1:], stride, padding):
         winograd.convolution(x, w, padding, y)
     else:
@@ -20,7 +21,7 @@ def convolution(x, w, stride, padding):
 def convolution_input_gradient(dy, w, stride, padding, size):
     """dx, the gradient at inputs of size (H, W); see the reference."""
     dy, w = _contiguous(dy), _contiguous(w)
-    dx = np.empty((len(w), dy.shape[1], *size, w.shape[3]), np.float32)
+    dx = empty((len(w), dy.shape[1], *size, w.shape[3]))
     if winograd.serves(w.shape[1:], stride, padding):
         winograd.convolution_input_gradient(dy, w, padding, dx)
     else:
@@ -31,7 +32,7 @@ def convolution_input_gradient(dy, w, stride, padding, size):
 def convolution_weight_gradient(x, dy, stride, padding, kernel, out=None):
     """dw, into `out` where it is given; see the reference."""
     x, dy = _contiguous(x), _contiguous(dy)
-    dw = np.empty((len(dy), *kernel, x.shape[4], dy.shape[4]), np.float32) if out is None else out
+    dw = empty((len(dy), *kernel, x.shape[4], dy.shape[4])) if out is None else out
     if winograd.serves(dw.shape[1:], stride, padding):
         winograd.convolution_weight_gradient(x, dy, padding, dw)
     else:

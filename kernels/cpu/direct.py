@@ -11,6 +11,7 @@ import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
 from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
+from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import (
     BYTES,
     COLUMNS,
@@ -63,7 +64,7 @@ def convolution_weight_gradient(x, dy, stride, padding, dw):
     taps = len(offsets)
     columns = -(-outputs // COLUMNS) * COLUMNS
     parts = max(1, min(PARTS, samples * out_height * out_width // PART))
-    sums = np.empty((seeds, parts, taps * inputs, columns), np.float32)
+    sums = empty((seeds, parts, taps * inputs, columns))
     zeros = np.zeros(inputs, np.float32)
     memory, pitch = scratch(BYTES * DEPTH * columns + INTEGER * taps * DEPTH)
     _sum_outer_products(
@@ -81,7 +82,7 @@ def _convolve(x, w, transposed, taps, offsets, stride, y):
         inputs, outputs = outputs, inputs
     numbers = np.array([k * kernel_width + l for k, l in taps], np.int64)
     offsets = np.array(offsets, np.int64)
-    packed = np.empty((seeds, -(-outputs // COLUMNS), len(taps), inputs, COLUMNS), np.float32)
+    packed = empty((seeds, -(-outputs // COLUMNS), len(taps), inputs, COLUMNS))
     _pack_weights(w.ctypes.data, w.strides[0], packed.ctypes.data, packed.strides[1], numbers.ctypes.data, len(taps),
                   seeds, inputs, outputs, transposed)  # fmt: skip
     zeros = np.zeros(inputs, np.float32)

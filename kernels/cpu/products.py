@@ -10,6 +10,7 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from basiscli.kernels.cpu.compiling import parallel, serial
+from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import (
     BYTES,
     COLUMNS,
@@ -32,21 +33,21 @@ ALIGNMENT = 64
 
 def dense(x, w, b):
     """y = x w + b: (S or 1, N, I), (S, I, O), (S, O) -> (S, N, O)."""
-    y = np.empty((len(w), x.shape[1], w.shape[2]), np.float32)
+    y = empty((len(w), x.shape[1], w.shape[2]))
     _product(x, False, w, False, b, y)
     return y
 
 
 def dense_input_gradient(dy, w):
     """dx = dy wᵀ: (S, N, O), (S, I, O) -> (S, N, I)."""
-    dx = np.empty((len(w), dy.shape[1], w.shape[1]), np.float32)
+    dx = empty((len(w), dy.shape[1], w.shape[1]))
     _product(dy, False, w, True, None, dx)
     return dx
 
 
 def dense_weight_gradient(x, dy, out=None):
     """dw = xᵀ dy: (S or 1, N, I), (S, N, O) -> (S, I, O), into `out` where it is given."""
-    dw = np.empty((len(dy), x.shape[2], dy.shape[2]), np.float32) if out is None else out
+    dw = empty((len(dy), x.shape[2], dy.shape[2])) if out is None else out
     _product(x, True, dy, False, None, dw)
     return dw
 

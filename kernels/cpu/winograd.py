@@ -11,6 +11,7 @@ import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
 from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
+from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import BYTES, COLUMNS, LANES, add_vector, position_table, transpose_block
 from basiscli.kernels.cpu.products import next_height, whole_tile
 from basiscli.kernels.cpu.transforms import (
@@ -60,7 +61,7 @@ def convolution_weight_gradient(x, dy, padding, dw):
     inputs = x.shape[4]
     tiles = samples * -(-out_height // OUTPUTS) * -(-out_width // OUTPUTS)
     parts = max(1, min(PARTS, tiles // (2 * max(inputs, outputs))))
-    sums = np.empty((seeds, parts, BLOCK, inputs, -(-outputs // COLUMNS) * COLUMNS), np.float32)
+    sums = empty((seeds, parts, BLOCK, inputs, -(-outputs // COLUMNS) * COLUMNS))
     zeros = np.zeros(max(inputs, outputs), np.float32)
     chunk = SHORT if inputs + outputs < WIDE else LONG
     inside = _point_stride(min(inputs, INPUTS), chunk), _point_stride(outputs, chunk)
@@ -77,7 +78,7 @@ def _weights(w, turned):
     seeds, _, _, inputs, outputs = w.shape
     if turned:
         inputs, outputs = outputs, inputs
-    u = np.zeros((seeds, BLOCK, -(-outputs // COLUMNS), inputs, COLUMNS), np.float32)
+    u = empty((seeds, BLOCK, -(-outputs // COLUMNS), inputs, COLUMNS))
     memory, stride = scratch(BYTES * TAPS * TAPS * LANES * LANES)
     _transform_weights(w.ctypes.data, w.strides[0], u.ctypes.data, u.strides[0], u.strides[1], seeds, *w.shape[3:],
                        turned, memory, stride)  # fmt: skip
