@@ -121,6 +121,27 @@ def store_integer(typing_context, value, target):
 
 
 @intrinsic
+def prefetch(typing_context, address, writes):
+    """Ask for the cache line at an address, to be read or (writes = 1) written soon; any address will do."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [FLOAT.as_pointer(), *[ir.IntType(32)] * 3])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_l2, data = (ir.Constant(ir.IntType(32), n) for n in (2, 1))
+        reads, writes = (ir.Constant(ir.IntType(32), n) for n in (0, 1))
+        for_reading, for_writing, done = (builder.append_basic_block(name) for name in ("reading", "writing", "done"))
+        builder.cbranch(builder.icmp_signed("==", arguments[1], _constant(0)), for_reading, for_writing)
+        for block, use in ((for_reading, reads), (for_writing, writes)):
+            builder.position_at_end(block)
+            builder.call(hint, [_pointer(builder, arguments[0]), use, to_l2, data])
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(_int64, _int64), generate
+
+
+@intrinsic
 def add_vector(typing_context, source, target):
     """Add LANES floats at one address to those at another."""
 

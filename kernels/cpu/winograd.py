@@ -12,7 +12,7 @@ import numpy as np
 from basiscli.kernels.cpu.compiling import serial
 from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
 from basiscli.kernels.cpu.memory import empty
-from basiscli.kernels.cpu.micro import BYTES, COLUMNS, LANES, add_vector, position_table, transpose_block
+from basiscli.kernels.cpu.micro import BYTES, COLUMNS, LANES, add_vector, position_table, prefetch, transpose_block
 from basiscli.kernels.cpu.products import next_height, whole_tile
 from basiscli.kernels.cpu.transforms import (
     BLOCK,
@@ -30,6 +30,9 @@ TILES = 24
 UNITS = 64
 # The 36 points lie this many bytes further apart than needed, or they would fall into the same sets of the cache.
 SKEW = 64
+LINE = 64
+# Up to so many inputs the memory is the bottleneck: the next chunk is prefetched during the products.
+NARROW = 32
 PARTS = 8
 INPUTS = 128
 SHORT, LONG, WIDE = 64, 128, 512
@@ -144,6 +147,8 @@ def _convolve_tiles(worker, workers, arguments):
     across = (out_width + OUTPUTS - 1) // OUTPUTS
     an_image = across * ((out_height + OUTPUTS - 1) // OUTPUTS)
     chunks = (samples * an_image + TILES - 1) // TILES
+    x_tile, y_tile = (BYTES * height * width * inputs // an_image, BYTES * out_height * out_width * outputs // an_image)
+    ahead, behind = (TILES * x_tile, TILES * y_tile) if inputs <= NARROW else (0, 0)
     first, last = share(worker, workers, seeds * chunks)
     for task in range(first, last):
         seed, chunk = divmod(task, chunks)
@@ -154,9 +159,13 @@ def _convolve_tiles(worker, workers, arguments):
             image = x + seed * x_seed + BYTES * sample * height * width * inputs
             position_table(table, POINTS, image, zeros, row - padding, column - padding, height, width, BYTES * inputs)
             _transform_inputs(table, inputs, v + BYTES * t * inputs, v_point)
+        x_next = x + seed * x_seed + (start + TILES) * x_tile
+        y_next = y + seed * y_seed + start * y_tile
         for o in range(0, outputs, UNITS):
             units = min(UNITS, outputs - o)
             for p in range(BLOCK):
+                _prefetch_part(x_next, ahead, p, 0)
+                _prefetch_part(y_next, behind, p, 1)
                 panels = u + seed * u_seed + p * u_point + BYTES * o * inputs
                 _multiply_panels(v + p * v_point, inputs, panels, units, m + p * m_point, tiles)
             for t in range(tiles):
@@ -178,6 +187,11 @@ def _sum_products(worker, workers, arguments):
     across = (out_width + OUTPUTS - 1) // OUTPUTS
     an_image = across * ((out_height + OUTPUTS - 1) // OUTPUTS)
     point = part_size // BLOCK
+    x_tile, dy_tile = (
+        BYTES * height * width * inputs // an_image,
+        BYTES * out_height * out_width * outputs // an_image,
+    )
+    ahead, behind = (chunk * x_tile, chunk * dy_tile) if inputs <= NARROW else (0, 0)
     blocks = (inputs + INPUTS - 1) // INPUTS
     first, last = share(worker, workers, seeds * parts * blocks)
     for task in range(first, last):
@@ -198,7 +212,11 @@ def _sum_products(worker, workers, arguments):
                 image = dy + seed * dy_seed + BYTES * sample * out_height * out_width * outputs
                 position_table(table, OUTPUTS, image, zeros, row, column, out_height, out_width, BYTES * outputs)
                 _transform_output_gradients(table, outputs, d + BYTES * t * COLUMNS, chunk, d_point)
+            x_next = x + seed * x_seed + (start + chunk) * x_tile
+            dy_next = dy + seed * dy_seed + (start + chunk) * dy_tile
             for p in range(BLOCK):
+                _prefetch_part(x_next, ahead, p, 0)
+                _prefetch_part(dy_next, behind, p, 0)
                 _add_products(v + p * v_point, units, d + p * d_point, outputs, chunk, tiles,
                               target + p * point, start > begin)  # fmt: skip
 
@@ -240,6 +258,13 @@ def _add_products(v, inputs, d, outputs, chunk, tiles, sums, add):
             c = sums + BYTES * (i * columns + o)
             whole_tile(rows, add, v + BYTES * i, ONE, inputs, d + BYTES * o * chunk, c, columns, tiles)
             i += rows
+
+
+@serial
+def _prefetch_part(start, size, part, writes):
+    """Prefetch one of BLOCK equal parts of a range of memory."""
+    for line in range(start + size * part // BLOCK, start + size * (part + 1) // BLOCK, LINE):
+        prefetch(line, writes)
 
 
 @serial
