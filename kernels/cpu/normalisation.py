@@ -1,58 +1,68 @@
 """BatchNorm, LayerNorm and sums over the batch. R rows: all samples and positions of a seed; C units.
 
-Sums run in float64: R reaches 10⁵ in a convolution. A task is (seed, block of units) for what is summed over rows, and
-(seed, block of rows) for the rest, so no sum is split and the result does not depend on the number of threads.
+Sums are taken over chunks of rows, a constant amount of memory, in float32; those of the chunks are added in float64,
+in order. So the result does not depend on the number of threads.
 """
 
 import numpy as np
 from numba import prange
 
+from basiscli.kernels.cpu.columns import WIDTHS, affine, combine, sum_deviations, sum_products
 from basiscli.kernels.cpu.compiling import parallel, serial
+from basiscli.kernels.cpu.launching import Kernel, integers, share
 from basiscli.kernels.cpu.memory import empty
+from basiscli.kernels.cpu.micro import BYTES
 
-UNITS = 64
+# Floats of a chunk, and the most rows: sums of float32 stay short, and a chunk in the L1 cache.
+CHUNK = 8192
 ROWS = 256
+# What a walk over the rows does.
+DEVIATIONS, PRODUCTS, AFFINE, COMBINE = range(4)
 
 
 def unit_sums(dy, out=None):
     """Sum over all axes but the first and the last: (S, N, ..., C) -> (S, C)."""
-    sums = _like_units(dy)
-    _sum_rows(_rows(dy), sums)
+    zero = np.zeros((len(dy), dy.shape[-1]))
+    total = _sums(DEVIATIONS, dy, dy, [zero])[0].sum(axis=1, dtype=np.float64)
     if out is None:
-        return sums
-    out[...] = sums
+        return total.astype(np.float32)
+    out[...] = total
     return out
 
 
 def add_units(x, b):
     """x += b in place, for x (S, N, ..., C) and b (S, C); returns x."""
-    _affine(_rows(x), np.ones_like(b, order="C"), np.ascontiguousarray(b), _rows(x))
-    return x
+    return _map(AFFINE, x, x, [np.ones_like(b), b], x)
 
 
 def batchnorm(x, scale, shift, epsilon):
     """Normalise each unit over the batch; see the reference. Returns y, mean (S, C), variance (S, C)."""
-    mean, variance = _like_units(x), _like_units(x)
-    _moments(_rows(x), mean, variance)
+    pivot = _rows(x)[:, 0]
+    sums, squares = _sums(DEVIATIONS, x, x, [pivot]).astype(np.float64)
+    rows, chunk, chunks = _cut(x)
+    counts = np.minimum(chunk, rows - chunk * np.arange(chunks))[:, None]
+    deviation = sums.sum(axis=1) / rows
+    # Chan, Golub and LeVeque 1983: squares about the mean of each chunk, and those of its mean about that of all.
+    squares += counts * (sums / counts - deviation[:, None]) ** 2 - sums**2 / counts
+    mean, variance = (pivot + deviation).astype(np.float32), (squares.sum(axis=1) / rows).astype(np.float32)
     return normalise(x, mean, variance, scale, shift, epsilon), mean, variance
 
 
 def normalise(x, mean, variance, scale, shift, epsilon):
     """y = scale (x - mean) / sqrt(variance + ε) + shift with given statistics, all (S, C)."""
-    y = empty(x.shape)
     factor = scale / np.sqrt(variance + np.float32(epsilon))
-    _affine(_rows(x), factor, shift - mean * factor, _rows(y))
-    return y
+    return _map(AFFINE, x, x, [factor, shift - mean * factor], empty(x.shape))
 
 
 def batchnorm_gradient(dy, x, mean, variance, scale, epsilon):
     """Return dx, dscale, dshift of `batchnorm`; see the reference."""
-    dscale, dshift, dx = _like_units(x), _like_units(x), empty(x.shape)
     inverse = 1 / np.sqrt(variance + np.float32(epsilon))
-    scale = np.ascontiguousarray(scale)  # a view of the flat parameters would be another type to compile for
-    _batchnorm_sums(_rows(dy), _rows(x), mean, inverse, dscale, dshift)
-    _batchnorm_input(_rows(dy), _rows(x), mean, inverse, scale, dscale, dshift, _rows(dx))
-    return dx, dscale, dshift
+    sums, products = _sums(PRODUCTS, dy, x, [mean])
+    dshift, dscale = sums.sum(axis=1, dtype=np.float64), products.sum(axis=1, dtype=np.float64) * inverse
+    rows, factor = _cut(x)[0], scale * inverse
+    constants = [mean, factor, -factor * inverse * dscale / rows, -factor * dshift / rows]
+    dx = _map(COMBINE, dy, x, constants, empty(x.shape))
+    return dx, dscale.astype(np.float32), dshift.astype(np.float32)
 
 
 def layernorm(x, scale, shift, epsilon):
@@ -74,89 +84,71 @@ def _rows(x):
     return x.reshape(len(x), -1, x.shape[-1])
 
 
-def _like_units(x):
-    return np.empty((len(x), x.shape[-1]), np.float32)
+def _cut(x):
+    """Return (rows of a seed, rows of a chunk, chunks of a seed) of (S, N, ..., C)."""
+    rows = x[0].size // x.shape[-1]
+    chunk = max(1, min(ROWS, CHUNK // x.shape[-1]))
+    return rows, chunk, -(-rows // chunk)
 
 
-@parallel
-def _sum_rows(x, out):
-    seeds, rows, units = x.shape
-    blocks = (units + UNITS - 1) // UNITS
-    for task in prange(seeds * blocks):
-        s, block = divmod(np.int64(task), blocks)
-        first = block * UNITS
-        width = min(UNITS, units - first)
-        total = np.zeros(UNITS)
-        for r in range(rows):
-            for c in range(width):
-                total[c] += x[s, r, first + c]
-        for c in range(width):
-            out[s, first + c] = total[c]
+def _sums(kind, a, b, constants):
+    """Return the two sums of a kind for each chunk of rows: (2, S, chunks, C)."""
+    sums = np.empty((2, len(a), _cut(a)[2], a.shape[-1]), np.float32)
+    _run(kind, a, b, constants, sums)
+    return sums
 
 
-@parallel
-def _moments(x, mean, variance):
-    seeds, rows, units = x.shape
-    blocks = (units + UNITS - 1) // UNITS
-    for task in prange(seeds * blocks):
-        s, block = divmod(np.int64(task), blocks)
-        first = block * UNITS
-        width = min(UNITS, units - first)
-        total, squares = np.zeros(UNITS), np.zeros(UNITS)
-        for r in range(rows):
-            for c in range(width):
-                total[c] += x[s, r, first + c]
-        total /= rows
-        for r in range(rows):
-            for c in range(width):
-                deviation = x[s, r, first + c] - total[c]
-                squares[c] += deviation * deviation
-        for c in range(width):
-            mean[s, first + c] = total[c]
-            variance[s, first + c] = squares[c] / rows
+def _map(kind, a, b, constants, y):
+    """Fill and return y, a matrix like a."""
+    _run(kind, a, b, constants, y)
+    return y
 
 
-@parallel
-def _affine(x, factor, offset, y):
-    seeds, rows, units = x.shape
-    blocks = (rows + ROWS - 1) // ROWS
-    for task in prange(seeds * blocks):
-        s, block = divmod(np.int64(task), blocks)
-        for r in range(block * ROWS, min((block + 1) * ROWS, rows)):
-            for c in range(units):
-                y[s, r, c] = x[s, r, c] * factor[s, c] + offset[s, c]
+def _run(kind, a, b, constants, result):
+    if not (a.flags.c_contiguous and b.flags.c_contiguous):
+        raise ValueError("activations must be C-contiguous")
+    constants = np.stack(constants, dtype=np.float32)  # (K, S, C)
+    rows, chunk, _ = _cut(a)
+    addresses = (array.ctypes.data for array in (a, b, constants, result))
+    _walk(kind, *addresses, len(a), rows, a.shape[-1], chunk)
 
 
-@parallel
-def _batchnorm_sums(dy, x, mean, inverse, dscale, dshift):
-    seeds, rows, units = x.shape
-    blocks = (units + UNITS - 1) // UNITS
-    for task in prange(seeds * blocks):
-        s, block = divmod(np.int64(task), blocks)
-        first = block * UNITS
-        width = min(UNITS, units - first)
-        products, total = np.zeros(UNITS), np.zeros(UNITS)
-        for r in range(rows):
-            for c in range(width):
-                u = first + c
-                products[c] += dy[s, r, u] * (x[s, r, u] - mean[s, u])
-                total[c] += dy[s, r, u]
-        for c in range(width):
-            dscale[s, first + c] = products[c] * inverse[s, first + c]
-            dshift[s, first + c] = total[c]
+@Kernel
+def _walk(worker, workers, arguments):
+    kind, a, b, constants, result, seeds, rows, units, chunk = integers(arguments, 9)
+    chunks = (rows + chunk - 1) // chunk
+    row = BYTES * units
+    first, last = share(worker, workers, seeds * chunks)
+    for task in range(first, last):
+        seed, block = divmod(task, chunks)
+        count = min(chunk, rows - block * chunk)
+        c = 0
+        while c < units:
+            width = _width(units - c)
+            at = row * (seed * rows + block * chunk) + BYTES * c
+            constant = constants + row * seed + BYTES * c
+            sums = result + row * task + BYTES * c
+            if kind == DEVIATIONS:
+                sum_deviations(width, count, row, a + at, constant, sums, sums + row * seeds * chunks)
+            elif kind == PRODUCTS:
+                sum_products(width, count, row, a + at, b + at, constant, sums, sums + row * seeds * chunks)
+            elif kind == AFFINE:
+                affine(width, count, row, a + at, constant, constant + row * seeds, result + at)
+            else:
+                combine(
+                    width, count, row, a + at, b + at, constant, constant + row * seeds, constant + 2 * row * seeds,
+                    constant + 3 * row * seeds, result + at,
+                )  # fmt: skip
+            c += width
 
 
-@parallel
-def _batchnorm_input(dy, x, mean, inverse, scale, dscale, dshift, dx):
-    seeds, rows, units = x.shape
-    blocks = (rows + ROWS - 1) // ROWS
-    for task in prange(seeds * blocks):
-        s, block = divmod(np.int64(task), blocks)
-        for r in range(block * ROWS, min((block + 1) * ROWS, rows)):
-            for c in range(units):
-                z = (x[s, r, c] - mean[s, c]) * inverse[s, c]
-                centred = dy[s, r, c] - (dshift[s, c] + z * dscale[s, c]) / np.float32(rows)
-                dx[s, r, c] = scale[s, c] * inverse[s, c] * centred
+@serial
+def _width(left):
+    """Return the most columns that are walked at once."""
+    for width in WIDTHS:
+        if width <= left:
+            return width
+    return 1
 
 
 @serial
