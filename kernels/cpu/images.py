@@ -4,11 +4,12 @@ import numpy as np
 from numba import prange
 
 from basiscli.kernels.cpu.compiling import parallel
+from basiscli.kernels.cpu.memory import empty
 
 
 def gather(images, index, moves, mean, inverse, hole=0):
     """Pick images, move, mirror and standardise each, and cut a hole; see the reference."""
-    out = np.empty((*index.shape, *images.shape[1:]), np.float32)
+    out = empty((*index.shape, *images.shape[1:]))
     # Slices of an epoch are no contiguous arrays, and every layout would be compiled anew.
     _gather(images, np.ascontiguousarray(index), np.ascontiguousarray(moves), mean, inverse, hole, out)
     return out

@@ -110,6 +110,38 @@ def store(typing_context, value, target):
 
 
 @intrinsic
+def store_integer(typing_context, value, target):
+    """Write an int64 to an address."""
+
+    def generate(context, builder, signature, arguments):
+        builder.store(arguments[0], builder.inttoptr(arguments[1], INT.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(_int64, _int64), generate
+
+
+@intrinsic
+def prefetch(typing_context, address, writes):
+    """Ask for the cache line at an address, to be read or (writes = 1) written soon; any address will do."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [FLOAT.as_pointer(), *[ir.IntType(32)] * 3])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_l2, data = (ir.Constant(ir.IntType(32), n) for n in (2, 1))
+        reads, writes = (ir.Constant(ir.IntType(32), n) for n in (0, 1))
+        for_reading, for_writing, done = (builder.append_basic_block(name) for name in ("reading", "writing", "done"))
+        builder.cbranch(builder.icmp_signed("==", arguments[1], _constant(0)), for_reading, for_writing)
+        for block, use in ((for_reading, reads), (for_writing, writes)):
+            builder.position_at_end(block)
+            builder.call(hint, [_pointer(builder, arguments[0]), use, to_l2, data])
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(_int64, _int64), generate
+
+
+@intrinsic
 def add_vector(typing_context, source, target):
     """Add LANES floats at one address to those at another."""
 
@@ -202,23 +234,122 @@ def product_tile(typing_context, rows, add, a, a_row, a_step, b, c, c_row, depth
     """
 
     def generate(context, builder, signature, arguments):
-        rows, add, *operands = arguments
-        done, unreachable = (builder.append_basic_block(name) for name in ("done", "unreachable"))
-        choice = builder.add(builder.mul(rows, _constant(2)), builder.zext(add, INT))
-        switch = builder.switch(choice, unreachable)
-        for number in range(1, ROWS + 1):
-            for adding in (False, True):
-                case = builder.append_basic_block(f"rows{number}")
-                switch.add_case(_constant(2 * number + adding), case)
-                builder.position_at_end(case)
-                _emit_tile(builder, number, adding, *operands)
-                builder.branch(done)
-        builder.position_at_end(unreachable)
-        builder.unreachable()
-        builder.position_at_end(done)
+        _for_each_height(builder, _emit_tile, *arguments)
         return context.get_dummy_value()
 
     return types.void(_int64, types.boolean, *[_int64] * 7), generate
+
+
+@intrinsic
+def gathered_tile(typing_context, sources, taps, depth, b, targets, offset):
+    """c[r, j] = Σ_tk a[t, r, k] b[t, k, j] for ROWS rows and COLUMNS columns, rows that lie anywhere.
+
+    `sources` is a table (taps, ROWS) of the addresses of a[t, r], `targets` a table (ROWS,) of those of c[r], to which
+    `offset` bytes are added; b is packed as (taps, depth, COLUMNS).
+    """
+
+    def generate(context, builder, signature, arguments):
+        sources, taps, depth, b, targets, offset = arguments
+        sources, targets = (builder.inttoptr(table, INT.as_pointer()) for table in (sources, targets))
+        b = _pointer(builder, b)
+        unrolled = builder.and_(depth, _constant(-UNROLL))
+
+        def add_tap(tap, sums):
+            first = builder.mul(tap, _constant(ROWS))
+            rows = [_entry(builder, sources, builder.add(first, _constant(r))) for r in range(ROWS)]
+            panel = _at(builder, b, builder.mul(builder.mul(tap, depth), _constant(COLUMNS)))
+
+            def accumulate(k, sums):
+                columns = _columns(builder, _at(builder, panel, builder.mul(k, _constant(COLUMNS))))
+                scalars = (builder.load(_at(builder, row, k), align=BYTES) for row in rows)
+                return _multiply_add(builder, scalars, columns, sums)
+
+            sums = _loop(builder, _constant(0), unrolled, UNROLL, sums, accumulate)
+            return _loop(builder, unrolled, depth, 1, sums, accumulate)
+
+        sums = _loop(builder, _constant(0), taps, 1, _zeros(ROWS), add_tap)
+        for r in range(ROWS):
+            row = builder.add(builder.ptrtoint(_entry(builder, targets, _constant(r)), INT), offset)
+            _store_columns(builder, sums[r * VECTORS : (r + 1) * VECTORS], _pointer(builder, row), False)
+        return context.get_dummy_value()
+
+    return types.void(*[_int64] * 6), generate
+
+
+@intrinsic
+def gathered_outer_products(typing_context, rows, add, sources, offset, b, c, c_row, depth):
+    """c[r, j] = (c[r, j] if add) + Σ_k a[k, r] b[k, j] for `rows` (1 to ROWS) rows and COLUMNS columns.
+
+    `sources` is a table (depth,) of the addresses of a[k], to which `offset` bytes are added; b is packed as
+    (depth, COLUMNS).
+    """
+
+    def emit(builder, rows, add, sources, offset, b, c, c_row, depth):
+        sources, b, c = builder.inttoptr(sources, INT.as_pointer()), _pointer(builder, b), _pointer(builder, c)
+
+        def accumulate(k, sums):
+            row = _pointer(builder, builder.add(builder.ptrtoint(_entry(builder, sources, k), INT), offset))
+            columns = _columns(builder, _at(builder, b, builder.mul(k, _constant(COLUMNS))))
+            scalars = (builder.load(_at(builder, row, _constant(r)), align=BYTES) for r in range(rows))
+            return _multiply_add(builder, scalars, columns, sums)
+
+        unrolled = builder.and_(depth, _constant(-UNROLL))
+        sums = _loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows), accumulate)
+        sums = _loop(builder, unrolled, depth, 1, sums, accumulate)
+        for r in range(rows):
+            target = _at(builder, c, builder.mul(c_row, _constant(r)))
+            _store_columns(builder, sums[r * VECTORS : (r + 1) * VECTORS], target, add)
+
+    def generate(context, builder, signature, arguments):
+        _for_each_height(builder, emit, *arguments)
+        return context.get_dummy_value()
+
+    return types.void(_int64, types.boolean, *[_int64] * 6), generate
+
+
+def _for_each_height(builder, emit, rows, add, *operands) -> None:
+    """Emit a switch over `rows` (1 to ROWS) and `add`, with emit(builder, rows, add, *operands) in each case."""
+    done, unreachable = (builder.append_basic_block(name) for name in ("done", "unreachable"))
+    choice = builder.add(builder.mul(rows, _constant(2)), builder.zext(add, INT))
+    switch = builder.switch(choice, unreachable)
+    for number in range(1, ROWS + 1):
+        for adding in (False, True):
+            case = builder.append_basic_block(f"rows{number}")
+            switch.add_case(_constant(2 * number + adding), case)
+            builder.position_at_end(case)
+            emit(builder, number, adding, *operands)
+            builder.branch(done)
+    builder.position_at_end(unreachable)
+    builder.unreachable()
+    builder.position_at_end(done)
+
+
+def _entry(builder, table, number):
+    """Load the address that a table holds at a place."""
+    return _pointer(builder, builder.load(builder.gep(table, [number], source_etype=INT)))
+
+
+def _zeros(rows):
+    return [ir.Constant(VECTOR, [0.0] * LANES)] * (rows * VECTORS)
+
+
+def _columns(builder, row):
+    return [load_vector(builder, _at(builder, row, _constant(v * LANES))) for v in range(VECTORS)]
+
+
+def _multiply_add(builder, scalars, columns, sums):
+    """Return the sums (rows x VECTORS) plus the outer product of one scalar for each row with the columns."""
+    following = []
+    for r, scalar in enumerate(scalars):
+        factor = _splat(builder, scalar)
+        following += [fused(builder, factor, columns[v], sums[r * VECTORS + v]) for v in range(VECTORS)]
+    return following
+
+
+def _store_columns(builder, values, row, add: bool) -> None:
+    for v, value in enumerate(values):
+        target = _at(builder, row, _constant(v * LANES))
+        store_vector(builder, builder.fadd(load_vector(builder, target), value) if add else value, target)
 
 
 def _emit_tile(builder, rows: int, add: bool, a, a_row, a_step, b, c, c_row, depth) -> None:
@@ -227,24 +358,17 @@ def _emit_tile(builder, rows: int, add: bool, a, a_row, a_step, b, c, c_row, dep
     a_rows = [_at(builder, a, builder.mul(a_row, _constant(r))) for r in range(rows)]
 
     def accumulate(k, sums):
-        b_row = _at(builder, b, builder.mul(k, _constant(COLUMNS)))
-        columns = [load_vector(builder, _at(builder, b_row, _constant(v * LANES))) for v in range(VECTORS)]
+        columns = _columns(builder, _at(builder, b, builder.mul(k, _constant(COLUMNS))))
         step = builder.mul(k, a_step)
-        following = []
-        for r in range(rows):
-            scalar = _splat(builder, builder.load(_at(builder, a_rows[r], step), align=BYTES))
-            following += [fused(builder, scalar, columns[v], sums[r * VECTORS + v]) for v in range(VECTORS)]
-        return following
+        scalars = (builder.load(_at(builder, row, step), align=BYTES) for row in a_rows)
+        return _multiply_add(builder, scalars, columns, sums)
 
-    sums = [ir.Constant(VECTOR, [0.0] * LANES)] * (rows * VECTORS)
     unrolled = builder.and_(depth, _constant(-UNROLL))
-    sums = _loop(builder, _constant(0), unrolled, UNROLL, sums, accumulate)
+    sums = _loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows), accumulate)
     sums = _loop(builder, unrolled, depth, 1, sums, accumulate)
     for r in range(rows):
-        for v in range(VECTORS):
-            target = _at(builder, c, builder.add(builder.mul(c_row, _constant(r)), _constant(v * LANES)))
-            value = sums[r * VECTORS + v]
-            store_vector(builder, builder.fadd(load_vector(builder, target), value) if add else value, target)
+        target = _at(builder, c, builder.mul(c_row, _constant(r)))
+        _store_columns(builder, sums[r * VECTORS : (r + 1) * VECTORS], target, add)
 
 
 def _loop(builder, start, stop, stride, values, body):

@@ -8,6 +8,7 @@ import numpy as np
 from numba import prange
 
 from basiscli.kernels.cpu.compiling import parallel, serial
+from basiscli.kernels.cpu.memory import empty
 
 UNITS = 64
 ROWS = 256
@@ -38,7 +39,7 @@ def batchnorm(x, scale, shift, epsilon):
 
 def normalise(x, mean, variance, scale, shift, epsilon):
     """y = scale (x - mean) / sqrt(variance + ε) + shift with given statistics, all (S, C)."""
-    y = np.empty_like(x)
+    y = empty(x.shape)
     factor = scale / np.sqrt(variance + np.float32(epsilon))
     _affine(_rows(x), factor, shift - mean * factor, _rows(y))
     return y
@@ -46,7 +47,7 @@ def normalise(x, mean, variance, scale, shift, epsilon):
 
 def batchnorm_gradient(dy, x, mean, variance, scale, epsilon):
     """Return dx, dscale, dshift of `batchnorm`; see the reference."""
-    dscale, dshift, dx = _like_units(x), _like_units(x), np.empty_like(x)
+    dscale, dshift, dx = _like_units(x), _like_units(x), empty(x.shape)
     inverse = 1 / np.sqrt(variance + np.float32(epsilon))
     scale = np.ascontiguousarray(scale)  # a view of the flat parameters would be another type to compile for
     _batchnorm_sums(_rows(dy), _rows(x), mean, inverse, dscale, dshift)
@@ -56,14 +57,14 @@ def batchnorm_gradient(dy, x, mean, variance, scale, epsilon):
 
 def layernorm(x, scale, shift, epsilon):
     """Normalise each sample (and position) over its units; see the reference."""
-    y = np.empty_like(x)
+    y = empty(x.shape)
     _layernorm(_rows(x), np.ascontiguousarray(scale), np.ascontiguousarray(shift), epsilon, _rows(y))
     return y
 
 
 def layernorm_gradient(dy, x, scale, epsilon):
     """Return dx, dscale, dshift of `layernorm`; see the reference."""
-    dx, product = np.empty_like(x), np.empty_like(x)
+    dx, product = empty(x.shape), empty(x.shape)
     _layernorm_input(_rows(dy), _rows(x), np.ascontiguousarray(scale), epsilon, _rows(dx), _rows(product))
     return dx, unit_sums(product), unit_sums(dy)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numba import prange
 
 from basiscli.kernels.cpu.compiling import parallel, serial
+from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.reference import DROPOUT_BITS
 from basiscli.kernels.reference import _splitmix as reference_splitmix
 
@@ -51,26 +52,26 @@ def tanh_gradient(dy, x):
 
 def add(x, y):
     """x + y, of one shape."""
-    out = np.empty_like(x)
+    out = empty(x.shape)
     _add(x.reshape(-1), y.reshape(-1), out.reshape(-1))
     return out
 
 
 def dropout(x, stream, rate):
     """y = x / (1 - rate) where the stream keeps the element, else 0; see the reference."""
-    y = np.empty_like(x)
+    y = empty(x.shape)
     _dropout(x.reshape(len(x), -1), stream.astype(np.uint64), rate, y.reshape(len(x), -1))
     return y
 
 
 def _map(kind, x):
-    y = np.empty_like(x)
+    y = empty(x.shape)
     _apply(kind, x.reshape(-1), y.reshape(-1))
     return y
 
 
 def _map_gradient(kind, dy, x):
-    dx = np.empty_like(x)
+    dx = empty(x.shape)
     _apply_gradient(kind, dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
     return dx
 

@@ -4,6 +4,7 @@ import numpy as np
 from numba import prange
 
 from basiscli.kernels.cpu.compiling import parallel
+from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.reference import subsample, subsample_gradient
 
 __all__ = [
@@ -21,8 +22,8 @@ __all__ = [
 def max_pool(x, size):
     """Return the largest value of each window, and where it is; see the reference."""
     seeds, samples, height, width, units = x.shape
-    y = np.empty((seeds, samples, height // size, width // size, units), np.float32)
-    argmax = np.empty(y.shape, np.uint8)
+    y = empty((seeds, samples, height // size, width // size, units))
+    argmax = empty(y.shape, np.uint8)
     _max_pool(_images(x), size, _images(y), _images(argmax))
     return y, argmax
 
@@ -37,7 +38,7 @@ def max_pool_gradient(dy, argmax, shape):
 def average_pool(x, size):
     """Return the mean of each window; see the reference."""
     seeds, samples, height, width, units = x.shape
-    y = np.empty((seeds, samples, height // size, width // size, units), np.float32)
+    y = empty((seeds, samples, height // size, width // size, units))
     _average_pool(_images(x), size, size, _images(y))
     return y
 
@@ -45,21 +46,21 @@ def average_pool(x, size):
 def average_pool_gradient(dy, size):
     """dx = dy / size², the same for all positions of a window."""
     seeds, samples, height, width, units = dy.shape
-    dx = np.empty((seeds, samples, height * size, width * size, units), np.float32)
+    dx = empty((seeds, samples, height * size, width * size, units))
     _average_pool_gradient(_images(dy), size, size, _images(dx))
     return dx
 
 
 def global_pool(x):
     """Mean over all positions: (S, N, H, W, C) -> (S, N, C)."""
-    y = np.empty((*x.shape[:2], x.shape[4]), np.float32)
+    y = empty((*x.shape[:2], x.shape[4]))
     _average_pool(_images(x), x.shape[2], x.shape[3], y.reshape(-1, 1, 1, x.shape[4]))
     return y
 
 
 def global_pool_gradient(dy, size):
     """dx = dy / (H W), the same for all positions; size (H, W)."""
-    dx = np.empty((*dy.shape[:2], *size, dy.shape[2]), np.float32)
+    dx = empty((*dy.shape[:2], *size, dy.shape[2]))
     _average_pool_gradient(dy.reshape(-1, 1, 1, dy.shape[2]), size[0], size[1], _images(dx))
     return dx
 

@@ -10,6 +10,7 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from basiscli.kernels.cpu.compiling import parallel, serial
+from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import (
     BYTES,
     COLUMNS,
@@ -32,21 +33,21 @@ ALIGNMENT = 64
 
 def dense(x, w, b):
     """y = x w + b: (S or 1, N, I), (S, I, O), (S, O) -> (S, N, O)."""
-    y = np.empty((len(w), x.shape[1], w.shape[2]), np.float32)
+    y = empty((len(w), x.shape[1], w.shape[2]))
     _product(x, False, w, False, b, y)
     return y
 
 
 def dense_input_gradient(dy, w):
     """dx = dy wᵀ: (S, N, O), (S, I, O) -> (S, N, I)."""
-    dx = np.empty((len(w), dy.shape[1], w.shape[1]), np.float32)
+    dx = empty((len(w), dy.shape[1], w.shape[1]))
     _product(dy, False, w, True, None, dx)
     return dx
 
 
 def dense_weight_gradient(x, dy, out=None):
     """dw = xᵀ dy: (S or 1, N, I), (S, N, O) -> (S, I, O), into `out` where it is given."""
-    dw = np.empty((len(dy), x.shape[2], dy.shape[2]), np.float32) if out is None else out
+    dw = empty((len(dy), x.shape[2], dy.shape[2])) if out is None else out
     _product(x, True, dy, False, None, dw)
     return dw
 
@@ -121,9 +122,9 @@ def _product_in_place(a, a_width, b, b_width, b_transposed, c, c_width, rows, co
         for j in range(0, columns, COLUMNS):
             width = min(COLUMNS, columns - j)
             if b_transposed:
-                _pack_transposed(b + BYTES * (j * b_width + start), b_width, length, width, panel)
+                pack_transposed(b + BYTES * (j * b_width + start), b_width, length, width, panel)
             else:
-                _pack(b + BYTES * (start * b_width + j), b_width, length, width, panel)
+                pack(b + BYTES * (start * b_width + j), b_width, length, width, panel)
             i = 0
             while i < rows:
                 height = next_height(rows - i)
@@ -149,7 +150,7 @@ def _product_packing_a(a, a_width, b, b_width, c, c_width, rows, columns, depth,
         length = min(DEPTH, depth - start)
         for p in range(panels):
             width = min(COLUMNS, columns - p * COLUMNS)
-            _pack(
+            pack(
                 b + BYTES * (start * b_width + p * COLUMNS),
                 b_width,
                 length,
@@ -212,7 +213,7 @@ def _fill_rows(row, c, c_width, rows, columns):
 
 
 @serial
-def _pack(b, b_width, depth, width, panel):
+def pack(b, b_width, depth, width, panel):
     """panel[k, j] = b[k, j], zero beyond the last column."""
     for k in range(depth):
         source, target = b + BYTES * k * b_width, panel + BYTES * k * COLUMNS
@@ -225,7 +226,7 @@ def _pack(b, b_width, depth, width, panel):
 
 
 @serial
-def _pack_transposed(b, b_width, depth, width, panel):
+def pack_transposed(b, b_width, depth, width, panel):
     """panel[k, j] = b[j, k], zero beyond the last column."""
     k = 0
     if width == COLUMNS:

@@ -11,7 +11,8 @@ import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
 from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
-from basiscli.kernels.cpu.micro import BYTES, COLUMNS, LANES, add_vector, position_table, transpose_block
+from basiscli.kernels.cpu.memory import empty
+from basiscli.kernels.cpu.micro import BYTES, COLUMNS, LANES, add_vector, position_table, prefetch, transpose_block
 from basiscli.kernels.cpu.products import next_height, whole_tile
 from basiscli.kernels.cpu.transforms import (
     BLOCK,
@@ -29,10 +30,15 @@ TILES = 24
 UNITS = 64
 # The 36 points lie this many bytes further apart than needed, or they would fall into the same sets of the cache.
 SKEW = 64
+LINE = 64
+# Up to so many inputs the memory is the bottleneck: the next chunk is prefetched during the products.
+NARROW = 32
 PARTS = 8
 INPUTS = 128
 SHORT, LONG, WIDE = 64, 128, 512
 INTEGER = 8
+# Literals in a call would have the called function compiled once more for them.
+ONE, WIDTH, NEW = np.int64(1), np.int64(COLUMNS), np.bool_(False)
 
 
 def serves(weights, stride, padding):
@@ -58,7 +64,7 @@ def convolution_weight_gradient(x, dy, padding, dw):
     inputs = x.shape[4]
     tiles = samples * -(-out_height // OUTPUTS) * -(-out_width // OUTPUTS)
     parts = max(1, min(PARTS, tiles // (2 * max(inputs, outputs))))
-    sums = np.empty((seeds, parts, BLOCK, inputs, -(-outputs // COLUMNS) * COLUMNS), np.float32)
+    sums = empty((seeds, parts, BLOCK, inputs, -(-outputs // COLUMNS) * COLUMNS))
     zeros = np.zeros(max(inputs, outputs), np.float32)
     chunk = SHORT if inputs + outputs < WIDE else LONG
     inside = _point_stride(min(inputs, INPUTS), chunk), _point_stride(outputs, chunk)
@@ -75,7 +81,7 @@ def _weights(w, turned):
     seeds, _, _, inputs, outputs = w.shape
     if turned:
         inputs, outputs = outputs, inputs
-    u = np.zeros((seeds, BLOCK, -(-outputs // COLUMNS), inputs, COLUMNS), np.float32)
+    u = empty((seeds, BLOCK, -(-outputs // COLUMNS), inputs, COLUMNS))
     memory, stride = scratch(BYTES * TAPS * TAPS * LANES * LANES)
     _transform_weights(w.ctypes.data, w.strides[0], u.ctypes.data, u.strides[0], u.strides[1], seeds, *w.shape[3:],
                        turned, memory, stride)  # fmt: skip
@@ -141,6 +147,8 @@ def _convolve_tiles(worker, workers, arguments):
     across = (out_width + OUTPUTS - 1) // OUTPUTS
     an_image = across * ((out_height + OUTPUTS - 1) // OUTPUTS)
     chunks = (samples * an_image + TILES - 1) // TILES
+    x_tile, y_tile = (BYTES * height * width * inputs // an_image, BYTES * out_height * out_width * outputs // an_image)
+    ahead, behind = (TILES * x_tile, TILES * y_tile) if inputs <= NARROW else (0, 0)
     first, last = share(worker, workers, seeds * chunks)
     for task in range(first, last):
         seed, chunk = divmod(task, chunks)
@@ -151,9 +159,13 @@ def _convolve_tiles(worker, workers, arguments):
             image = x + seed * x_seed + BYTES * sample * height * width * inputs
             position_table(table, POINTS, image, zeros, row - padding, column - padding, height, width, BYTES * inputs)
             _transform_inputs(table, inputs, v + BYTES * t * inputs, v_point)
+        x_next = x + seed * x_seed + (start + TILES) * x_tile
+        y_next = y + seed * y_seed + start * y_tile
         for o in range(0, outputs, UNITS):
             units = min(UNITS, outputs - o)
             for p in range(BLOCK):
+                _prefetch_part(x_next, ahead, p, 0)
+                _prefetch_part(y_next, behind, p, 1)
                 panels = u + seed * u_seed + p * u_point + BYTES * o * inputs
                 _multiply_panels(v + p * v_point, inputs, panels, units, m + p * m_point, tiles)
             for t in range(tiles):
@@ -175,6 +187,11 @@ def _sum_products(worker, workers, arguments):
     across = (out_width + OUTPUTS - 1) // OUTPUTS
     an_image = across * ((out_height + OUTPUTS - 1) // OUTPUTS)
     point = part_size // BLOCK
+    x_tile, dy_tile = (
+        BYTES * height * width * inputs // an_image,
+        BYTES * out_height * out_width * outputs // an_image,
+    )
+    ahead, behind = (chunk * x_tile, chunk * dy_tile) if inputs <= NARROW else (0, 0)
     blocks = (inputs + INPUTS - 1) // INPUTS
     first, last = share(worker, workers, seeds * parts * blocks)
     for task in range(first, last):
@@ -195,7 +212,11 @@ def _sum_products(worker, workers, arguments):
                 image = dy + seed * dy_seed + BYTES * sample * out_height * out_width * outputs
                 position_table(table, OUTPUTS, image, zeros, row, column, out_height, out_width, BYTES * outputs)
                 _transform_output_gradients(table, outputs, d + BYTES * t * COLUMNS, chunk, d_point)
+            x_next = x + seed * x_seed + (start + chunk) * x_tile
+            dy_next = dy + seed * dy_seed + (start + chunk) * dy_tile
             for p in range(BLOCK):
+                _prefetch_part(x_next, ahead, p, 0)
+                _prefetch_part(dy_next, behind, p, 0)
                 _add_products(v + p * v_point, units, d + p * d_point, outputs, chunk, tiles,
                               target + p * point, start > begin)  # fmt: skip
 
@@ -235,8 +256,15 @@ def _add_products(v, inputs, d, outputs, chunk, tiles, sums, add):
         while i < inputs:
             rows = next_height(inputs - i)
             c = sums + BYTES * (i * columns + o)
-            whole_tile(rows, add, v + BYTES * i, 1, inputs, d + BYTES * o * chunk, c, columns, tiles)
+            whole_tile(rows, add, v + BYTES * i, ONE, inputs, d + BYTES * o * chunk, c, columns, tiles)
             i += rows
+
+
+@serial
+def _prefetch_part(start, size, part, writes):
+    """Prefetch one of BLOCK equal parts of a range of memory."""
+    for line in range(start + size * part // BLOCK, start + size * (part + 1) // BLOCK, LINE):
+        prefetch(line, writes)
 
 
 @serial
@@ -266,6 +294,6 @@ def _multiply_panels(v, inputs, panels, units, m, tiles):
         t = 0
         while t < tiles:
             rows = next_height(tiles - t)
-            c = m + BYTES * (o * TILES + t * COLUMNS)
-            whole_tile(rows, False, v + BYTES * t * inputs, inputs, 1, panels + BYTES * o * inputs, c, COLUMNS, inputs)
+            a, b, c = v + BYTES * t * inputs, panels + BYTES * o * inputs, m + BYTES * (o * TILES + t * COLUMNS)
+            whole_tile(rows, NEW, a, inputs, ONE, b, c, WIDTH, inputs)
             t += rows
