@@ -5,14 +5,14 @@ K networks, N rows (samples, or samples times positions), U_k units of network k
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 
 import numpy as np
 
 from basiscli.rng import generator
 
-SUM_ROWS = 256  # added up in float32 before float64 takes over: a piece stays in the cache, and errors below 1e-6
+SUM_ROWS = 256  # added up in float32 before float64 takes over: they stay in the cache, and errors below 1e-6
 
 
 @dataclass(frozen=True)
@@ -97,22 +97,23 @@ class Accumulator:
 
         chosen: (n,) bool, the samples to take. Raises ValueError if the networks differ in their number of rows.
         """
-        tables = list(self._spread(lambda x: _table(x, chosen), chunk))
-        rows = len(tables[0])
-        if any(len(table) != rows for table in tables):
+        tables = [np.asarray(x, dtype=np.float32).reshape(-1, x.shape[-1]) for x in chunk]
+        if any(len(table) != len(tables[0]) for table in tables):
             raise ValueError(f"networks with different numbers of rows: {[len(table) for table in tables]}")
-        if rows and not self.rows:
-            self._start(tables)
+        rows = np.arange(len(tables[0]))
+        if chosen is not None:
+            rows = rows[np.repeat(chosen, len(rows) // len(chosen))]
+        if len(rows) and not self.rows:
+            self._start([table[rows] for table in tables])
         first = 0
-        while first < rows:
-            last = min(rows, first + self._block_rows - self._waiting)
-            pieces = [table[first:last] for table in tables]
-            list(self._spread(self._place, self._networks, pieces))
+        while first < len(rows):
+            last = min(len(rows), first + self._block_rows - self._waiting)
+            list(self._spread(partial(self._place, rows[first:last]), self._networks, tables))
             self._waiting += last - first
             if self._waiting == self._block_rows:
                 self._add_products()
             first = last
-        self.rows += rows
+        self.rows += len(rows)
 
     def moments(self) -> Moments:
         """Return the moments of all rows added so far."""
@@ -136,19 +137,21 @@ class Accumulator:
         self._own = [np.zeros((u, u) if self._full else u) for u in units]
         self._cross = {(i, j): np.zeros((units[i], units[j])) for i, j in self._pairs}
 
-    def _place(self, k: int, table: np.ndarray) -> None:
-        """Put the shifted rows of network k into its block, and add up all that is no product of matrices."""
+    def _place(self, rows: np.ndarray, k: int, table: np.ndarray) -> None:
+        """Put rows of network k, shifted, into its block, and add up all that is no product of matrices."""
         with np.errstate(invalid="ignore", over="ignore"):
-            for first in range(0, len(table), SUM_ROWS):
-                piece = table[first : first + SUM_ROWS]
+            for first in range(0, len(rows), SUM_ROWS):
+                piece = rows[first : first + SUM_ROWS]
                 start = self._waiting + first
-                shifted = np.subtract(piece, self._shifts[k], out=self._blocks[k][start : start + len(piece)])
-                total = shifted.sum(axis=0)
+                into = self._blocks[k][start : start + len(piece)]
+                np.take(table, piece, axis=0, out=into, mode="clip")  # "clip" spares numpy a copy
+                np.subtract(into, self._shifts[k], out=into)
+                total = into.sum(axis=0)
                 if not np.isfinite(total).all():
-                    self.not_finite[k] += int(np.count_nonzero(~np.isfinite(piece)))
+                    self.not_finite[k] += int(np.count_nonzero(~np.isfinite(table[piece])))
                 self._sums[k] += total
                 if not self._full:
-                    self._own[k] += np.einsum("nu,nu->u", shifted, shifted)
+                    self._own[k] += np.einsum("nu,nu->u", into, into)
 
     def _add_products(self) -> None:
         blocks = [block[: self._waiting] for block in self._blocks]
@@ -164,12 +167,6 @@ class Accumulator:
         """S_ij = Σ y_i y_jᵀ - (Σ y_i)(Σ y_j)ᵀ / N, for the shifted rows y."""
         sums_i, sums_j = self._sums[i], self._sums[j]
         return products - (np.outer(sums_i, sums_j) if products.ndim == 2 else sums_i * sums_j) / self.rows
-
-
-def _table(x: np.ndarray, chosen: np.ndarray | None) -> np.ndarray:
-    """Return the chosen samples as rows, (n * positions, U) float32."""
-    x = np.asarray(x, dtype=np.float32)
-    return (x if chosen is None else x[chosen]).reshape(-1, x.shape[-1])
 
 
 def _shift(table: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import prange
 
-from basiscli.kernels.cpu.compiling import parallel
+from basiscli.kernels.cpu.compiling import parallel, serial
 
 CHUNK = 16384
 _NONE = np.empty((0, 0), np.float32)
@@ -47,16 +47,37 @@ def _sgd(theta, gradient, velocity, decayed, trained, rate, factor, momentum, ne
         if factor[s] == 0:
             continue
         start, stop = block * CHUNK, min((block + 1) * CHUNK, trained)
-        scale = factor[s]
-        for i in range(start, stop):
-            g = scale * gradient[s, i]
-            if i < decayed:
-                g += decay * theta[s, i]
-            if momentum != 0:
-                v = momentum * velocity[s, i] + g
-                velocity[s, i] = v
-                g = g + momentum * v if nesterov else v
-            theta[s, i] -= rate * g
+        border = min(max(decayed, start), stop)
+        for first, last, shrink in ((start, border, decay), (border, stop, np.float32(0))):
+            # Slices and no branch inside the loops, so that LLVM turns each into vectors.
+            parameter, g = theta[s, first:last], gradient[s, first:last]
+            if momentum == 0:
+                _plain_run(parameter, g, rate, factor[s], shrink)
+            elif nesterov:
+                _nesterov_run(parameter, g, velocity[s, first:last], rate, factor[s], momentum, shrink)
+            else:
+                _momentum_run(parameter, g, velocity[s, first:last], rate, factor[s], momentum, shrink)
+
+
+@serial
+def _plain_run(parameter, gradient, rate, factor, decay):
+    for i in range(len(parameter)):
+        parameter[i] -= rate * (factor * gradient[i] + decay * parameter[i])
+
+
+@serial
+def _momentum_run(parameter, gradient, velocity, rate, factor, momentum, decay):
+    for i in range(len(parameter)):
+        velocity[i] = momentum * velocity[i] + factor * gradient[i] + decay * parameter[i]
+        parameter[i] -= rate * velocity[i]
+
+
+@serial
+def _nesterov_run(parameter, gradient, velocity, rate, factor, momentum, decay):
+    for i in range(len(parameter)):
+        g = factor * gradient[i] + decay * parameter[i]
+        velocity[i] = momentum * velocity[i] + g
+        parameter[i] -= rate * (g + momentum * velocity[i])
 
 
 @parallel
@@ -67,14 +88,19 @@ def _adamw(theta, gradient, first, second, decayed, trained, rate, factor, corre
         if factor[s] == 0:
             continue
         start, stop = block * CHUNK, min((block + 1) * CHUNK, trained)
-        scale = factor[s]
-        for i in range(start, stop):
-            g = scale * gradient[s, i]
-            m = first[s, i] + gain1 * (g - first[s, i])
-            v = second[s, i] + gain2 * (g * g - second[s, i])
-            first[s, i], second[s, i] = m, v
-            kept = shrink * theta[s, i] if i < decayed else theta[s, i]
-            theta[s, i] = kept - rate * m / (np.sqrt(v) * correction + epsilon)
+        border = min(max(decayed, start), stop)
+        for low, high, kept in ((start, border, shrink), (border, stop, np.float32(1))):
+            parameter, m, v = theta[s, low:high], first[s, low:high], second[s, low:high]
+            _adamw_run(parameter, gradient[s, low:high], m, v, rate, factor[s], correction, gain1, gain2, epsilon, kept)
+
+
+@serial
+def _adamw_run(parameter, gradient, m, v, rate, factor, correction, gain1, gain2, epsilon, kept):
+    for i in range(len(parameter)):
+        g = factor * gradient[i]
+        m[i] += gain1 * (g - m[i])
+        v[i] += gain2 * (g * g - v[i])
+        parameter[i] = kept * parameter[i] - rate * m[i] / (np.sqrt(v[i]) * correction + epsilon)
 
 
 @parallel

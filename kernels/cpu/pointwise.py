@@ -82,15 +82,11 @@ def _apply(kind, x, y):
         start = np.int64(chunk) * CHUNK
         stop = min(start + CHUNK, x.size)
         if kind == RELU:
-            for i in range(start, stop):
-                # Written so that NaN stays NaN: a diverged seed must be seen.
-                y[i] = np.float32(0) if x[i] < 0 else x[i]
+            _relu_run(x[start:stop], y[start:stop])
         elif kind == GELU:
-            for i in range(start, stop):
-                y[i] = x[i] * _normal_distribution(x[i])
+            _gelu_run(x[start:stop], y[start:stop])
         else:
-            for i in range(start, stop):
-                y[i] = np.float32(math.tanh(x[i]))
+            _tanh_run(x[start:stop], y[start:stop])
 
 
 @parallel
@@ -99,17 +95,54 @@ def _apply_gradient(kind, dy, x, dx):
         start = np.int64(chunk) * CHUNK
         stop = min(start + CHUNK, x.size)
         if kind == RELU:
-            for i in range(start, stop):
-                value = dy[i]  # read in any case, or this would be a branch that is mispredicted half the time
-                dx[i] = value if x[i] > 0 else np.float32(0)
+            _relu_gradient_run(dy[start:stop], x[start:stop], dx[start:stop])
         elif kind == GELU:
-            for i in range(start, stop):
-                density = _DENSITY_AT_0 * np.float32(math.exp(np.float32(-0.5) * x[i] * x[i]))
-                dx[i] = dy[i] * (_normal_distribution(x[i]) + x[i] * density)
+            _gelu_gradient_run(dy[start:stop], x[start:stop], dx[start:stop])
         else:
-            for i in range(start, stop):
-                tanh_x = np.float32(math.tanh(x[i]))
-                dx[i] = dy[i] * (np.float32(1) - tanh_x * tanh_x)
+            _tanh_gradient_run(dy[start:stop], x[start:stop], dx[start:stop])
+
+
+# Each loop is a function of its own: LLVM makes vectors of them, and did not of the same loops in one function.
+
+
+@serial
+def _relu_run(x, y):
+    for i in range(len(y)):
+        # Written so that NaN stays NaN: a diverged seed must be seen.
+        y[i] = np.float32(0) if x[i] < 0 else x[i]
+
+
+@serial
+def _relu_gradient_run(dy, x, dx):
+    for i in range(len(dx)):
+        gradient = dy[i]
+        dx[i] = gradient if x[i] > 0 else np.float32(0)
+
+
+@serial
+def _gelu_run(x, y):
+    for i in range(len(y)):
+        y[i] = x[i] * _normal_distribution(x[i])
+
+
+@serial
+def _gelu_gradient_run(dy, x, dx):
+    for i in range(len(dx)):
+        density = _DENSITY_AT_0 * np.float32(math.exp(np.float32(-0.5) * x[i] * x[i]))
+        dx[i] = dy[i] * (_normal_distribution(x[i]) + x[i] * density)
+
+
+@serial
+def _tanh_run(x, y):
+    for i in range(len(y)):
+        y[i] = np.float32(math.tanh(x[i]))
+
+
+@serial
+def _tanh_gradient_run(dy, x, dx):
+    for i in range(len(dx)):
+        tanh_x = np.float32(math.tanh(x[i]))
+        dx[i] = dy[i] * (np.float32(1) - tanh_x * tanh_x)
 
 
 @parallel

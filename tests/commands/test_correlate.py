@@ -1,14 +1,20 @@
-"""`basiscli correlate` through the real command line."""
+"""`basiscli correlate` through its command line."""
 
 import csv
+import io
 import json
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
 import pytest
+
+from basiscli import cli
 
 FIELDS = [
     "a", "b", "layer", "units_a", "units_b", "dead_a", "dead_b", "samples", "identity", "matched", "matched_held_out",
@@ -16,9 +22,26 @@ FIELDS = [
 ]  # fmt: skip
 
 
-def basiscli(*arguments: str, stdin: str = "", folder: Path | None = None) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "basiscli", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, cwd=folder, timeout=120)
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def basiscli(*arguments: str, stdin: str = "", folder: Path) -> Done:
+    """Run the command line in this process: a start costs more than what is tested."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = ["basiscli", *map(str, arguments)]
+    with (
+        chdir(folder),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        mock.patch.multiple(sys, argv=argv, stdin=io.StringIO(stdin)),
+        pytest.raises(SystemExit) as ended,
+    ):
+        cli.main()
+    return Done(ended.value.code or 0, out.getvalue(), err.getvalue())
 
 
 def records(*arguments: str, **options) -> list[dict]:
@@ -27,7 +50,7 @@ def records(*arguments: str, **options) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def assert_refused(done: subprocess.CompletedProcess, *words: str, code: int = 1) -> None:
+def assert_refused(done: Done, *words: str, code: int = 1) -> None:
     """One line on stderr that has all the words, nothing on stdout."""
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
@@ -61,7 +84,7 @@ def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def test_records_of_a_planted_permutation(folder):
     one, two = records("a.h5", "b.h5", folder=folder)
-    assert list(one) == list(two) == FIELDS
+    assert list(one) == list(two) == [*FIELDS, "positions"]
     assert (one["a"], one["b"], one["layer"], two["layer"]) == ("a.h5", "b.h5", "one", "two")
     assert (one["units_a"], one["samples"], two["dead_a"], two["dead_b"]) == (12, 200, 1, 1)
     assert one["matched"] == pytest.approx(1, abs=1e-5)
@@ -96,7 +119,7 @@ def test_a_pipe_that_closes_early(folder):
 
 def test_csv_and_table(folder):
     rows = list(csv.DictReader(basiscli("correlate", "a.h5", "b.h5", "--format", "csv", folder=folder).stdout.split()))
-    assert list(rows[0]) == FIELDS
+    assert list(rows[0]) == [*FIELDS, "positions"]
     assert float(rows[0]["matched"]) == pytest.approx(1, abs=1e-5)
     table = basiscli("correlate", "a.h5", "b.h5", "--format", "table", folder=folder).stdout
     assert "1.0000" in table and "two" in table
@@ -169,3 +192,58 @@ def test_little_is_imported(folder):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=60)
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr.strip() == ""
+
+
+def test_nulls_similarities_and_intervals(folder):
+    found = records(
+        "a.h5", "b.h5", "c.h5", "--layer", "one", "--null", "all", "--draws", "20", "--similarity", "all",
+        "--intervals", folder=folder,
+    )  # fmt: skip
+    assert [one["pairs"] for one in found] == [1, 1, 1, 3]
+    assert all(list(one) == list(found[0]) for one in found), "CSV needs the same fields in every record"
+    copy, mean = found[0], found[-1]
+    assert list(copy)[: len(FIELDS)] == FIELDS
+    assert copy["rotated_beaten"] == copy["shuffled_beaten"] == 1
+    assert copy["cka"] == pytest.approx(1, abs=1e-4)
+    assert copy["aligned_held_out"] == pytest.approx(1, abs=1e-3)
+    assert copy["matched_low"] is None
+    assert (mean["a"], mean["b"], mean["units_a"]) == ("3 networks", "3 pairs", 12)
+    assert mean["matched_low"] < mean["matched"] < mean["matched_high"]
+
+
+def test_similarities_are_explained_and_refused_where_undefined(folder):
+    done = basiscli(
+        "correlate", "a.h5", "b.h5", "--layer", "one", "--samples", "20", "--similarity", "cca,cka", folder=folder
+    )
+    assert json.loads(done.stdout)["cca"] is None
+    assert "any invertible linear map" in done.stderr and "Kornblith" in done.stderr
+    assert "20 rows are too few for cca of 12 and 12 units" in done.stderr
+
+
+def test_a_single_file_beside_rotations_of_itself(folder):
+    one, _ = records("a.h5", "--null", "rotated", "--draws", "10", folder=folder)
+    assert one["a"] == one["b"] == "a.h5"
+    assert one["rotated_excess"] > 0.1
+    assert {"privilege_a", "privilege_z_a"} <= set(one)
+
+
+def test_positions_of_a_convolution(tmp_path):
+    maps = np.random.default_rng(0).standard_normal((60, 3, 3, 5))
+    for name in ("a.h5", "b.h5"):
+        write(tmp_path / name, {"conv": maps})
+    for positions, words in (("all", "9"), ("mean", "mean of 9"), ("4", "4 of 9")):
+        (one,) = records("a.h5", "b.h5", "--positions", positions, folder=tmp_path)
+        assert (one["positions"], one["samples"]) == (words, 60)
+    assert_refused(basiscli("correlate", "a.h5", "b.h5", "--positions", "0", folder=tmp_path), "'0'", code=2)
+
+
+def test_a_figure_over_layers(folder, tmp_path):
+    plot = tmp_path / "layers.png"
+    records("a.h5", "b.h5", "c.h5", "--null", "rotated", "--draws", "5", "--plot", plot, folder=folder)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_wrong_names(folder):
+    assert_refused(basiscli("correlate", "a.h5", "b.h5", "--null", "turned", folder=folder), "turned", code=2)
+    assert_refused(basiscli("correlate", "a.h5", "b.h5", "--similarity", "cka,x", folder=folder), "'x'", code=2)
+    assert_refused(basiscli("correlate", "a.h5", "b.h5", "--intervals", folder=folder), "three files", code=2)

@@ -1,0 +1,91 @@
+"""Figures: they draw what they were given, also where little is there to draw, and are written whole."""
+
+import numpy as np
+import pytest
+
+from basiscli import figures
+from basiscli.analysis import pairs
+from basiscli.analysis.assess import Request, assess
+from tests.analysis.memory import MemorySource
+from tests.analysis.planted import relu_features
+
+
+def assessed(*networks: list[np.ndarray], request: Request) -> list:
+    """Return the assessed pairs of each layer, from the layers' activations of each network."""
+    sources = [
+        MemorySource(f"{k}.h5", {f"layer{i}": array for i, array in enumerate(arrays)})
+        for k, arrays in enumerate(networks)
+    ]
+    return [list(assess(found, request)) for found in pairs.layer_moments(sources, 0, full=True)]
+
+
+def texts(figure) -> str:
+    return "\n".join(text.get_text() for axis in figure.axes for text in axis.texts)
+
+
+@pytest.mark.parametrize("units", [(12, 12), (100, 90), (3, 12)], ids=str)
+def test_a_pair(units, tmp_path):
+    a, b = (relu_features(k, units=u) for k, u in enumerate(units))
+    drawn = assessed([a, a], [b, b], request=Request())
+    figure = figures.pair("a.h5", "b.h5", [one[0] for one in drawn])
+    assert len(figure.axes) == 2 * 3 + 1
+    assert "in sample" in texts(figure) and "held out" in texts(figure)
+    figures.save(figure, tmp_path / "pair.png")
+    assert (tmp_path / "pair.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["pair.png"]
+
+
+def test_a_pair_beside_its_null():
+    drawn = assessed([relu_features(0)], [relu_features(1)], request=Request(("rotated",), 5))
+    assert "rotated" in texts(figures.pair("a.h5", "b.h5", drawn[0]))
+
+
+def test_matching_brings_a_permutation_to_the_diagonal():
+    a = relu_features(0)
+    drawn = assessed([a], [a[:, ::-1]], request=Request())
+    _, after = (axis.images[0].get_array() for axis in figures.pair("a", "b", drawn[0]).axes[:2])
+    np.testing.assert_allclose(np.diag(after), 1, atol=1e-5)
+
+
+def test_a_layer_without_held_out_scores(tmp_path):
+    drawn = assessed([relu_features(0, rows=2)], [relu_features(1, rows=2)], request=Request(("rotated",), 3))
+    figures.save(figures.pair("a", "b", drawn[0]), tmp_path / "pair.png")
+    figures.save(figures.layers(drawn * 2), tmp_path / "layers.png")
+
+
+@pytest.mark.parametrize("networks", [2, 4])
+def test_layers(networks, tmp_path):
+    drawn = assessed(
+        *([relu_features(10 * k + i) for i in range(3)] for k in range(networks)), request=Request(("rotated",), 5)
+    )
+    figure = figures.layers(drawn)
+    assert {"matched held out", "best rotation", "same space, any axes", "one basis"} <= set(texts(figure).split("\n"))
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["layer0", "layer1", "layer2"]
+    figures.save(figure, tmp_path / "layers.png")
+
+
+def test_layers_without_a_null():
+    drawn = assessed(*([relu_features(10 * k + i) for i in range(2)] for k in range(3)), request=Request())
+    assert "best rotation" not in texts(figures.layers(drawn))
+
+
+def test_labels_do_not_cover_each_other():
+    drawn = assessed(*([relu_features(k)] * 2 for k in range(3)), request=Request(("rotated",), 5))
+    heights = sorted(text.xy[1] for text in figures.layers(drawn).axes[0].texts)
+    assert min(np.diff(heights)) > 0.04
+
+
+def test_colours_are_even():
+    """White in the middle, as dark at either end."""
+    rgb = figures._diverging()(np.array([0.0, 0.5, 1.0]))[:, :3]
+    light = rgb @ [0.2126, 0.7152, 0.0722]
+    assert light[1] > 0.9
+    assert abs(light[0] - light[2]) < 0.12
+    assert rgb[0, 2] > rgb[0, 0] and rgb[2, 0] > rgb[2, 2]
+
+
+def test_a_failed_figure_leaves_nothing(tmp_path):
+    drawn = assessed([relu_features(0)], [relu_features(1)], request=Request())
+    with pytest.raises(OSError):
+        figures.save(figures.pair("a", "b", drawn[0]), tmp_path / "nowhere" / "pair.png")
+    assert list(tmp_path.iterdir()) == []
