@@ -102,6 +102,36 @@ def _combine(builder, entries, constants, sums):
     return fused(builder, a, entries[0], fused(builder, b, builder.fsub(entries[1], mean), c))
 
 
+def _rectified(builder, value):
+    # Written so that NaN stays NaN: a diverged seed must be seen.
+    zero = ir.Constant(value.type, [0.0] * LANES if value.type == VECTOR else 0.0)
+    return builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
+
+
+def _masked(builder, dy, x, factor, offset):
+    y = fused(builder, x, factor, offset)
+    zero = ir.Constant(y.type, [0.0] * LANES if y.type == VECTOR else 0.0)
+    return builder.select(builder.fcmp_ordered(">", y, zero), dy, zero)
+
+
+def _affine_relu(builder, entries, constants, sums):
+    return _rectified(builder, _affine(builder, entries, constants, sums))
+
+
+def _affine_add_relu(builder, entries, constants, sums):
+    return _rectified(builder, builder.fadd(_affine(builder, entries[:1], constants, sums), entries[1]))
+
+
+def _add_masked_products(builder, entries, constants, sums):
+    mean, factor, offset = constants
+    return _add_products(builder, [_masked(builder, *entries, factor, offset), entries[1]], [mean], sums)
+
+
+def _combine_masked(builder, entries, constants, sums):
+    *combined, factor, offset = constants
+    return _combine(builder, [_masked(builder, *entries, factor, offset), entries[1]], combined, sums)
+
+
 # (x; pivot; Σ(x - pivot), Σ(x - pivot)²)
 sum_deviations = _kernel(1, 1, 2, _add_deviations)
 # (dy, x; mean; Σ dy, Σ dy (x - mean))
@@ -110,3 +140,8 @@ sum_products = _kernel(2, 1, 2, _add_products)
 affine = _kernel(1, 2, 0, _affine)
 # (dy, x; mean, a, b, c; a dy + b (x - mean) + c)
 combine = _kernel(2, 4, 0, _combine)
+# The same with a ReLU after the affine map: max(a x + b, 0), max(a x + b + skip, 0), and dy only where a x + b > 0.
+affine_relu = _kernel(1, 2, 0, _affine_relu)
+affine_add_relu = _kernel(2, 2, 0, _affine_add_relu)
+sum_masked_products = _kernel(2, 3, 2, _add_masked_products)
+combine_masked = _kernel(2, 6, 0, _combine_masked)

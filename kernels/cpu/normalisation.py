@@ -7,7 +7,17 @@ in order. So the result does not depend on the number of threads.
 import numpy as np
 from numba import prange
 
-from basiscli.kernels.cpu.columns import WIDTHS, affine, combine, sum_deviations, sum_products
+from basiscli.kernels.cpu.columns import (
+    WIDTHS,
+    affine,
+    affine_add_relu,
+    affine_relu,
+    combine,
+    combine_masked,
+    sum_deviations,
+    sum_masked_products,
+    sum_products,
+)
 from basiscli.kernels.cpu.compiling import parallel, serial
 from basiscli.kernels.cpu.launching import Kernel, integers, share
 from basiscli.kernels.cpu.memory import empty
@@ -17,7 +27,7 @@ from basiscli.kernels.cpu.micro import BYTES
 CHUNK = 8192
 ROWS = 256
 # What a walk over the rows does.
-DEVIATIONS, PRODUCTS, AFFINE, COMBINE = range(4)
+DEVIATIONS, PRODUCTS, AFFINE, COMBINE, AFFINE_RELU, AFFINE_ADD_RELU, MASKED_PRODUCTS, COMBINE_MASKED = range(8)
 
 
 def unit_sums(dy, out=None):
@@ -37,32 +47,36 @@ def add_units(x, b):
 
 def batchnorm(x, scale, shift, epsilon):
     """Normalise each unit over the batch; see the reference. Returns y, mean (S, C), variance (S, C)."""
-    pivot = _rows(x)[:, 0]
-    sums, squares = _sums(DEVIATIONS, x, x, [pivot]).astype(np.float64)
-    rows, chunk, chunks = _cut(x)
-    counts = np.minimum(chunk, rows - chunk * np.arange(chunks))[:, None]
-    deviation = sums.sum(axis=1) / rows
-    # Chan, Golub and LeVeque 1983: squares about the mean of each chunk, and those of its mean about that of all.
-    squares += counts * (sums / counts - deviation[:, None]) ** 2 - sums**2 / counts
-    mean, variance = (pivot + deviation).astype(np.float32), (squares.sum(axis=1) / rows).astype(np.float32)
+    mean, variance = _moments(x)
     return normalise(x, mean, variance, scale, shift, epsilon), mean, variance
 
 
 def normalise(x, mean, variance, scale, shift, epsilon):
     """y = scale (x - mean) / sqrt(variance + ε) + shift with given statistics, all (S, C)."""
-    factor = scale / np.sqrt(variance + np.float32(epsilon))
-    return _map(AFFINE, x, x, [factor, shift - mean * factor], empty(x.shape))
+    return _map(AFFINE, x, x, _factors(mean, variance, scale, shift, epsilon), empty(x.shape))
 
 
 def batchnorm_gradient(dy, x, mean, variance, scale, epsilon):
     """Return dx, dscale, dshift of `batchnorm`; see the reference."""
-    inverse = 1 / np.sqrt(variance + np.float32(epsilon))
-    sums, products = _sums(PRODUCTS, dy, x, [mean])
-    dshift, dscale = sums.sum(axis=1, dtype=np.float64), products.sum(axis=1, dtype=np.float64) * inverse
-    rows, factor = _cut(x)[0], scale * inverse
-    constants = [mean, factor, -factor * inverse * dscale / rows, -factor * dshift / rows]
-    dx = _map(COMBINE, dy, x, constants, empty(x.shape))
-    return dx, dscale.astype(np.float32), dshift.astype(np.float32)
+    return _gradients(PRODUCTS, COMBINE, dy, x, mean, variance, scale, epsilon, [])
+
+
+def batchnorm_relu(x, scale, shift, epsilon, skip=None):
+    """y = max(batchnorm(x) + skip, 0); see the reference. Returns y, mean (S, C), variance (S, C)."""
+    mean, variance = _moments(x)
+    return normalise_relu(x, mean, variance, scale, shift, epsilon, skip), mean, variance
+
+
+def normalise_relu(x, mean, variance, scale, shift, epsilon, skip=None):
+    """y = max(normalise(x) + skip, 0); see the reference."""
+    kind, other = (AFFINE_RELU, x) if skip is None else (AFFINE_ADD_RELU, skip)
+    return _map(kind, x, other, _factors(mean, variance, scale, shift, epsilon), empty(x.shape))
+
+
+def batchnorm_relu_gradient(dy, x, mean, variance, scale, shift, epsilon):
+    """Return dx, dscale, dshift of `batchnorm_relu` without a skip; see the reference."""
+    factors = _factors(mean, variance, scale, shift, epsilon)
+    return _gradients(MASKED_PRODUCTS, COMBINE_MASKED, dy, x, mean, variance, scale, epsilon, factors)
 
 
 def layernorm(x, scale, shift, epsilon):
@@ -89,6 +103,35 @@ def _cut(x):
     rows = x[0].size // x.shape[-1]
     chunk = max(1, min(ROWS, CHUNK // x.shape[-1]))
     return rows, chunk, -(-rows // chunk)
+
+
+def _moments(x):
+    """Return mean and variance of each unit, (S, C) float32."""
+    pivot = _rows(x)[:, 0]
+    sums, squares = _sums(DEVIATIONS, x, x, [pivot]).astype(np.float64)
+    rows, chunk, chunks = _cut(x)
+    counts = np.minimum(chunk, rows - chunk * np.arange(chunks))[:, None]
+    deviation = sums.sum(axis=1) / rows
+    # Chan, Golub and LeVeque 1983: squares about the mean of each chunk, and those of its mean about that of all.
+    squares += counts * (sums / counts - deviation[:, None]) ** 2 - sums**2 / counts
+    return (pivot + deviation).astype(np.float32), (squares.sum(axis=1) / rows).astype(np.float32)
+
+
+def _factors(mean, variance, scale, shift, epsilon):
+    """Return a and b of the map a x + b that normalises, (S, C) each."""
+    factor = scale / np.sqrt(variance + np.float32(epsilon))
+    return [factor, shift - mean * factor]
+
+
+def _gradients(summing, combining, dy, x, mean, variance, scale, epsilon, mask):
+    """Return dx, dscale, dshift; `mask` are further constants of both walks."""
+    inverse = 1 / np.sqrt(variance + np.float32(epsilon))
+    sums, products = _sums(summing, dy, x, [mean, *mask])
+    dshift, dscale = sums.sum(axis=1, dtype=np.float64), products.sum(axis=1, dtype=np.float64) * inverse
+    rows, factor = _cut(x)[0], scale * inverse
+    constants = [mean, factor, -factor * inverse * dscale / rows, -factor * dshift / rows, *mask]
+    dx = _map(combining, dy, x, constants, empty(x.shape))
+    return dx, dscale.astype(np.float32), dshift.astype(np.float32)
 
 
 def _sums(kind, a, b, constants):
@@ -118,27 +161,37 @@ def _walk(worker, workers, arguments):
     kind, a, b, constants, result, seeds, rows, units, chunk = integers(arguments, 9)
     chunks = (rows + chunk - 1) // chunk
     row = BYTES * units
-    first, last = share(worker, workers, seeds * chunks)
-    for task in range(first, last):
+    begin, end = share(worker, workers, seeds * chunks)
+    for task in range(begin, end):
         seed, block = divmod(task, chunks)
         count = min(chunk, rows - block * chunk)
         c = 0
         while c < units:
             width = _width(units - c)
             at = row * (seed * rows + block * chunk) + BYTES * c
-            constant = constants + row * seed + BYTES * c
+            first = constants + row * seed + BYTES * c
+            second, third = first + row * seeds, first + 2 * row * seeds
+            fourth, fifth, sixth = first + 3 * row * seeds, first + 4 * row * seeds, first + 5 * row * seeds
             sums = result + row * task + BYTES * c
+            squares = sums + row * seeds * chunks
             if kind == DEVIATIONS:
-                sum_deviations(width, count, row, a + at, constant, sums, sums + row * seeds * chunks)
+                sum_deviations(width, count, row, a + at, first, sums, squares)
             elif kind == PRODUCTS:
-                sum_products(width, count, row, a + at, b + at, constant, sums, sums + row * seeds * chunks)
+                sum_products(width, count, row, a + at, b + at, first, sums, squares)
+            elif kind == MASKED_PRODUCTS:
+                sum_masked_products(width, count, row, a + at, b + at, first, second, third, sums, squares)
             elif kind == AFFINE:
-                affine(width, count, row, a + at, constant, constant + row * seeds, result + at)
+                affine(width, count, row, a + at, first, second, result + at)
+            elif kind == AFFINE_RELU:
+                affine_relu(width, count, row, a + at, first, second, result + at)
+            elif kind == AFFINE_ADD_RELU:
+                affine_add_relu(width, count, row, a + at, b + at, first, second, result + at)
+            elif kind == COMBINE:
+                combine(width, count, row, a + at, b + at, first, second, third, fourth, result + at)
             else:
-                combine(
-                    width, count, row, a + at, b + at, constant, constant + row * seeds, constant + 2 * row * seeds,
-                    constant + 3 * row * seeds, result + at,
-                )  # fmt: skip
+                combine_masked(
+                    width, count, row, a + at, b + at, first, second, third, fourth, fifth, sixth, result + at
+                )
             c += width
 
 
