@@ -3,16 +3,14 @@
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 
-from basiscli import augment, checkpoint, cost, defaults, memory, models, optim, sources, store, train, weights
+from basiscli import augment, checkpoint, cost, defaults, memory, models, optim, sources, store, timing, train, weights
 from basiscli.checkpoint import UNFINISHED
-from basiscli.data import Dataset, Split
+from basiscli.data import Dataset
 from basiscli.errors import BadInput
 from basiscli.graph import Network
 from basiscli.kernels.cpu import compiling
@@ -23,8 +21,6 @@ from basiscli.train import Recipe, Run
 # Hidden activations of the test images are stored without being asked for up to this size; beyond it they are computed
 # from the network when they are needed.
 STORED_BYTES = 100_000_000
-# Steps of a dry run, the first of which compiles; its estimate is the shortest.
-MEASURED_STEPS = 4
 # Part of the free memory that the networks in training may take together.
 MEMORY_PART = 0.5
 
@@ -86,7 +82,7 @@ def dry_run(options: Mapping) -> Iterator[dict]:
     network, options = plan(options, dataset)
     recipe, seeds = recipe_of(options), options["seeds"]
     at_once = min(options["seed_batch"] or seeds_that_fit(network, recipe), len(seeds))
-    step, evaluation = _measured(Run.start(network, recipe, dataset, seeds[:at_once]))
+    step, evaluation = timing.seconds(network, recipe, dataset, seeds[:at_once])
     groups, steps = -(-len(seeds) // at_once), train.steps_per_epoch(dataset, recipe)
     yield {
         "model": options["model"],
@@ -231,20 +227,6 @@ def _disk_bytes(network: Network, recipe: Recipe, dataset: Dataset, options: Map
     if options["activations"]:
         floats += len(dataset.test.labels) * cost.layer_activations(network)
     return cost.FLOAT_BYTES * floats * len(options["seeds"])
-
-
-def _measured(run: Run) -> tuple[float, float]:
-    """Return the seconds of a training step and of an evaluation of the whole test split, once all is compiled."""
-    part = min(cost.evaluated_at_once(run.network), len(run.dataset.test.labels))
-    few = Split(run.dataset.test.images[:part], run.dataset.test.labels[:part])
-    run.evaluate(few)
-    times: list[float] = [time.perf_counter()]
-    run.train_epoch(lambda: len(times) > MEASURED_STEPS, lambda: times.append(time.perf_counter()))
-    start = time.perf_counter()
-    run.evaluate(few)
-    evaluation = (time.perf_counter() - start) * len(run.dataset.test.labels) / part
-    steps = [after - before for before, after in pairwise(times)]
-    return min(steps), evaluation
 
 
 def _train(run: Run, folder: Folder, every: int, progress: Progress, stop: Callable[[], bool]) -> None:

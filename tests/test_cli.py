@@ -111,7 +111,7 @@ LAYERS = [
     {"ops"},
     {"graph", "weights", "optim", "models", "cost", "augment"},
     {"analysis", "train", "store", "records", "data", "figures", "memory"},
-    {"checkpoint", "progress", "defaults"},
+    {"checkpoint", "progress", "defaults", "timing"},
     {"sources", "summary"},
     {"session"},
     {"commands"},
