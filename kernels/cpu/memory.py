@@ -6,7 +6,7 @@ training step that takes a third of the time of a small convolution (docs/decisi
 
 import math
 from collections import OrderedDict
-from threading import Lock
+from threading import RLock
 
 import numpy as np
 
@@ -20,8 +20,13 @@ class Pool:
 
     def __init__(self):
         self._free: OrderedDict[int, list[np.ndarray]] = OrderedDict()  # sizes used longest ago first
-        self._used = self._peak = self._kept = 0
-        self._lock = Lock()
+        self._used = self._peak = self._kept = 0  # bytes
+        self._lock = RLock()  # the garbage collector may give a block back while one is taken
+
+    @property
+    def kept(self) -> int:
+        """Bytes that no array uses."""
+        return self._kept
 
     def take(self, size: int) -> np.ndarray:
         """Return a block of this size, an old one where there is one."""

@@ -26,16 +26,20 @@ from basiscli.kernels.cpu.transforms import (
     transform_weight_gradient,
 )
 
+# Tiles that a worker transforms at a time, whole tiles of registers for any vector; outputs multiplied at a time.
 TILES = 24
 UNITS = 64
+# The same for weight gradients, whose sums are read and written once a chunk: longer ones where there are many sums.
+SHORT, LONG, WIDE = 64, 128, 512
+# Inputs of one task of a weight gradient, and into how many parts its sum over tiles is cut at most. PARTS is a
+# constant: it fixes the order of the sum.
+INPUTS = 128
+PARTS = 8
 # The 36 points lie this many bytes further apart than needed, or they would fall into the same sets of the cache.
 SKEW = 64
-LINE = 64
-# Up to so many inputs the memory is the bottleneck: the next chunk is prefetched during the products.
+# Up to so many inputs the memory is the bottleneck: the next chunk is prefetched, line by line, during the products.
 NARROW = 32
-PARTS = 8
-INPUTS = 128
-SHORT, LONG, WIDE = 64, 128, 512
+LINE = 64
 INTEGER = 8
 # Literals in a call would have the called function compiled once more for them.
 ONE, WIDTH, NEW = np.int64(1), np.int64(COLUMNS), np.bool_(False)

@@ -55,11 +55,8 @@ def best(function: Callable, threads: int, seconds: float) -> float:
 
 def our_ops(threads: int) -> dict[str, float]:
     """Return seconds by convolution and pass."""
-    import numba
-
     from basiscli.kernels import cpu
 
-    numba.set_num_threads(threads)
     times = {}
     for height, inputs, outputs, kernel, stride in OPS:
         padding = kernel // 2
@@ -77,9 +74,6 @@ def our_ops(threads: int) -> dict[str, float]:
 
 def our_steps(threads: int) -> dict[str, float]:
     """Return seconds by model."""
-    import numba
-
-    numba.set_num_threads(threads)
     times = {}
     for name, architecture in MODELS.items():
         train, evaluate = our_step(architecture)
@@ -217,6 +211,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for side, (name, environment) in SIDES.items():
                 command = [sys.executable, __file__, "--side", f"{name}_{only}", "--threads", str(options.threads)]
+                environment = environment | {"NUMBA_NUM_THREADS": str(options.threads)}
                 done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, check=True)
                 for task, seconds in json.loads(done.stdout).items():
                     shortest[side][task] = min(seconds, shortest[side].get(task, seconds))
