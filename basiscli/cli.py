@@ -13,6 +13,7 @@ from basiscli.errors import BadInput
 COMMANDS = {
     "correlate": "basiscli.commands.correlate",
     "data": "basiscli.commands.data",
+    "models": "basiscli.commands.models",
     "record": "basiscli.commands.record",
     "show": "basiscli.commands.show",
     "train": "basiscli.commands.train",

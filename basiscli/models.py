@@ -1,15 +1,50 @@
-"""The architectures: functions that return a network, and `build`, which makes one of its description in a file."""
+"""The architectures (docs/models.md): functions that return a network, and `build`, which makes one of its description.
+
+Convolutional networks are (H, W, C), units last; `width` multiplies every number of channels. A layer is a
+nonlinearity and the map before it, named after the map: stem, conv1, block1/conv1, and block1/sum where a residual
+branch is added.
+"""
 
 from collections.abc import Sequence
-from math import prod
+from dataclasses import dataclass, field
+from inspect import signature
+from math import prod, sqrt
+from types import ModuleType
 
 from basiscli.errors import BadInput
 from basiscli.graph import INPUT, Layer, Network
-from basiscli.ops import batchnorm, dense, flatten, layernorm, pointwise
+from basiscli.ops import (
+    add,
+    average_pool,
+    batchnorm,
+    convolution,
+    dense,
+    dropout,
+    flatten,
+    global_pool,
+    layernorm,
+    max_pool,
+    pointwise,
+    subsample,
+)
 from basiscli.ops.node import Node
 
 ACTIVATIONS = tuple(pointwise.GAINS)
 NORMS = ("none", "batch", "layer")
+SHORTCUTS = ("A", "B")
+POOL = "pool"
+POOLINGS = {"max": max_pool, "average": average_pool}
+# Layouts: numbers of channels of 3x3 convolutions, and POOL, which halves the sides of the image. VGG's are those of
+# Simonyan and Zisserman 2015 without the dense layers (the usual form for 32 x 32), convnet's is ours.
+CONVNET = (64, 64, POOL, 128, 128, POOL, 256, 256)
+VGG = {
+    11: (64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL),
+    16: (64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, POOL, 512, 512, 512, POOL),
+}
+# Channels of the stem and of the three groups of residual blocks, for images of CIFAR's size (He et al. 2016).
+GROUPS = (16, 32, 64)
+# The deepest network of He et al. 2016; a description with more is a mistake.
+DEEPEST = 1202
 
 
 def mlp(
@@ -19,31 +54,122 @@ def mlp(
 
     Layers are hidden1, hidden2, ..., the map to the logits is output. input_shape is (H, W, C).
     """
-    gain = pointwise.GAINS[activation]
-    nodes = [Node("flatten", flatten, (INPUT,))]
-    layers = {}
-    units = prod(input_shape)
+    plan = _Plan(tuple(input_shape), activation, norm)
+    plan.append("flatten", flatten, (prod(input_shape),))
     for i, width in enumerate(hidden, 1):
-        name = f"hidden{i}"
-        nodes.append(Node(name, dense, (nodes[-1].name,), weights=dense.weights(units, width, gain)))
-        nodes += _norm(f"{name}/norm", norm, nodes[-1].name, width)
-        pre = nodes[-1].name
-        nodes.append(Node(f"{name}/{activation}", pointwise, (pre,), {"function": activation}))
-        layers[name] = Layer(pre, nodes[-1].name, width)
-        units = width
-    nodes.append(Node("output", dense, (nodes[-1].name,), weights=dense.weights(units, classes, 1.0)))
-    architecture = {
-        "model": "mlp",
-        "input_shape": list(input_shape),
-        "classes": classes,
-        "hidden": list(hidden),
-        "activation": activation,
-        "norm": norm,
-    }
-    return Network(architecture, tuple(nodes), layers)
+        plan.dense(f"hidden{i}", width, pointwise.GAINS[activation])
+        plan.layer(f"hidden{i}")
+    return plan.network("mlp", classes, hidden=list(hidden))
 
 
-MODELS = {"mlp": mlp}
+def convnet(
+    input_shape: Sequence[int],
+    classes: int,
+    layout: Sequence[int | str] = CONVNET,
+    width: float = 1,
+    activation: str = "relu",
+    norm: str = "none",
+    pooling: str = "max",
+) -> Network:
+    """Return a plain stack: 3 x 3 convolutions, each with a normalisation and φ, and pooling, then a mean, then logits.
+
+    Layers are conv1, conv2, .... Raises BadInput for an image that a pooling cannot halve, and for a width that makes
+    no whole number of channels.
+    """
+    return _stack("convnet", input_shape, classes, layout, width, activation, norm, pooling)
+
+
+def vgg(
+    input_shape: Sequence[int],
+    classes: int,
+    layout: Sequence[int | str] = VGG[11],
+    width: float = 1,
+    activation: str = "relu",
+    norm: str = "batch",
+    pooling: str = "max",
+) -> Network:
+    """Return a VGG network for small images (Simonyan and Zisserman 2015): `convnet` with its layout and BatchNorm."""
+    return _stack("vgg", input_shape, classes, layout, width, activation, norm, pooling)
+
+
+def resnet(
+    input_shape: Sequence[int],
+    classes: int,
+    depth: int = 20,
+    width: float = 1,
+    activation: str = "relu",
+    norm: str = "batch",
+    shortcut: str = "A",
+) -> Network:
+    """Return the residual network for small images of He et al. 2016: 6n + 2 layers, three groups of n blocks.
+
+    Layers are stem, block1/conv1, block1/sum, block2/conv1, .... A block is conv1, norm, φ, conv2, norm, add, φ.
+    Where the shape changes, shortcut A subsamples and adds units of 0, B is a 1 x 1 convolution with normalisation.
+    Raises BadInput for another depth and for a width that makes no whole number of channels.
+    """
+    if shortcut not in SHORTCUTS:
+        raise ValueError(f"shortcut {shortcut}")
+    plan = _Plan(tuple(input_shape), activation, norm)
+    plan.convolution("stem", channels(GROUPS[0], width))
+    plan.layer("stem")
+    blocks = _blocks("resnet", depth, 2, width)
+    for i, (units, stride) in enumerate(blocks, 1):
+        name, skip = f"block{i}", plan.last
+        plan.convolution(f"{name}/conv1", units, stride=stride)
+        plan.layer(f"{name}/conv1")
+        plan.convolution(f"{name}/conv2", units, gain=plan.branch_gain(len(blocks)))
+        plan.normalise(f"{name}/conv2")
+        branch = plan.last
+        plan.last = skip
+        if skip.shape != branch.shape and shortcut == "A":
+            plan.append(f"{name}/shortcut", subsample, branch.shape, {"stride": stride, "units": units})
+        elif skip.shape != branch.shape:
+            plan.convolution(f"{name}/shortcut", units, kernel=1, stride=stride)
+            plan.normalise(f"{name}/shortcut")
+        plan.add(f"{name}/sum", branch)
+        plan.activate(f"{name}/sum")
+    return plan.network("resnet", classes, depth=depth, width=width, shortcut=shortcut)
+
+
+def wideresnet(
+    input_shape: Sequence[int],
+    classes: int,
+    depth: int = 16,
+    width: float = 4,
+    activation: str = "relu",
+    norm: str = "batch",
+    dropout: float = 0.0,
+) -> Network:
+    """Return WRN-depth-width of Zagoruyko and Komodakis 2016: 6n + 4 layers, pre-activation, three groups of n blocks.
+
+    A block is norm, φ, conv1, norm, φ, dropout, conv2, add; its first norm and φ belong to the layer before it. Layers
+    are stem, block1/conv1, block1/sum, .... The stem has 16 channels whatever the width. Where the shape changes, the
+    shortcut is a 1 x 1 convolution of the activations. Raises BadInput for another depth, and for a width that makes
+    no whole number of channels.
+    """
+    plan = _Plan(tuple(input_shape), activation, norm)
+    plan.convolution("stem", GROUPS[0])
+    blocks = _blocks("wideresnet", depth, 4, width)
+    for i, (units, stride) in enumerate(blocks, 1):
+        name, skip = f"block{i}", plan.last
+        plan.layer("stem" if i == 1 else f"block{i - 1}/sum")
+        active = plan.last
+        plan.convolution(f"{name}/conv1", units, stride=stride)
+        plan.layer(f"{name}/conv1")
+        plan.dropout(f"{name}/dropout", dropout)
+        plan.convolution(f"{name}/conv2", units, gain=plan.branch_gain(len(blocks)))
+        branch = plan.last
+        if skip.shape == branch.shape:
+            plan.last = skip
+        else:
+            plan.last = active
+            plan.convolution(f"{name}/shortcut", units, kernel=1, stride=stride)
+        plan.add(f"{name}/sum", branch)
+    plan.layer(f"block{len(blocks)}/sum")
+    return plan.network("wideresnet", classes, depth=depth, width=width, dropout=dropout)
+
+
+MODELS = {"mlp": mlp, "convnet": convnet, "vgg": vgg, "resnet": resnet, "wideresnet": wideresnet}
 
 
 def build(architecture: dict) -> Network:
@@ -55,6 +181,132 @@ def build(architecture: dict) -> Network:
         raise BadInput(f"not an architecture that this version knows: {architecture} ({error})") from error
 
 
-def _norm(name: str, kind: str, source: str, units: int) -> list[Node]:
-    op = {"none": None, "batch": batchnorm, "layer": layernorm}[kind]
-    return [Node(name, op, (source,), weights=op.weights(units))] if op else []
+def choices(model: str) -> tuple[str, ...]:
+    """Return what a model leaves open besides the shape of its input and the number of classes."""
+    return tuple(name for name in signature(MODELS[model]).parameters if name not in ("input_shape", "classes"))
+
+
+def channels(base: int, width: float) -> int:
+    """Return base x width. Raises BadInput if that is no whole number from 1 on."""
+    units = base * width
+    if units < 1 or not float(units).is_integer():
+        raise BadInput(f"a width of {width:g} makes {units:g} channels of {base}: choose one that makes whole channels")
+    return int(units)
+
+
+@dataclass
+class _Plan:
+    """Nodes appended one after another; the next one reads `last`."""
+
+    input_shape: tuple[int, ...]
+    activation: str
+    norm: str
+    nodes: list[Node] = field(default_factory=list)
+    layers: dict[str, Layer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.input_shape) != 3 or not all(isinstance(n, int) and n > 0 for n in self.input_shape):
+            raise ValueError(f"images of shape {self.input_shape}, not (H, W, C)")
+        if self.norm not in NORMS:
+            raise ValueError(f"norm {self.norm}")
+        self.gain = pointwise.GAINS[self.activation]
+        self.last = Node(INPUT, flatten, (), shape=self.input_shape)
+
+    def append(self, name: str, op: ModuleType, shape: Sequence[int], options=None, weights=None, also=()) -> None:
+        """Append a node that reads the last one (and `also` others) and gives `shape`."""
+        inputs = (self.last.name, *(node.name for node in also))
+        self.last = Node(name, op, inputs, options or {}, weights or {}, tuple(shape))
+        self.nodes.append(self.last)
+
+    def dense(self, name: str, units: int, gain: float) -> None:
+        self.append(name, dense, (units,), weights=dense.weights(self.last.shape[-1], units, gain))
+
+    def convolution(self, name: str, units: int, kernel: int = 3, stride: int = 1, gain: float | None = None) -> None:
+        """Append a convolution, padded so that stride 1 keeps the size; with a bias unless a normalisation follows."""
+        *sides, inputs = self.last.shape
+        padding = kernel // 2
+        shape = *((side + 2 * padding - kernel) // stride + 1 for side in sides), units
+        weights = convolution.weights(kernel, inputs, units, gain or self.gain, bias=self.norm == "none")
+        self.append(name, convolution, shape, {"stride": stride, "padding": padding}, weights)
+
+    def layer(self, name: str) -> None:
+        """Append the normalisation and φ of the last map, of this name, and make it a layer."""
+        self.normalise(name)
+        self.activate(name)
+
+    def normalise(self, name: str) -> None:
+        op = {"none": None, "batch": batchnorm, "layer": layernorm}[self.norm]
+        if op:
+            self.append(f"{name}/norm", op, self.last.shape, weights=op.weights(self.last.shape[-1]))
+
+    def activate(self, name: str) -> None:
+        pre = self.last
+        self.append(f"{name}/{self.activation}", pointwise, pre.shape, {"function": self.activation})
+        self.layers[name] = Layer(pre.name, self.last.name, pre.shape[-1])
+
+    def pool(self, name: str, op: ModuleType) -> None:
+        height, width, units = self.last.shape
+        if height % 2 or width % 2:
+            raise BadInput(
+                f"{name} cannot halve {height}x{width} (images of {self.input_shape[0]}x{self.input_shape[1]}): "
+                "choose a --layout with fewer pools"
+            )
+        self.append(name, op, (height // 2, width // 2, units), {"size": 2})
+
+    def dropout(self, name: str, rate: float) -> None:
+        if not 0 <= rate < 1:
+            raise ValueError(f"dropout {rate}")
+        if rate:
+            self.append(name, dropout, self.last.shape, {"rate": rate}, dropout.weights())
+
+    def add(self, name: str, branch: Node) -> None:
+        """Append the sum of a branch and the last node, of one shape."""
+        self.append(name, add, branch.shape, also=(branch,))
+
+    def branch_gain(self, blocks: int) -> float:
+        """Return the gain of a residual branch's last map.
+
+        Without normalisation every block would double the variance; with 1 / blocks of it the growth is e at most.
+        """
+        return self.gain / sqrt(blocks) if self.norm == "none" else self.gain
+
+    def network(self, model: str, classes: int, **choices) -> Network:
+        """Return the network, with a mean over positions, if there are any, and the map to the logits appended."""
+        if len(self.last.shape) == 3:
+            self.append("pool", global_pool, self.last.shape[-1:])
+        self.dense("output", classes, 1.0)
+        architecture = {
+            "model": model,
+            "input_shape": list(self.input_shape),
+            "classes": classes,
+            **choices,
+            "activation": self.activation,
+            "norm": self.norm,
+        }
+        return Network(architecture, tuple(self.nodes), self.layers)
+
+
+def _stack(model, input_shape, classes, layout, width, activation, norm, pooling) -> Network:
+    plan = _Plan(tuple(input_shape), activation, norm)
+    convolutions = pools = 0
+    for part in layout:
+        if part == POOL:
+            pools += 1
+            plan.pool(f"pool{pools}", POOLINGS[pooling])
+        else:
+            convolutions += 1
+            plan.convolution(f"conv{convolutions}", channels(part, width))
+            plan.layer(f"conv{convolutions}")
+    if not convolutions:
+        raise ValueError(f"a layout without a convolution: {layout}")
+    return plan.network(model, classes, layout=list(layout), width=width, pooling=pooling)
+
+
+def _blocks(model: str, depth: int, rest: int, width: float) -> list[tuple[int, int]]:
+    """Return (channels, stride) of each block of a network of 6n + rest layers."""
+    count, left = divmod(depth - rest, 6)
+    if left or not 1 <= count <= DEEPEST // 6:
+        raise BadInput(f"--depth {depth}: {model} has 6n + {rest} layers, such as {6 + rest}, {12 + rest}, {18 + rest}")
+    return [
+        (channels(base, width), 2 if group and not i else 1) for group, base in enumerate(GROUPS) for i in range(count)
+    ]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from basiscli import checkpoint, memory, models, optim, sources, store, train, weights
+from basiscli import augment, checkpoint, cost, defaults, memory, models, optim, sources, store, timing, train, weights
 from basiscli.checkpoint import UNFINISHED
 from basiscli.data import Dataset
 from basiscli.errors import BadInput
@@ -18,13 +18,9 @@ from basiscli.progress import Progress
 from basiscli.store import NetworkFile
 from basiscli.train import Recipe, Run
 
-# What a data set implies where the command line says nothing; other data sets with a name take NAMED, files take PATHS.
-DIGITS = {"width": 64, "batch_size": 64, "augment": "all-shifts"}
-NAMED = {"width": 512, "batch_size": 128, "augment": "shift"}
-PATHS = {"width": 512, "batch_size": 128, "augment": "none"}
-DEPTH = 3
-RATES = {"sgd": 0.05, "adamw": 0.001}
-DECAYS = {"sgd": 0.0, "adamw": 0.01}
+# Hidden activations of the test images are stored without being asked for up to this size; beyond it they are computed
+# from the network when they are needed.
+STORED_BYTES = 100_000_000
 # Part of the free memory that the networks in training may take together.
 MEMORY_PART = 0.5
 
@@ -53,12 +49,8 @@ def run(options: Mapping) -> Iterator[dict]:
     when Ctrl-C was pressed and the state is saved.
     """
     dataset = sources.load_dataset(options["dataset"])
-    options = with_defaults(options, dataset)
-    network = models.mlp(
-        dataset.train.images.shape[1:], dataset.classes, options["hidden"], options["activation"], options["norm"]
-    )
+    network, options = plan(options, dataset)
     recipe = recipe_of(options)
-    weights.select(network.trained, recipe.frozen)
     adjust = _transplant(options["start_from"], options["start_weights"] or ("*",), network)
     size = options["seed_batch"] or seeds_that_fit(network, recipe)
     folder = Folder(Path(options["out"]), options, dataset)
@@ -80,17 +72,43 @@ def run(options: Mapping) -> Iterator[dict]:
             yield from folder.finish(run)
 
 
-def with_defaults(options: Mapping, dataset: Dataset) -> dict:
-    """Return the options with what the data set and the other options imply."""
-    implied = DIGITS if dataset.name == "digits" else PATHS if Path(dataset.name).suffix else NAMED
-    filled = {key: implied.get(key) if value is None else value for key, value in options.items()}
-    filled["hidden"] = options["hidden"] or (filled["width"],) * (options["depth"] or DEPTH)
-    if options["lr"] is None:
-        filled["lr"] = RATES[options["optimizer"]]
-    if options["weight_decay"] is None:
-        filled["weight_decay"] = DECAYS[options["optimizer"]]
-    filled["out"] = options["out"] or f"runs/{Path(dataset.name).stem}-{options['model']}"
-    return filled
+def dry_run(options: Mapping) -> Iterator[dict]:
+    """Yield one record: what the run that the options describe would take.
+
+    seconds is what is left when kernels are compiled, from a few measured steps and a measured evaluation; memory is
+    that of the seeds that train at once, disk that of all files. Raises BadInput as `run` does; nothing is written.
+    """
+    dataset = sources.load_dataset(options["dataset"])
+    network, options = plan(options, dataset)
+    recipe, seeds = recipe_of(options), options["seeds"]
+    at_once = min(options["seed_batch"] or seeds_that_fit(network, recipe), len(seeds))
+    step, evaluation = timing.seconds(network, recipe, dataset, seeds[:at_once])
+    groups, steps = -(-len(seeds) // at_once), train.steps_per_epoch(dataset, recipe)
+    yield {
+        "model": options["model"],
+        "parameters": cost.parameters(network),
+        "multiply_adds": cost.multiply_adds(network),
+        "epochs": recipe.epochs,
+        "steps": recipe.epochs * steps,
+        "seeds": len(seeds),
+        "seeds_at_once": at_once,
+        "step_seconds": round(step, 4),
+        "seconds": round(groups * recipe.epochs * (steps * step + evaluation), 1),
+        "memory_mb": round(at_once * train.bytes_per_seed(network, recipe) / 1e6),
+        "disk_mb": round(_disk_bytes(network, recipe, dataset, options) / 1e6, 1),
+    }
+
+
+def plan(options: Mapping, dataset: Dataset) -> tuple[Network, dict]:
+    """Return the network that the options describe, and the options with all defaults filled in."""
+    options = defaults.filled(options, dataset)
+    augment.parse(options["augment"])
+    network = models.build(defaults.architecture(options, dataset))
+    weights.select(network.trained, options["freeze"])
+    if options["activations"] is None:
+        stored = cost.FLOAT_BYTES * len(dataset.test.labels) * cost.layer_activations(network)
+        options["activations"] = stored <= STORED_BYTES
+    return network, options
 
 
 def recipe_of(options: Mapping) -> Recipe:
@@ -183,10 +201,8 @@ class Folder:
         }
 
     def _require_space(self, network: Network, recipe: Recipe) -> None:
-        floats = weights.layout(network).size * (1 + len(optim.SLOTS[recipe.optimizer]))
-        if self.options["activations"]:
-            floats += len(self.dataset.test.labels) * sum(layer.units for layer in network.layers.values())
-        needed, there = 4 * floats * len(self.options["seeds"]), shutil.disk_usage(self.path).free
+        needed = _disk_bytes(network, recipe, self.dataset, self.options)
+        there = shutil.disk_usage(self.path).free
         if needed > there:
             raise BadInput(f"{self.path}: the files need about {needed / 1e6:.0f} MB, {there / 1e6:.0f} MB are free")
 
@@ -203,6 +219,14 @@ class Folder:
             raise BadInput(f"{path}: was trained on another data set than this {self.dataset.name}")
         checkpoint.require_arrays(network, file, str(path))
         return file
+
+
+def _disk_bytes(network: Network, recipe: Recipe, dataset: Dataset, options: Mapping) -> int:
+    """Return about how large the files of a session become: the largest checkpoint, or network and activations."""
+    floats = weights.layout(network).size * (1 + len(optim.SLOTS[recipe.optimizer]))
+    if options["activations"]:
+        floats += len(dataset.test.labels) * cost.layer_activations(network)
+    return cost.FLOAT_BYTES * floats * len(options["seeds"])
 
 
 def _train(run: Run, folder: Folder, every: int, progress: Progress, stop: Callable[[], bool]) -> None:

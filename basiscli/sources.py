@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import checkpoint, data, records, store
+from basiscli import checkpoint, cost, data, records, store
 from basiscli.data import Dataset
 from basiscli.errors import BadInput
 from basiscli.graph import Network, forward
@@ -19,7 +19,8 @@ from basiscli.train import SHIFTS, Standardisation, probe
 TAPS = ("post", "pre")
 # A "-shifts" split is every image of a split in all nine shifts by at most one pixel, one after another.
 SPLITS = ("test", "train", "test-shifts", "train-shifts")
-# Samples that a network is shown at once while its activations are written.
+# Activations are written in chunks of about this many bytes, of this many samples at most.
+RECORDED_BYTES = 64 << 20
 RECORDED_AT_ONCE = 1000
 
 
@@ -173,13 +174,18 @@ def of_network(
     """Return a source that runs a network, arrays (1, ...), over a split of a data set."""
     part = getattr(images, split.partition("-")[0])
     taps = {name: network.tap(name, tap) for name in network.layers}
+    at_once = cost.evaluated_at_once(network)
 
-    def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
-        x, _ = probe(part, standard, range(start, stop), shifted=_copies(split) > 1)
+    def show(layers: Sequence[str], rows: range) -> dict[str, np.ndarray]:
+        x, _ = probe(part, standard, rows, shifted=_copies(split) > 1)
         wanted = {name: taps[name] for name in layers}
         last = max(wanted.values(), key=[node.name for node in network.nodes].index)
         _, kept, _ = forward(network, arrays, x, keep=set(wanted.values()), until=last)
         return {name: kept[node][0] for name, node in wanted.items()}
+
+    def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
+        parts = [show(layers, range(first, min(first + at_once, stop))) for first in range(start, stop, at_once)]
+        return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in layers}
 
     return Source(
         path=path,
@@ -194,7 +200,8 @@ def of_network(
 
 def record(writer: store.Writer, source: Source, split: str, tap: str) -> None:
     """Write all layers of a source into a file, a chunk of samples at a time."""
-    chunks = source.chunks(list(source.layers), RECORDED_AT_ONCE)
+    row = sum(values.nbytes for values in source.read(list(source.layers), 0, 1).values())
+    chunks = source.chunks(list(source.layers), max(1, min(RECORDED_AT_ONCE, RECORDED_BYTES // row)))
     first = next(chunks)
     shapes = {name: (source.samples, *values.shape[1:]) for name, values in first.items()}
     writer.activations(split, tap, shapes, chain([first], chunks))

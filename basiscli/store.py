@@ -71,7 +71,7 @@ class Writer:
 
     def arrays(self, group: str, values: Mapping[str, np.ndarray]) -> None:
         """Store arrays under one group, which exists even if there is none."""
-        self._file.require_group(group)
+        self._group(group)
         for name, array in values.items():
             self.array(f"{group}/{name}", array)
 
@@ -115,7 +115,15 @@ class Writer:
             self._sink.check()
             start += len(next(iter(chunk.values())))
 
+    def _group(self, path: str) -> None:
+        """Make a group and those above it, where they are not there yet; what is in them keeps its order."""
+        above = path.rpartition("/")[0]
+        if path and path not in self._file:
+            self._group(above)
+            self._file.create_group(path, track_order=True)
+
     def _create(self, path: str, shape: tuple[int, ...], dtype, compressed: bool) -> h5py.Dataset:
+        self._group(path.rpartition("/")[0])
         row = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize
         chunk = (min(shape[0], max(1, CHUNK_BYTES // max(row, 1))), *shape[1:]) if shape else None
         if chunk is None:

@@ -6,10 +6,11 @@ Everything has the seed axis first, and no number of one seed ever meets another
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 
 import numpy as np
 
-from basiscli import kernels, optim, weights
+from basiscli import augment, cost, kernels, optim, weights
 from basiscli.data import Dataset, Split
 from basiscli.errors import BadInput
 from basiscli.graph import Network, backward, forward
@@ -17,10 +18,8 @@ from basiscli.ops import cross_entropy
 from basiscli.rng import generator
 
 STREAMS = ("init", "order", "augment")
-AUGMENTATIONS = ("none", "shift", "all-shifts")
 # Streams that do not vary from seed to seed are those of this seed.
 FIXED_SEED = 0
-EVALUATION_BATCH = 1000
 # The nine shifts by at most one pixel, no shift among them.
 SHIFTS = np.array([(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)], np.int64)
 
@@ -45,6 +44,7 @@ class Recipe:
     warmup: float = 0.0
     clip: float | None = None
     augment: str = "none"
+    label_smoothing: float = 0.0
     vary: tuple[str, ...] = STREAMS
     frozen: tuple[str, ...] = ()
     start_from: str | None = None
@@ -82,9 +82,9 @@ class Standardisation:
         return cls(mean.astype(np.float32), (1 / np.where(deviation > 0, deviation, 1)).astype(np.float32))
 
 
-def items(split: Split, augment: str) -> int:
+def items(split: Split, augmentation: str) -> int:
     """Return how many images an epoch visits."""
-    return len(split.labels) * (len(SHIFTS) if augment == "all-shifts" else 1)
+    return len(split.labels) * (len(SHIFTS) if augmentation == augment.ALL_SHIFTS else 1)
 
 
 def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
@@ -92,9 +92,9 @@ def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
     return -(-items(dataset.train, recipe.augment) // recipe.batch_size)
 
 
-def batch(split: Split, chosen: np.ndarray, moves: np.ndarray, standard: Standardisation) -> np.ndarray:
-    """Return standardised images (S, N, H, W, C) for indices (S, N) and moves (S, N, 2)."""
-    return kernels.of(standard.mean).gather(split.images, chosen, moves, standard.mean, standard.inverse)
+def batch(split: Split, chosen: np.ndarray, moves: np.ndarray, standard: Standardisation, hole: int = 0) -> np.ndarray:
+    """Return standardised images (S, N, H, W, C) for indices (S, N), moves (S, N, 2 or 5) and the side of a hole."""
+    return kernels.of(standard.mean).gather(split.images, chosen, moves, standard.mean, standard.inverse, hole)
 
 
 def probe(split: Split, standard: Standardisation, rows: range, shifted: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -191,28 +191,25 @@ class Run:
             [generator(recipe.stream_seed("order", s), "order", self.epoch).permutation(count) for s in self.seeds]
         )
         chosen, moves = self._augmented(order)
+        hole = augment.hole(augment.parse(recipe.augment), split.images.shape[1:3])
         for start in range(self.step * recipe.batch_size, count, recipe.batch_size):
             part = slice(start, start + recipe.batch_size)
-            yield batch(split, chosen[:, part], moves[:, part], self.standard), split.labels[chosen[:, part]]
+            yield batch(split, chosen[:, part], moves[:, part], self.standard, hole), split.labels[chosen[:, part]]
 
     def _augmented(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the image (S, M) and its shift (S, M, 2) for every item of the epoch, in order."""
-        if self.recipe.augment == "all-shifts":
+        """Return the image (S, M) and its moves (S, M, 2 or 5) for every item of the epoch, in order."""
+        if self.recipe.augment == augment.ALL_SHIFTS:
             return order // len(SHIFTS), SHIFTS[order % len(SHIFTS)]
-        if self.recipe.augment == "none":
-            return order, np.zeros((*order.shape, 2), np.int64)
-        draws = [
-            generator(self.recipe.stream_seed("augment", seed), "augment", self.epoch).integers(
-                -1, 2, (order.shape[1], 2)
-            )
-            for seed in self.seeds
+        names, size = augment.parse(self.recipe.augment), self.dataset.train.images.shape[1:3]
+        streams = [
+            partial(generator, self.recipe.stream_seed("augment", seed), "augment", self.epoch) for seed in self.seeds
         ]
-        return order, np.stack(draws)
+        return order, np.stack([augment.moves(names, size, order.shape[1], stream) for stream in streams])
 
     def _train_step(self, images, labels, gradient, dweights) -> None:
         recipe = self.recipe
         logits, _, caches = forward(self.network, self.arrays, images, train=True)
-        loss, hits, dlogits = cross_entropy.forward(logits, labels)
+        loss, hits, dlogits = cross_entropy.forward(logits, labels, recipe.label_smoothing)
         self.alive &= np.isfinite(loss)
         backward(self.network, caches, cross_entropy.backward(dlogits), dweights)
         factor = self.alive.astype(np.float64)
@@ -253,9 +250,9 @@ def evaluate(
     network: Network, arrays: Mapping[str, np.ndarray], split: Split, standard: Standardisation
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean loss (S,) and the accuracy (S,) of networks on a split, in bounded memory."""
-    loss, hits, count = 0.0, 0, len(split.labels)
-    for start in range(0, count, EVALUATION_BATCH):
-        images, labels = probe(split, standard, range(start, min(start + EVALUATION_BATCH, count)))
+    loss, hits, count, size = 0.0, 0, len(split.labels), cost.evaluated_at_once(network)
+    for start in range(0, count, size):
+        images, labels = probe(split, standard, range(start, min(start + size, count)))
         dtype = next(iter(arrays.values())).dtype
         logits, _, _ = forward(network, arrays, images.astype(dtype, copy=False))
         part_loss, part_hits, _ = cross_entropy.forward(logits, labels)
@@ -264,13 +261,8 @@ def evaluate(
 
 
 def bytes_per_seed(network: Network, recipe: Recipe) -> int:
-    """Return about how much memory one more seed takes: parameters, gradient, optimiser and a batch's activations."""
-    parameters = weights.layout(network).size * (2 + len(optim.SLOTS[recipe.optimizer]))
-    largest = max(recipe.batch_size, EVALUATION_BATCH)
-    units = sum(layer.units for layer in network.layers.values()) * 4 + int(
-        np.prod(network.architecture["input_shape"])
-    )
-    return 4 * (parameters + largest * units)
+    """Return about how much memory one more seed takes."""
+    return cost.training_bytes(network, recipe.batch_size, len(optim.SLOTS[recipe.optimizer]))
 
 
 def _empty_state(network: Network, seeds: int, dtype: type) -> dict[str, np.ndarray]:

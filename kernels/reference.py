@@ -1,12 +1,20 @@
-"""The definition of every kernel in numpy. S seeds, N samples, I input units, O output units, C units.
+"""The definition of every kernel in numpy. S seeds, N samples, I input units, O output units, C units, H, W positions.
 
-Activations are (S, N, ..., C), dense weights (S, I, O). An input with S = 1 is shared by all seeds.
+Activations are (S, N, ..., C), dense weights (S, I, O), those of a convolution (S, KH, KW, I, O). An input with S = 1
+is shared by all seeds.
 """
+
+from itertools import product
 
 import numpy as np
 from scipy.special import erf
 
 SQRT2 = np.sqrt(2.0)
+# Constants of SplitMix64 (Steele, Lea and Flood 2014), the hash behind dropout.
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MIX1, MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+# Dropout compares this many random bits with the rate.
+DROPOUT_BITS = 24
 
 
 def dense(x, w, b):
@@ -27,6 +35,121 @@ def dense_weight_gradient(x, dy, out=None):
 def unit_sums(dy, out=None):
     """Sum over all axes but the first and the last: (S, N, ..., C) -> (S, C)."""
     return dy.sum(axis=tuple(range(1, dy.ndim - 1)), out=out)
+
+
+def add_units(x, b):
+    """x += b in place, for x (S, N, ..., C) and b (S, C); returns x."""
+    x += _per_unit(b, x)
+    return x
+
+
+def add(x, y):
+    """x + y, of one shape."""
+    return x + y
+
+
+def convolution(x, w, stride, padding):
+    """y[n, i, j] = Σ_kl x[n, stride i + k - padding, stride j + l - padding] w[k, l], x being 0 outside.
+
+    (S or 1, N, H, W, I), (S, KH, KW, I, O) -> (S, N, H', W', O) with H' = (H + 2 padding - KH) // stride + 1.
+    """
+    seeds, height, width, _, outputs = w.shape
+    size = tuple((n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[2:4], (height, width), strict=True))
+    x, y = _pad(x, padding), np.zeros((seeds, x.shape[1], *size, outputs), x.dtype)
+    for k, l in product(range(height), range(width)):
+        seen = _seen(x, k, l, stride, size)
+        y += np.matmul(_rows(seen), w[:, k, l]).reshape(y.shape)
+    return y
+
+
+def convolution_input_gradient(dy, w, stride, padding, size):
+    """dx[n, stride i + k - padding, stride j + l - padding] = Σ_kl dy[n, i, j] w[k, l]ᵀ, the x of size (H, W)."""
+    seeds, height, width, inputs, _ = w.shape
+    dx = np.zeros((seeds, dy.shape[1], *size, inputs), dy.dtype)
+    padded = _pad(dx, padding)
+    for k, l in product(range(height), range(width)):
+        seen = _seen(padded, k, l, stride, dy.shape[2:4])
+        seen += np.matmul(_rows(dy), w[:, k, l].swapaxes(1, 2)).reshape(seen.shape)
+    return padded[:, :, padding : padding + size[0], padding : padding + size[1]]
+
+
+def convolution_weight_gradient(x, dy, stride, padding, kernel, out=None):
+    """dw[k, l] = Σ_nij x[n, stride i + k - padding, stride j + l - padding]ᵀ dy[n, i, j], kernel (KH, KW)."""
+    dw = np.empty((len(dy), *kernel, x.shape[-1], dy.shape[-1]), dy.dtype) if out is None else out
+    x = _pad(x, padding)
+    for k, l in product(range(kernel[0]), range(kernel[1])):
+        seen = _rows(_seen(x, k, l, stride, dy.shape[2:4]))
+        dw[:, k, l] = np.matmul(seen.swapaxes(1, 2), _rows(dy))
+    return dw
+
+
+def max_pool(x, size):
+    """Largest value of each window of size x size, side by side: (S, N, H, W, C) -> (S, N, H', W', C), and where.
+
+    The second result, uint8, is the position of the (first) largest in its window, row by row. `size` divides H and W.
+    """
+    windows = _windows(x, size)
+    at = windows.argmax(axis=-2)
+    return np.take_along_axis(windows, at[..., None, :], -2)[..., 0, :], at.astype(np.uint8)
+
+
+def max_pool_gradient(dy, argmax, shape):
+    """dx = dy where x was the largest of its window, else 0; `shape` is that of x."""
+    size = shape[2] // dy.shape[2]
+    one_hot = argmax[..., None, :] == np.arange(size * size)[:, None]
+    return _from_windows(np.where(one_hot, dy[..., None, :], 0).astype(dy.dtype), size)
+
+
+def average_pool(x, size):
+    """Mean of each window of size x size, side by side: (S, N, H, W, C) -> (S, N, H', W', C)."""
+    return _windows(x, size).mean(axis=-2)
+
+
+def average_pool_gradient(dy, size):
+    """dx = dy / size², the same for all positions of a window."""
+    return (dy / size**2).repeat(size, axis=2).repeat(size, axis=3)
+
+
+def global_pool(x):
+    """Mean over all positions: (S, N, H, W, C) -> (S, N, C)."""
+    return x.mean(axis=(2, 3))
+
+
+def global_pool_gradient(dy, size):
+    """dx = dy / (H W), the same for all positions; size (H, W)."""
+    height, width = size
+    return np.broadcast_to(
+        (dy / (height * width))[:, :, None, None], (*dy.shape[:2], height, width, dy.shape[2])
+    ).copy()
+
+
+def subsample(x, stride, units):
+    """Every stride-th row and column, with units of 0 after those of x: (S, N, H, W, I) -> (S, N, H', W', units)."""
+    picked = x[:, :, ::stride, ::stride]
+    y = np.zeros((*picked.shape[:-1], units), x.dtype)
+    y[..., : x.shape[-1]] = picked
+    return y
+
+
+def subsample_gradient(dy, stride, shape):
+    """dx = dy at the positions that were picked, else 0; `shape` is that of x."""
+    dx = np.zeros(shape, dy.dtype)
+    dx[:, :, ::stride, ::stride] = dy[..., : shape[-1]]
+    return dx
+
+
+def dropout(x, stream, rate):
+    """y = x / (1 - rate) where the stream's bit for the element is 1, else 0; x (S, N, ..., C), stream (S, 2).
+
+    Element i of a seed is kept if h(h(a 2³² + b) + i) / 2⁶⁴ is at least the rate, for h SplitMix64 and (a, b) the whole
+    numbers of the stream. The gradient dx is the same function of dy. (Srivastava et al. 2014.)
+    """
+    a, b = stream.astype(np.uint64).T
+    start = _splitmix((a << np.uint64(32)) + b)[:, None]
+    index = np.arange(x[0].size, dtype=np.uint64)
+    bits = _splitmix(start + index) >> np.uint64(64 - DROPOUT_BITS)
+    kept = (bits >= np.uint64(round(rate * 2**DROPOUT_BITS))).reshape(x.shape)
+    return np.where(kept, x * (1 / (1 - rate)), 0).astype(x.dtype)
 
 
 def relu(x):
@@ -76,6 +199,24 @@ def normalise(x, mean, variance, scale, shift, epsilon):
     return x * _per_unit(factor, x) + _per_unit(shift - mean * factor, x)
 
 
+def batchnorm_relu(x, scale, shift, epsilon, skip=None):
+    """y = max(batchnorm(x) + skip, 0), skip like x or None. Returns y, mean (S, C), variance (S, C)."""
+    y, mean, variance = batchnorm(x, scale, shift, epsilon)
+    return relu(y if skip is None else y + skip), mean, variance
+
+
+def normalise_relu(x, mean, variance, scale, shift, epsilon, skip=None):
+    """y = max(normalise(x) + skip, 0), skip like x or None."""
+    y = normalise(x, mean, variance, scale, shift, epsilon)
+    return relu(y if skip is None else y + skip)
+
+
+def batchnorm_relu_gradient(dy, x, mean, variance, scale, shift, epsilon):
+    """Return dx, dscale, dshift of `batchnorm_relu` without a skip: `batchnorm_gradient` of dy where y > 0, else 0."""
+    dy = relu_gradient(dy, normalise(x, mean, variance, scale, shift, epsilon))
+    return batchnorm_gradient(dy, x, mean, variance, scale, epsilon)
+
+
 def batchnorm_gradient(dy, x, mean, variance, scale, epsilon):
     """Return dx, dscale, dshift of `batchnorm`.
 
@@ -110,20 +251,20 @@ def layernorm_gradient(dy, x, scale, epsilon):
     return dx, unit_sums(dy * z), unit_sums(dy)
 
 
-def cross_entropy(logits, labels):
-    """Softmax cross-entropy of each seed, mean over the samples.
+def cross_entropy(logits, labels, smoothing=0.0):
+    """Softmax cross-entropy of each seed with the target (1 - smoothing) onehot + smoothing / K, mean over the samples.
 
     logits (S, N, K), labels (S or 1, N) integers -> loss (S,) float64, hits (S,) (samples whose largest logit is the
-    label's), dlogits (S, N, K) = (softmax - onehot) / N.
+    label's), dlogits (S, N, K) = (softmax - target) / N. (Label smoothing: Szegedy et al. 2016.)
     """
     labels = np.broadcast_to(labels, logits.shape[:2])[..., None]
+    target = np.full(logits.shape, smoothing / logits.shape[2], logits.dtype)
+    np.put_along_axis(target, labels, np.take_along_axis(target, labels, -1) + (1 - smoothing), -1)
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    loss = (log_sum - np.take_along_axis(shifted, labels, -1))[..., 0].mean(axis=1, dtype=np.float64)
-    dlogits = np.exp(shifted - log_sum)
-    np.put_along_axis(dlogits, labels, np.take_along_axis(dlogits, labels, -1) - 1, -1)
+    log_softmax = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    loss = -(target * log_softmax).sum(axis=-1).mean(axis=1, dtype=np.float64)
     hits = (logits.argmax(axis=-1) == labels[..., 0]).sum(axis=1)
-    return loss, hits, dlogits / logits.shape[1]
+    return loss, hits, (np.exp(log_softmax) - target) / logits.shape[1]
 
 
 def sgd(theta, gradient, velocity, counts, rate, factor, momentum, nesterov, decay):
@@ -167,20 +308,71 @@ def squared_norm(gradient, trained):
     return np.square(gradient[:, :trained], dtype=np.float64).sum(axis=1)
 
 
-def gather(images, index, shifts, mean, inverse):
-    """Pick images, move each by whole pixels (what enters is 0), standardise: (image - mean) inverse, per channel.
+def gather(images, index, moves, mean, inverse, hole=0):
+    """Pick images, move, mirror, standardise, cut a hole: (image - mean) inverse, per channel; 0 in the hole.
 
-    images (M, H, W, C), index (S, N), shifts (S, N, 2) rows and columns down and right, mean and inverse (C,)
-    -> (S, N, H, W, C) in the type of `mean`.
+    images (M, H, W, C), index (S, N), mean and inverse (C,) -> (S, N, H, W, C) in the type of `mean`. moves (S, N, 2)
+    are pixels down and right (what enters is a 0 of the image); (S, N, 5) has two more steps: whether left and right
+    are exchanged after that (1 or 0), and the row and column of the hole's centre, of hole x hole pixels, which may
+    lie across the border (DeVries and Taylor 2017).
     """
     picked = images[index].astype(mean.dtype)
     height, width = images.shape[1:3]
-    rows = np.arange(height) - shifts[..., :1]
-    columns = np.arange(width) - shifts[..., 1:]
+    rows, columns = np.arange(height) - moves[..., :1], np.arange(width) - moves[..., 1:2]
+    if moves.shape[-1] > 2:
+        columns = np.where(moves[..., 2:3] == 1, columns[..., ::-1], columns)
     inside = ((rows >= 0) & (rows < height))[..., :, None] & ((columns >= 0) & (columns < width))[..., None, :]
     rows, columns = rows.clip(0, height - 1)[..., :, None, None], columns.clip(0, width - 1)[..., None, :, None]
     moved = np.take_along_axis(np.take_along_axis(picked, rows, 2), columns, 3) * inside[..., None]
-    return (moved - mean) * inverse
+    out = (moved - mean) * inverse
+    if moves.shape[-1] > 2 and hole:
+        top, left = moves[..., 3] - hole // 2, moves[..., 4] - hole // 2
+        cut = _covers(top, hole, height)[..., :, None] & _covers(left, hole, width)[..., None, :]
+        out[cut] = 0
+    return out
+
+
+def _covers(start, length, size):
+    """Return which of `size` places lie in start ... start + length - 1: (S, N) -> (S, N, size)."""
+    places = np.arange(size) - start[..., None]
+    return (places >= 0) & (places < length)
+
+
+def _pad(x, padding):
+    """Return x (S, N, H, W, C) with a border of zeros."""
+    return np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding), (0, 0)))
+
+
+def _seen(x, k, l, stride, size):
+    """Return the view of padded x that the weight at (k, l) of a kernel sees: (S, N, H', W', C) for size (H', W')."""
+    return x[:, :, k : k + stride * (size[0] - 1) + 1 : stride, l : l + stride * (size[1] - 1) + 1 : stride]
+
+
+def _rows(x):
+    """View (or copy) (S, N, ..., C) as (S, R, C)."""
+    return x.reshape(len(x), -1, x.shape[-1])
+
+
+def _windows(x, size):
+    """Return (S, N, H, W, C) as windows: (S, N, H', W', size², C)."""
+    seeds, samples, height, width, units = x.shape
+    split = x.reshape(seeds, samples, height // size, size, width // size, size, units)
+    return split.swapaxes(3, 4).reshape(seeds, samples, height // size, width // size, size * size, units)
+
+
+def _from_windows(windows, size):
+    """Undo `_windows`."""
+    seeds, samples, height, width, _, units = windows.shape
+    split = windows.reshape(seeds, samples, height, width, size, size, units)
+    return split.swapaxes(3, 4).reshape(seeds, samples, height * size, width * size, units)
+
+
+def _splitmix(z):
+    """Mix 64 bits: SplitMix64."""
+    z = z + GOLDEN
+    z = (z ^ (z >> np.uint64(30))) * MIX1
+    z = (z ^ (z >> np.uint64(27))) * MIX2
+    return z ^ (z >> np.uint64(31))
 
 
 def _per_unit(values, x):

@@ -109,9 +109,9 @@ BOTTOM = {"errors", "rng", "__init__"}
 LAYERS = [
     {"kernels"},
     {"ops"},
-    {"graph", "weights", "optim", "models"},
+    {"graph", "weights", "optim", "models", "cost", "augment"},
     {"analysis", "train", "store", "records", "data", "figures", "memory"},
-    {"checkpoint", "progress"},
+    {"checkpoint", "progress", "defaults", "timing"},
     {"sources", "summary"},
     {"session"},
     {"commands"},

@@ -34,40 +34,48 @@ COLUMNS = LANES * VECTORS
 UNROLL = 4
 BYTES = 4
 
-_FLOAT = ir.FloatType()
-_INT = ir.IntType(64)
-_INDEX = ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
+FLOAT = ir.FloatType()
+INT = ir.IntType(64)
+INDEX = ir.IntType(32)
+VECTOR = ir.VectorType(FLOAT, LANES)
 _int64 = types.int64
 
 
 def _constant(n: int) -> ir.Constant:
-    return ir.Constant(_INT, n)
+    return ir.Constant(INT, n)
 
 
 def _pointer(builder, address):
-    return builder.inttoptr(address, _FLOAT.as_pointer())
+    return builder.inttoptr(address, FLOAT.as_pointer())
 
 
 def _at(builder, base, offset):
-    return builder.gep(base, [offset], source_etype=_FLOAT)
+    return builder.gep(base, [offset], source_etype=FLOAT)
 
 
-def _load_vector(builder, pointer):
-    return builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=BYTES)
+def load_vector(builder, pointer, kind=VECTOR):
+    return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=BYTES)
 
 
-def _store_vector(builder, value, pointer):
-    builder.store(value, builder.bitcast(pointer, _VECTOR.as_pointer()), align=BYTES)
+def store_vector(builder, value, pointer):
+    builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=BYTES)
+
+
+def fused(builder, a, b, c):
+    """a b + c. fmuladd, not fma: a host without fused multiply-add gets a product and a sum, not a call of libm."""
+    name = "llvm.fmuladd.f32" if a.type == FLOAT else f"llvm.fmuladd.v{LANES}f32"
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name), [a, b, c]
+    )
 
 
 def _shuffle(builder, a, b, lanes):
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INDEX, LANES), lanes))
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INDEX, LANES), lanes))
 
 
 def _splat(builder, scalar):
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
-    vector = builder.insert_element(undefined, scalar, ir.Constant(_INDEX, 0))
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    vector = builder.insert_element(undefined, scalar, ir.Constant(INDEX, 0))
     return _shuffle(builder, vector, undefined, [0] * LANES)
 
 
@@ -77,7 +85,7 @@ def address(typing_context, array):
 
     def generate(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.ptrtoint(data, _INT)
+        return builder.ptrtoint(data, INT)
 
     return _int64(array), generate
 
@@ -104,15 +112,92 @@ def store(typing_context, value, target):
 
 
 @intrinsic
+def store_integer(typing_context, value, target):
+    """Write an int64 to an address."""
+
+    def generate(context, builder, signature, arguments):
+        builder.store(arguments[0], builder.inttoptr(arguments[1], INT.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(_int64, _int64), generate
+
+
+@intrinsic
+def prefetch(typing_context, address, writes):
+    """Ask for the cache line at an address, to be read or (writes = 1) written soon; any address will do."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [FLOAT.as_pointer(), *[ir.IntType(32)] * 3])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_l2, data = (ir.Constant(ir.IntType(32), n) for n in (2, 1))
+        reads, writes = (ir.Constant(ir.IntType(32), n) for n in (0, 1))
+        for_reading, for_writing, done = (builder.append_basic_block(name) for name in ("reading", "writing", "done"))
+        builder.cbranch(builder.icmp_signed("==", arguments[1], _constant(0)), for_reading, for_writing)
+        for block, use in ((for_reading, reads), (for_writing, writes)):
+            builder.position_at_end(block)
+            builder.call(hint, [_pointer(builder, arguments[0]), use, to_l2, data])
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(_int64, _int64), generate
+
+
+@intrinsic
+def add_vector(typing_context, source, target):
+    """Add LANES floats at one address to those at another."""
+
+    def generate(context, builder, signature, arguments):
+        source, target = (_pointer(builder, argument) for argument in arguments)
+        store_vector(builder, builder.fadd(load_vector(builder, target), load_vector(builder, source)), target)
+        return context.get_dummy_value()
+
+    return types.void(_int64, _int64), generate
+
+
+@intrinsic
 def copy_vector(typing_context, source, target):
     """Copy LANES floats from one address to another."""
 
     def generate(context, builder, signature, arguments):
         source, target = (_pointer(builder, argument) for argument in arguments)
-        _store_vector(builder, _load_vector(builder, source), target)
+        store_vector(builder, load_vector(builder, source), target)
         return context.get_dummy_value()
 
     return types.void(_int64, _int64), generate
+
+
+@intrinsic(prefer_literal=True)
+def position_table(typing_context, table, size, image, outside, row, column, height, width, pixel):
+    """Write the addresses of size x size positions of an image from (row, column) on, row by row.
+
+    The image has height x width positions, `pixel` bytes each; for those beyond it the table gets `outside`.
+    """
+    if not isinstance(size, types.IntegerLiteral):
+        return None
+    count = size.literal_value
+
+    def generate(context, builder, signature, arguments):
+        table, _, image, outside, row, column, height, width, pixel = arguments
+        table = builder.inttoptr(table, INT.as_pointer())
+
+        def inside(start, length):
+            # One unsigned comparison says both: not negative, and less than the length.
+            return [builder.icmp_unsigned("<", builder.add(start, _constant(k)), length) for k in range(count)]
+
+        row_inside, column_inside = inside(row, height), inside(column, width)
+        across = builder.mul(width, pixel)
+        start = builder.add(image, builder.add(builder.mul(row, across), builder.mul(column, pixel)))
+        for i in range(count):
+            address = start
+            for j in range(count):
+                value = builder.select(builder.and_(row_inside[i], column_inside[j]), address, outside)
+                builder.store(value, builder.gep(table, [_constant(i * count + j)], source_etype=INT))
+                address = builder.add(address, pixel)
+            start = builder.add(start, across)
+        return context.get_dummy_value()
+
+    return types.void(_int64, size, *[_int64] * 7), generate
 
 
 @intrinsic
@@ -122,7 +207,7 @@ def transpose_block(typing_context, source, source_stride, target, target_stride
     def generate(context, builder, signature, arguments):
         source, target = _pointer(builder, arguments[0]), _pointer(builder, arguments[2])
         row = [
-            _load_vector(builder, _at(builder, source, builder.mul(arguments[1], _constant(r)))) for r in range(LANES)
+            load_vector(builder, _at(builder, source, builder.mul(arguments[1], _constant(r)))) for r in range(LANES)
         ]
         # Each pass exchanges bit `distance` of the row number with the same bit of the column number.
         distance = 1
@@ -135,7 +220,7 @@ def transpose_block(typing_context, source, source_stride, target, target_stride
                     row[r], row[r + distance] = _shuffle(builder, a, b, kept), _shuffle(builder, a, b, moved)
             distance *= 2
         for r in range(LANES):
-            _store_vector(builder, row[r], _at(builder, target, builder.mul(arguments[3], _constant(r))))
+            store_vector(builder, row[r], _at(builder, target, builder.mul(arguments[3], _constant(r))))
         return context.get_dummy_value()
 
     return types.void(*[_int64] * 4), generate
@@ -151,61 +236,150 @@ def product_tile(typing_context, rows, add, a, a_row, a_step, b, c, c_row, depth
     """
 
     def generate(context, builder, signature, arguments):
-        rows, add, *operands = arguments
-        done, unreachable = (builder.append_basic_block(name) for name in ("done", "unreachable"))
-        choice = builder.add(builder.mul(rows, _constant(2)), builder.zext(add, _INT))
-        switch = builder.switch(choice, unreachable)
-        for number in range(1, ROWS + 1):
-            for adding in (False, True):
-                case = builder.append_basic_block(f"rows{number}")
-                switch.add_case(_constant(2 * number + adding), case)
-                builder.position_at_end(case)
-                _emit_tile(builder, number, adding, *operands)
-                builder.branch(done)
-        builder.position_at_end(unreachable)
-        builder.unreachable()
-        builder.position_at_end(done)
+        _for_each_height(builder, _emit_tile, *arguments)
         return context.get_dummy_value()
 
     return types.void(_int64, types.boolean, *[_int64] * 7), generate
 
 
+@intrinsic
+def gathered_tile(typing_context, sources, taps, depth, b, targets, offset):
+    """c[r, j] = Σ_tk a[t, r, k] b[t, k, j] for ROWS rows and COLUMNS columns, rows that lie anywhere.
+
+    `sources` is a table (taps, ROWS) of the addresses of a[t, r], `targets` a table (ROWS,) of those of c[r], to which
+    `offset` bytes are added; b is packed as (taps, depth, COLUMNS).
+    """
+
+    def generate(context, builder, signature, arguments):
+        sources, taps, depth, b, targets, offset = arguments
+        sources, targets = (builder.inttoptr(table, INT.as_pointer()) for table in (sources, targets))
+        b = _pointer(builder, b)
+        unrolled = builder.and_(depth, _constant(-UNROLL))
+
+        def add_tap(tap, sums):
+            first = builder.mul(tap, _constant(ROWS))
+            rows = [_entry(builder, sources, builder.add(first, _constant(r))) for r in range(ROWS)]
+            panel = _at(builder, b, builder.mul(builder.mul(tap, depth), _constant(COLUMNS)))
+
+            def accumulate(k, sums):
+                columns = _columns(builder, _at(builder, panel, builder.mul(k, _constant(COLUMNS))))
+                scalars = (builder.load(_at(builder, row, k), align=BYTES) for row in rows)
+                return _multiply_add(builder, scalars, columns, sums)
+
+            sums = loop(builder, _constant(0), unrolled, UNROLL, sums, accumulate)
+            return loop(builder, unrolled, depth, 1, sums, accumulate)
+
+        sums = loop(builder, _constant(0), taps, 1, _zeros(ROWS), add_tap)
+        for r in range(ROWS):
+            row = builder.add(builder.ptrtoint(_entry(builder, targets, _constant(r)), INT), offset)
+            _store_columns(builder, sums[r * VECTORS : (r + 1) * VECTORS], _pointer(builder, row), False)
+        return context.get_dummy_value()
+
+    return types.void(*[_int64] * 6), generate
+
+
+@intrinsic
+def gathered_outer_products(typing_context, rows, add, sources, offset, b, c, c_row, depth):
+    """c[r, j] = (c[r, j] if add) + Σ_k a[k, r] b[k, j] for `rows` (1 to ROWS) rows and COLUMNS columns.
+
+    `sources` is a table (depth,) of the addresses of a[k], to which `offset` bytes are added; b is packed as
+    (depth, COLUMNS).
+    """
+
+    def emit(builder, rows, add, sources, offset, b, c, c_row, depth):
+        sources, b, c = builder.inttoptr(sources, INT.as_pointer()), _pointer(builder, b), _pointer(builder, c)
+
+        def accumulate(k, sums):
+            row = _pointer(builder, builder.add(builder.ptrtoint(_entry(builder, sources, k), INT), offset))
+            columns = _columns(builder, _at(builder, b, builder.mul(k, _constant(COLUMNS))))
+            scalars = (builder.load(_at(builder, row, _constant(r)), align=BYTES) for r in range(rows))
+            return _multiply_add(builder, scalars, columns, sums)
+
+        unrolled = builder.and_(depth, _constant(-UNROLL))
+        sums = loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows), accumulate)
+        sums = loop(builder, unrolled, depth, 1, sums, accumulate)
+        for r in range(rows):
+            target = _at(builder, c, builder.mul(c_row, _constant(r)))
+            _store_columns(builder, sums[r * VECTORS : (r + 1) * VECTORS], target, add)
+
+    def generate(context, builder, signature, arguments):
+        _for_each_height(builder, emit, *arguments)
+        return context.get_dummy_value()
+
+    return types.void(_int64, types.boolean, *[_int64] * 6), generate
+
+
+def _for_each_height(builder, emit, rows, add, *operands) -> None:
+    """Emit a switch over `rows` (1 to ROWS) and `add`, with emit(builder, rows, add, *operands) in each case."""
+    done, unreachable = (builder.append_basic_block(name) for name in ("done", "unreachable"))
+    choice = builder.add(builder.mul(rows, _constant(2)), builder.zext(add, INT))
+    switch = builder.switch(choice, unreachable)
+    for number in range(1, ROWS + 1):
+        for adding in (False, True):
+            case = builder.append_basic_block(f"rows{number}")
+            switch.add_case(_constant(2 * number + adding), case)
+            builder.position_at_end(case)
+            emit(builder, number, adding, *operands)
+            builder.branch(done)
+    builder.position_at_end(unreachable)
+    builder.unreachable()
+    builder.position_at_end(done)
+
+
+def _entry(builder, table, number):
+    """Load the address that a table holds at a place."""
+    return _pointer(builder, builder.load(builder.gep(table, [number], source_etype=INT)))
+
+
+def _zeros(rows):
+    return [ir.Constant(VECTOR, [0.0] * LANES)] * (rows * VECTORS)
+
+
+def _columns(builder, row):
+    return [load_vector(builder, _at(builder, row, _constant(v * LANES))) for v in range(VECTORS)]
+
+
+def _multiply_add(builder, scalars, columns, sums):
+    """Return the sums (rows x VECTORS) plus the outer product of one scalar for each row with the columns."""
+    following = []
+    for r, scalar in enumerate(scalars):
+        factor = _splat(builder, scalar)
+        following += [fused(builder, factor, columns[v], sums[r * VECTORS + v]) for v in range(VECTORS)]
+    return following
+
+
+def _store_columns(builder, values, row, add: bool) -> None:
+    for v, value in enumerate(values):
+        target = _at(builder, row, _constant(v * LANES))
+        store_vector(builder, builder.fadd(load_vector(builder, target), value) if add else value, target)
+
+
 def _emit_tile(builder, rows: int, add: bool, a, a_row, a_step, b, c, c_row, depth) -> None:
     """Emit the tile for a fixed number of rows: the loop over k with rows x VECTORS accumulators, then the stores."""
     a, b, c = (_pointer(builder, pointer) for pointer in (a, b, c))
-    # fmuladd, not fma: a host without fused multiply-add gets a product and a sum, not a call of libm.
-    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-    fused = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
     a_rows = [_at(builder, a, builder.mul(a_row, _constant(r))) for r in range(rows)]
 
     def accumulate(k, sums):
-        b_row = _at(builder, b, builder.mul(k, _constant(COLUMNS)))
-        columns = [_load_vector(builder, _at(builder, b_row, _constant(v * LANES))) for v in range(VECTORS)]
+        columns = _columns(builder, _at(builder, b, builder.mul(k, _constant(COLUMNS))))
         step = builder.mul(k, a_step)
-        following = []
-        for r in range(rows):
-            scalar = _splat(builder, builder.load(_at(builder, a_rows[r], step), align=BYTES))
-            following += [builder.call(fused, [scalar, columns[v], sums[r * VECTORS + v]]) for v in range(VECTORS)]
-        return following
+        scalars = (builder.load(_at(builder, row, step), align=BYTES) for row in a_rows)
+        return _multiply_add(builder, scalars, columns, sums)
 
-    sums = [ir.Constant(_VECTOR, [0.0] * LANES)] * (rows * VECTORS)
     unrolled = builder.and_(depth, _constant(-UNROLL))
-    sums = _loop(builder, _constant(0), unrolled, UNROLL, sums, accumulate)
-    sums = _loop(builder, unrolled, depth, 1, sums, accumulate)
+    sums = loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows), accumulate)
+    sums = loop(builder, unrolled, depth, 1, sums, accumulate)
     for r in range(rows):
-        for v in range(VECTORS):
-            target = _at(builder, c, builder.add(builder.mul(c_row, _constant(r)), _constant(v * LANES)))
-            value = sums[r * VECTORS + v]
-            _store_vector(builder, builder.fadd(_load_vector(builder, target), value) if add else value, target)
+        target = _at(builder, c, builder.mul(c_row, _constant(r)))
+        _store_columns(builder, sums[r * VECTORS : (r + 1) * VECTORS], target, add)
 
 
-def _loop(builder, start, stop, stride, values, body):
+def loop(builder, start, stop, stride, values, body):
     """Emit `for k in range(start, stop, stride)` with `values` in phi nodes, `body` written `stride` times a turn."""
     before = builder.block
     test, turn, after = (builder.append_basic_block(name) for name in ("test", "turn", "after"))
     builder.branch(test)
     builder.position_at_end(test)
-    k = builder.phi(_INT)
+    k = builder.phi(INT)
     k.add_incoming(start, before)
     current = [builder.phi(value.type) for value in values]
     for phi, value in zip(current, values, strict=True):

@@ -7,9 +7,11 @@ b (DEPTH x COLUMNS) is packed and stays in the L1 or L2 cache, a is read where i
 """
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
-from basiscli.kernels.cpu.compiling import parallel, serial
+from basiscli.kernels.cpu.compiling import serial
+from basiscli.kernels.cpu.launching import Kernel, integers, share
+from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import (
     BYTES,
     COLUMNS,
@@ -32,21 +34,21 @@ ALIGNMENT = 64
 
 def dense(x, w, b):
     """y = x w + b: (S or 1, N, I), (S, I, O), (S, O) -> (S, N, O)."""
-    y = np.empty((len(w), x.shape[1], w.shape[2]), np.float32)
+    y = empty((len(w), x.shape[1], w.shape[2]))
     _product(x, False, w, False, b, y)
     return y
 
 
 def dense_input_gradient(dy, w):
     """dx = dy wᵀ: (S, N, O), (S, I, O) -> (S, N, I)."""
-    dx = np.empty((len(w), dy.shape[1], w.shape[1]), np.float32)
+    dx = empty((len(w), dy.shape[1], w.shape[1]))
     _product(dy, False, w, True, None, dx)
     return dx
 
 
 def dense_weight_gradient(x, dy, out=None):
     """dw = xᵀ dy: (S or 1, N, I), (S, N, O) -> (S, I, O), into `out` where it is given."""
-    dw = np.empty((len(dy), x.shape[2], dy.shape[2]), np.float32) if out is None else out
+    dw = empty((len(dy), x.shape[2], dy.shape[2])) if out is None else out
     _product(x, True, dy, False, None, dw)
     return dw
 
@@ -56,7 +58,7 @@ def _product(a, a_transposed, b, b_transposed, bias, c):
     seeds, rows, columns = c.shape
     row_block, column_block = _blocks(seeds, rows, columns, a_transposed)
     no_bias = bias is None
-    _launch(
+    _run(
         *_matrices(a), a_transposed, *_matrices(b), b_transposed,
         c.ctypes.data if no_bias else bias.ctypes.data, 0 if no_bias else bias.strides[0] // BYTES, not no_bias,
         *_matrices(c)[:2], seeds, rows, columns, a.shape[1] if a_transposed else a.shape[2], row_block, column_block,
@@ -86,15 +88,18 @@ def _split(length, parts, unit):
     return max(1, -(-length // (parts * unit))) * unit
 
 
-@parallel
-def _launch(
-    a, a_seed, a_width, a_transposed, b, b_seed, b_width, b_transposed, bias, bias_seed, biased,
-    c, c_seed, seeds, rows, columns, depth, row_block, column_block,
-):  # fmt: skip
+@Kernel
+def _run(worker, workers, arguments):
+    (
+        a, a_seed, a_width, a_transposed, b, b_seed, b_width, b_transposed, bias, bias_seed, has_bias,
+        c, c_seed, seeds, rows, columns, depth, row_block, column_block,
+    ) = integers(arguments, 19)  # fmt: skip
+    biased = has_bias != 0
     row_tasks = (rows + row_block - 1) // row_block
     column_tasks = (columns + column_block - 1) // column_block
-    for task in prange(seeds * row_tasks * column_tasks):
-        seed, block = divmod(np.int64(task), row_tasks * column_tasks)  # numba's loop index is unsigned
+    first, last = share(worker, workers, seeds * row_tasks * column_tasks)
+    for task in range(first, last):
+        seed, block = divmod(task, row_tasks * column_tasks)
         first_row, first_column = block // column_tasks * row_block, block % column_tasks * column_block
         height, width = min(row_block, rows - first_row), min(column_block, columns - first_column)
         a_task = a + BYTES * (seed * a_seed + (first_row if a_transposed else first_row * a_width))
@@ -106,7 +111,7 @@ def _launch(
             _product_packing_a(a_task, a_width, b_task, b_width, c_task, columns, height, width, depth, biased)
         else:
             _product_in_place(
-                a_task, a_width, b_task, b_width, b_transposed, c_task, columns, height, width, depth, biased
+                a_task, a_width, b_task, b_width, b_transposed != 0, c_task, columns, height, width, depth, biased
             )
 
 
@@ -121,12 +126,12 @@ def _product_in_place(a, a_width, b, b_width, b_transposed, c, c_width, rows, co
         for j in range(0, columns, COLUMNS):
             width = min(COLUMNS, columns - j)
             if b_transposed:
-                _pack_transposed(b + BYTES * (j * b_width + start), b_width, length, width, panel)
+                pack_transposed(b + BYTES * (j * b_width + start), b_width, length, width, panel)
             else:
-                _pack(b + BYTES * (start * b_width + j), b_width, length, width, panel)
+                pack(b + BYTES * (start * b_width + j), b_width, length, width, panel)
             i = 0
             while i < rows:
-                height = _next_height(rows - i)
+                height = next_height(rows - i)
                 a_tile = a + BYTES * (i * a_width + start)
                 c_tile = c + BYTES * (i * c_width + j)
                 _tile(
@@ -149,7 +154,7 @@ def _product_packing_a(a, a_width, b, b_width, c, c_width, rows, columns, depth,
         length = min(DEPTH, depth - start)
         for p in range(panels):
             width = min(COLUMNS, columns - p * COLUMNS)
-            _pack(
+            pack(
                 b + BYTES * (start * b_width + p * COLUMNS),
                 b_width,
                 length,
@@ -158,7 +163,7 @@ def _product_packing_a(a, a_width, b, b_width, c, c_width, rows, columns, depth,
             )
         i = 0
         while i < rows:
-            height = _next_height(rows - i)
+            height = next_height(rows - i)
             stride = _pack_strip(a + BYTES * (start * a_width + i), a_width, length, height, rows - i, strip)
             for p in range(panels):
                 width = min(COLUMNS, columns - p * COLUMNS)
@@ -172,7 +177,7 @@ def _product_packing_a(a, a_width, b, b_width, c, c_width, rows, columns, depth,
 
 
 @serial
-def _next_height(left):
+def next_height(left):
     """Return the rows of the next tile: the fewest tiles, of heights that differ by one at most."""
     tiles = (left + ROWS - 1) // ROWS
     return (left + tiles - 1) // tiles
@@ -182,10 +187,10 @@ def _next_height(left):
 def _tile(height, width, add, a, a_row, a_step, panel, c, c_row, depth, spill):
     """One tile of c; a narrow one (the last columns) is computed whole in `spill` and copied."""
     if width == COLUMNS:
-        _whole_tile(height, add, a, a_row, a_step, panel, c, c_row, depth)
+        whole_tile(height, add, a, a_row, a_step, panel, c, c_row, depth)
         return
     fresh = width == COLUMNS  # False here; a literal would be compiled once more
-    _whole_tile(height, fresh, a, a_row, a_step, panel, spill, np.int64(COLUMNS), depth)
+    whole_tile(height, fresh, a, a_row, a_step, panel, spill, np.int64(COLUMNS), depth)
     for i in range(height):
         for j in range(width):
             target = c + BYTES * (i * c_row + j)
@@ -194,7 +199,7 @@ def _tile(height, width, add, a, a_row, a_step, panel, c, c_row, depth, spill):
 
 
 @serial
-def _whole_tile(height, add, a, a_row, a_step, panel, c, c_row, depth):
+def whole_tile(height, add, a, a_row, a_step, panel, c, c_row, depth):
     # A function of its own, so that the generated code exists once and not at every call.
     product_tile(height, add, a, a_row, a_step, panel, c, c_row, depth)
 
@@ -212,7 +217,7 @@ def _fill_rows(row, c, c_width, rows, columns):
 
 
 @serial
-def _pack(b, b_width, depth, width, panel):
+def pack(b, b_width, depth, width, panel):
     """panel[k, j] = b[k, j], zero beyond the last column."""
     for k in range(depth):
         source, target = b + BYTES * k * b_width, panel + BYTES * k * COLUMNS
@@ -225,7 +230,7 @@ def _pack(b, b_width, depth, width, panel):
 
 
 @serial
-def _pack_transposed(b, b_width, depth, width, panel):
+def pack_transposed(b, b_width, depth, width, panel):
     """panel[k, j] = b[j, k], zero beyond the last column."""
     k = 0
     if width == COLUMNS:

@@ -11,6 +11,18 @@ from basiscli.rng import generator
 # S seeds, N samples, I input and O output units: ones, primes, a whole tile and one more, a sum in several pieces.
 DENSE_SHAPES = [(1, 1, 1, 1), (2, 3, 5, 7), (3, 17, 33, 65), (1, 128, 16, 10), (2, 31, 2100, 19), (1, 64, 49, 48)]
 UNIT_SHAPES = [(1, 1, 1), (2, 7, 3), (3, 129, 65), (2, 5, 3, 2, 70)]
+# S seeds, N samples, H, W, I input and O output units, KH, KW, stride, padding.
+CONVOLUTIONS = [
+    (1, 1, 3, 3, 1, 1, 3, 3, 1, 1),
+    (2, 3, 9, 7, 5, 6, 3, 3, 1, 1),
+    (2, 2, 8, 8, 16, 33, 3, 3, 2, 1),
+    (3, 2, 7, 7, 17, 4, 3, 3, 2, 1),
+    (2, 3, 6, 5, 19, 16, 1, 1, 1, 0),
+    (2, 3, 7, 5, 3, 16, 1, 1, 2, 0),
+    (1, 2, 11, 9, 3, 5, 5, 2, 3, 2),
+    (1, 5, 32, 32, 3, 16, 3, 3, 1, 1),
+    (2, 1, 4, 4, 64, 48, 3, 3, 1, 1),
+]
 
 
 def draw(*shape, stream="kernels"):
@@ -64,6 +76,81 @@ def test_dense_refuses_what_is_no_matrix_of_float32():
         cpu.dense(draw(1, 4, 3).swapaxes(1, 2), draw(1, 4, 3), draw(1, 3))
 
 
+@pytest.mark.parametrize("shape", CONVOLUTIONS)
+def test_convolution(shape):
+    seeds, samples, height, width, inputs, outputs, *kernel, stride, padding = shape
+    x, w = draw(seeds, samples, height, width, inputs), draw(seeds, *kernel, inputs, outputs, stream="w")
+    dy = draw(*reference.convolution(x, w, stride, padding).shape, stream="dy")
+    assert_same("convolution", x, w, stride, padding, tolerance=3e-5)
+    assert_same("convolution", x[:1], w, stride, padding, tolerance=3e-5)
+    assert_same("convolution_input_gradient", dy, w, stride, padding, (height, width), tolerance=3e-5)
+    assert_same("convolution_weight_gradient", x, dy, stride, padding, tuple(kernel), tolerance=1e-4)
+    assert_same("convolution_weight_gradient", x[:1], dy, stride, padding, tuple(kernel), tolerance=1e-4)
+
+
+def test_convolution_of_an_image_is_the_sum_over_its_kernel():
+    x, w = draw(1, 1, 4, 5, 2), draw(1, 3, 3, 2, 3, stream="w")
+    y = reference.convolution(x, w, 1, 1)
+    expected = sum(x[0, 0, 1 + k, 2 + l] @ w[0, k + 1, l + 1] for k in (-1, 0, 1) for l in (-1, 0, 1))
+    np.testing.assert_allclose(y[0, 0, 1, 2], expected, rtol=1e-5)
+
+
+def test_convolution_weight_gradient_into_views_of_flat_parameters():
+    x, dy = draw(2, 3, 5, 5, 4), draw(2, 3, 5, 5, 6, stream="dy")
+    flat = np.zeros((2, 400), np.float32)
+    view = flat[:, 32 : 32 + 216].reshape(2, 3, 3, 4, 6)
+    cpu.convolution_weight_gradient(x, dy, 1, 1, (3, 3), view)
+    np.testing.assert_allclose(view, reference.convolution_weight_gradient(x, dy, 1, 1, (3, 3)), atol=1e-4)
+    assert not flat[:, :32].any() and not flat[:, 248:].any()
+
+
+@pytest.mark.parametrize("shape, size", [((1, 1, 2, 2, 1), 2), ((2, 3, 6, 9, 17), 3), ((2, 2, 4, 4, 16), 4)])
+def test_pooling(shape, size):
+    x = draw(*shape)
+    y, argmax = reference.max_pool(x, size)
+    dy = draw(*y.shape, stream="dy")
+    assert_same("max_pool", x, size)
+    assert_same("max_pool_gradient", dy, argmax, x.shape)
+    assert_same("average_pool", x, size)
+    assert_same("average_pool_gradient", dy, size)
+    assert_same("global_pool", x)
+    assert_same("global_pool_gradient", dy[:, :, 0, 0], shape[2:4])
+
+
+def test_max_pool_of_equals_and_of_nan():
+    x = np.zeros((1, 1, 2, 4, 1), np.float32)
+    x[0, 0, 1, 2:] = np.nan
+    for kernel in (cpu, reference):
+        y, argmax = kernel.max_pool(x, 2)
+        np.testing.assert_array_equal(y.ravel(), [0, np.nan])
+        np.testing.assert_array_equal(argmax.ravel(), [0, 2])
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_subsample(stride):
+    x = draw(2, 3, 7, 4, 5)
+    dy = draw(*reference.subsample(x, stride, 8).shape, stream="dy")
+    assert_same("subsample", x, stride, 8)
+    assert_same("subsample_gradient", dy, stride, x.shape)
+
+
+def test_sums():
+    x, y, b = draw(2, 5, 3, 2, 70), draw(2, 5, 3, 2, 70, stream="y"), draw(2, 70)
+    assert_same("add", x, y)
+    assert_same("add_units", x.copy(), b)
+    assert cpu.add_units(x, b) is x
+
+
+def test_dropout():
+    x, stream = np.ones((2, 300, 200), np.float32), np.array([[5, 1], [2**24 - 1, 70]], np.float32)
+    assert_same("dropout", x, stream, 0.3)
+    y = cpu.dropout(x, stream, 0.3)
+    np.testing.assert_allclose(y.mean(axis=(1, 2)), 1, atol=0.01)  # 3.7 standard deviations
+    assert (y[1] == cpu.dropout(x[1:], stream[1:], 0.3)[0]).all(), "the mask depends on the other seeds"
+    assert np.mean(y[0] == y[1]) < 0.6  # independent masks agree in 0.58
+    assert np.mean(y[0] == cpu.dropout(x[:1], stream[:1] + np.array([0, 1], np.float32), 0.3)[0]) < 0.6
+
+
 @pytest.mark.parametrize("name", ["relu", "gelu", "tanh"])
 def test_nonlinearities(name):
     x = np.concatenate([draw(2, 40000), np.zeros((2, 1), np.float32), np.full((2, 1), 30, np.float32)], axis=1)
@@ -88,6 +175,12 @@ def test_normalisation(shape):
     _, mean, variance = reference.batchnorm(x.astype(np.float64), scale, shift, 1e-3)
     mean, variance = mean.astype(np.float32), variance.astype(np.float32)
     assert_same("batchnorm_gradient", dy, x, mean, variance, scale, 1e-3, tolerance=3e-5)
+    z = reference.normalise(x.astype(np.float64), mean, variance, scale, shift, 1e-3)
+    assert np.abs(z).min() > 1e-6, "the test's ReLU must not hang on rounding"
+    assert_same("batchnorm_relu", x, scale, shift, 1e-3, tolerance=1e-5)
+    assert_same("batchnorm_relu", x, scale, shift, 1e-3, dy, tolerance=1e-5)
+    assert_same("normalise_relu", x, shift, scale**2, scale, shift, 1e-3, dy, tolerance=1e-5)
+    assert_same("batchnorm_relu_gradient", dy, x, mean, variance, scale, shift, 1e-3, tolerance=3e-5)
     assert_same("layernorm_gradient", dy, x, scale, 1e-3, tolerance=3e-5)
 
 
@@ -96,6 +189,7 @@ def test_normalisation(shape):
 def test_cross_entropy(shape, shared):
     labels = generator(1, "labels").integers(0, shape[2], (1 if shared else shape[0], shape[1]))
     assert_same("cross_entropy", 20 * draw(*shape), labels)
+    assert_same("cross_entropy", draw(*shape), labels, 0.1)
 
 
 @pytest.mark.parametrize("momentum, nesterov", [(0.0, False), (0.9, False), (0.9, True)])
@@ -140,3 +234,17 @@ def test_gather(kind):
     one = cpu.gather(images, index, np.ones_like(shifts), mean * 0, mean * 0 + 1)
     np.testing.assert_array_equal(one[:, :, 1:, 1:], images[index][:, :, :-1, :-1])
     assert not one[:, :, 0].any() and not one[:, :, :, 0].any()
+
+
+@pytest.mark.parametrize("hole", [0, 2, 3])
+def test_gather_mirrors_and_cuts(hole):
+    rng = generator(3, "images")
+    images = rng.integers(0, 200, (6, 5, 4, 3)).astype(np.uint8)
+    index, moves = rng.integers(0, 6, (2, 40)), rng.integers(-2, 3, (2, 40, 5))
+    moves[..., 2], moves[..., 3:] = rng.integers(0, 2, (2, 40)), rng.integers(0, 4, (2, 40, 2))
+    mean, inverse = np.array([1.0, 2, 3], np.float32), np.array([0.5, 0.25, 0.1], np.float32)
+    assert_same("gather", images, index, moves, mean, inverse, hole)
+    mirrored = cpu.gather(images, index, np.broadcast_to([0, 0, 1, 1, 1], moves.shape), mean * 0, mean * 0 + 1, hole)
+    expected = images[index][:, :, :, ::-1].astype(np.float32)
+    expected[:, :, 1 - hole // 2 : 1 - hole // 2 + hole, 1 - hole // 2 : 1 - hole // 2 + hole] = 0
+    np.testing.assert_array_equal(mirrored, expected)

@@ -1,0 +1,34 @@
+"""y = x m / (1 - rate), each m 0 with probability `rate`, else 1; y = x when not training.
+
+Srivastava et al. 2014. Derivation: docs/backprop/dropout.md.
+"""
+
+import numpy as np
+
+from basiscli import kernels
+from basiscli.ops.node import Weight
+
+# Both words of a stream are whole numbers that a float32 holds exactly.
+WORDS = 1 << 24
+
+
+def weights() -> dict[str, Weight]:
+    """Return the state `stream`: a number drawn with the initial weights, and the number of masks drawn so far.
+
+    As state it is saved and copied with the network, so that a resumed run draws the masks of an uninterrupted one.
+    """
+    return {"stream": Weight((2,), lambda rng, shape: np.array([rng.integers(WORDS), 0]), trained=False)}
+
+
+def forward(p, x, train, rate):
+    """In training draw the next mask, a function of `stream` alone, and apply it."""
+    if not train:
+        return x, None
+    p["stream"][:, 1] = (p["stream"][:, 1] + 1) % WORDS
+    stream = p["stream"].copy()
+    return kernels.of(x).dropout(x, stream, rate), (stream, rate)
+
+
+def backward(dy, cache, need_dx, dp):
+    """dx = dy m / (1 - rate)."""
+    return kernels.of(dy).dropout(dy, *cache)

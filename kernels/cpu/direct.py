@@ -1,0 +1,264 @@
+"""Convolutions of any kernel, stride and padding, straight from where the inputs lie.
+
+S seeds, N samples, I input units, O output units, T taps (the places of a kernel). The tile of a matrix product, ROWS
+positions times COLUMNS outputs in registers, runs over all taps; a table of addresses says where the inputs of each
+position and tap begin (the indirect convolution of Dukhan 2019), so no patches are copied. What lies outside an image
+is read from a row of zeros. The gradient of the inputs is such a convolution for each of the stride x stride phases of
+their positions, with the taps that reach them.
+"""
+
+import numpy as np
+
+from basiscli.kernels.cpu.compiling import serial
+from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
+from basiscli.kernels.cpu.memory import empty
+from basiscli.kernels.cpu.micro import (
+    BYTES,
+    COLUMNS,
+    LANES,
+    ROWS,
+    add_vector,
+    gathered_outer_products,
+    gathered_tile,
+    load,
+    store,
+    store_integer,
+)
+from basiscli.kernels.cpu.products import next_height, pack, pack_transposed
+
+# Positions that a worker takes at a time, and those whose sum is one chain of additions in a weight gradient.
+POSITIONS = 96
+DEPTH = 128
+# Into how many parts a sum over positions is cut at most, and how many positions a part has at least. Constants: they
+# fix the order of the sum.
+PARTS = 8
+PART = 1024
+INTEGER = 8
+
+
+def convolution(x, w, stride, padding, y):
+    """y = w * x: (S or 1, N, H, W, I), (S, KH, KW, I, O) -> (S, N, H', W', O)."""
+    x, kernel, depth, offsets = _taps(x, w.shape[1:3], padding)
+    _convolve(x, w.reshape(len(w), *kernel, depth, w.shape[4]), False, range(len(offsets)), offsets, stride, y)
+
+
+def convolution_input_gradient(dy, w, stride, padding, dx):
+    """dx: each phase of its positions is a convolution of dy with the taps that see it, outputs as inputs."""
+    for phase in np.ndindex(min(stride, dx.shape[2]), min(stride, dx.shape[3])):
+        # Position p = stride a + phase is seen through tap k by output (p + padding - k) / stride, if that is whole.
+        seen = [
+            [(k, (at + padding - k) // stride) for k in range(length) if (at + padding - k) % stride == 0]
+            for at, length in zip(phase, w.shape[1:3], strict=True)
+        ]
+        taps = [k * w.shape[2] + l for k, _ in seen[0] for l, _ in seen[1]]
+        offsets = [(row, column) for _, row in seen[0] for _, column in seen[1]]
+        _convolve(dy, w, True, taps, offsets, 1, dx[:, :, phase[0] :: stride, phase[1] :: stride])
+
+
+def convolution_weight_gradient(x, dy, stride, padding, dw):
+    """dw = Σ of the outer products of what each tap sees with dy: (S or 1, N, H, W, I), (S, N, H', W', O)."""
+    seeds, samples, out_height, out_width, outputs = dy.shape
+    x, _, depth, offsets = _taps(x, dw.shape[1:3], padding)
+    offsets = np.array(offsets, np.int64)
+    taps = len(offsets)
+    columns = -(-outputs // COLUMNS) * COLUMNS
+    parts = max(1, min(PARTS, samples * out_height * out_width // PART))
+    # Taps are summed apart where there are few parts to share among the workers.
+    tap_block = taps if parts == PARTS else 1
+    sums = empty((seeds, parts, taps * depth, columns))
+    zeros = np.zeros(depth, np.float32)
+    memory, pitch = scratch(BYTES * DEPTH * columns + INTEGER * taps * DEPTH)
+    _sum_outer_products(
+        x.ctypes.data, x.strides[0] if len(x) > 1 else 0, dy.ctypes.data, dy.strides[0], sums.ctypes.data,
+        sums.strides[1], zeros.ctypes.data, offsets.ctypes.data, taps, tap_block, stride, seeds, *x.shape[1:],
+        *dy.shape[2:], depth, parts, memory, pitch,
+    )  # fmt: skip
+    _sum_parts(sums.ctypes.data, sums.strides[1], dw.ctypes.data, dw.strides[0], seeds, parts, taps * depth, outputs)
+
+
+def _taps(x, kernel, padding):
+    """Return (x, kernel, units a tap sees, offset of each tap); with few units a row of the kernel is one tap.
+
+    The units under a row of the kernel lie side by side once the columns of x are padded.
+    """
+    height, width = kernel
+    samples, rows, columns, units = x.shape[1:]
+    if width == 1 or units >= LANES:
+        return x, kernel, units, [(k - padding, l - padding) for k in range(height) for l in range(width)]
+    padded = empty((len(x), samples, rows, columns + 2 * padding, units))
+    padded[..., padding : padding + columns, :] = x
+    padded[..., :padding, :] = 0
+    padded[..., padding + columns :, :] = 0
+    return padded, (height, 1), width * units, [(k - padding, 0) for k in range(height)]
+
+
+def _convolve(x, w, transposed, taps, offsets, stride, y):
+    """y[a, b] = Σ_t x[stride a + offset_t] w[tap_t] (or its transpose); y may have any strides but over its units."""
+    seeds, _, _, inputs, outputs = w.shape
+    if transposed:
+        inputs, outputs = outputs, inputs
+    numbers = np.array(taps, np.int64)
+    offsets = np.array(offsets, np.int64)
+    packed = empty((seeds, -(-outputs // COLUMNS), len(taps), inputs, COLUMNS))
+    _pack_weights(w.ctypes.data, w.strides[0], packed.ctypes.data, packed.strides[1], numbers.ctypes.data, len(taps),
+                  seeds, inputs, outputs, transposed)  # fmt: skip
+    zeros = np.zeros(inputs, np.float32)
+    addresses = (POSITIONS // ROWS * len(taps) + 1) * ROWS + POSITIONS
+    memory, pitch = scratch(INTEGER * addresses + BYTES * (outputs + COLUMNS + ROWS * COLUMNS))
+    _convolve_positions(
+        x.ctypes.data, x.strides[0] if len(x) > 1 else 0, packed.ctypes.data, packed.strides[0], packed.strides[1],
+        y.ctypes.data, *y.strides[:4], zeros.ctypes.data, offsets.ctypes.data, len(taps), stride,
+        *y.shape[1:], *x.shape[2:], inputs, len(y), memory, pitch,
+    )  # fmt: skip
+
+
+@Kernel
+def _pack_weights(worker, workers, arguments):
+    w, w_seed, packed, panel_size, numbers, taps, seeds, inputs, outputs, transposed = integers(arguments, 10)
+    panels = (outputs + COLUMNS - 1) // COLUMNS
+    first, last = share(worker, workers, seeds * panels)
+    for task in range(first, last):
+        seed, panel = divmod(task, panels)
+        o = panel * COLUMNS
+        width = min(COLUMNS, outputs - o)
+        for t in range(taps):
+            number = integers(numbers + INTEGER * t, 1)[0]
+            tap = w + seed * w_seed + BYTES * number * inputs * outputs
+            target = packed + task * panel_size + BYTES * t * inputs * COLUMNS
+            if transposed:
+                pack_transposed(tap + BYTES * o * inputs, inputs, inputs, width, target)
+            else:
+                pack(tap + BYTES * o, outputs, inputs, width, target)
+
+
+@Kernel
+def _convolve_positions(worker, workers, arguments):
+    (
+        x, x_seed, w, w_seed, panel_size, y, y_seed, y_image, y_row, y_column, zeros, offsets, taps, stride,
+        samples, rows, columns, outputs, height, width, units, depth, seeds, memory, pitch,
+    ) = integers(arguments, 25)  # fmt: skip
+    sources = memory + worker * pitch
+    targets = sources + INTEGER * POSITIONS * taps
+    spill_rows = targets + INTEGER * POSITIONS
+    spill = spill_rows + INTEGER * ROWS
+    unread = spill + BYTES * ROWS * COLUMNS
+    for r in range(ROWS):
+        store_integer(spill + BYTES * r * COLUMNS, spill_rows + INTEGER * r)
+    positions = samples * rows * columns
+    chunks = (positions + POSITIONS - 1) // POSITIONS
+    first, last = share(worker, workers, seeds * chunks)
+    for task in range(first, last):
+        seed, chunk = divmod(task, chunks)
+        start = chunk * POSITIONS
+        groups = (min(POSITIONS, positions - start) + ROWS - 1) // ROWS
+        for p in range(groups * ROWS):
+            row_sources = sources + INTEGER * (p // ROWS * taps * ROWS + p % ROWS)
+            if start + p < positions:
+                sample, rest = divmod(start + p, rows * columns)
+                row, column = divmod(rest, columns)
+                image = x + seed * x_seed + BYTES * sample * height * width * units
+                _find_taps(
+                    row_sources, INTEGER * ROWS, image, zeros, offsets, taps,
+                    row * stride, column * stride, height, width, BYTES * units,
+                )  # fmt: skip
+                target = y + seed * y_seed + sample * y_image + row * y_row + column * y_column
+                store_integer(target, targets + INTEGER * p)
+            else:
+                for t in range(taps):
+                    store_integer(zeros, row_sources + INTEGER * t * ROWS)
+                store_integer(unread, targets + INTEGER * p)
+        for o in range(0, outputs, COLUMNS):
+            panel = w + seed * w_seed + o // COLUMNS * panel_size
+            for g in range(groups):
+                from_rows, to_rows = sources + INTEGER * g * ROWS * taps, targets + INTEGER * g * ROWS
+                if outputs - o >= COLUMNS:
+                    _tile(from_rows, taps, depth, panel, to_rows, BYTES * o)
+                else:
+                    _tile(from_rows, taps, depth, panel, spill_rows, 0)
+                    _copy_rows(spill, to_rows, BYTES * o, outputs - o)
+
+
+@Kernel
+def _sum_outer_products(worker, workers, arguments):
+    (
+        x, x_seed, dy, dy_seed, sums, part_size, zeros, offsets, taps, tap_block, stride, seeds,
+        samples, height, width, units, rows, columns, outputs, depth, parts, memory, pitch,
+    ) = integers(arguments, 23)  # fmt: skip
+    panels = memory + worker * pitch
+    row_size = (outputs + COLUMNS - 1) // COLUMNS * COLUMNS
+    sources = panels + BYTES * DEPTH * row_size
+    blocks = (taps + tap_block - 1) // tap_block
+    first, last = share(worker, workers, seeds * parts * blocks)
+    for task in range(first, last):
+        of_part, block = divmod(task, blocks)
+        seed, part = divmod(of_part, parts)
+        first_tap = block * tap_block
+        begin, end = share(part, parts, samples * rows * columns)
+        for start in range(begin, end, DEPTH):
+            count = min(DEPTH, end - start)
+            for p in range(count):
+                sample, rest = divmod(start + p, rows * columns)
+                row, column = divmod(rest, columns)
+                image = x + seed * x_seed + BYTES * sample * height * width * units
+                _find_taps(
+                    sources + INTEGER * p, INTEGER * DEPTH, image, zeros, offsets + 2 * INTEGER * first_tap, tap_block,
+                    row * stride, column * stride, height, width, BYTES * units,
+                )  # fmt: skip
+            for o in range(0, outputs, COLUMNS):
+                panel = panels + BYTES * DEPTH * o
+                source = dy + seed * dy_seed + BYTES * (start * outputs + o)
+                pack(source, outputs, count, min(COLUMNS, outputs - o), panel)
+                for t in range(tap_block):
+                    target = sums + of_part * part_size + BYTES * ((first_tap + t) * depth * row_size + o)
+                    _add_outer_products(
+                        start > begin, sources + INTEGER * t * DEPTH, depth, panel, target, row_size, count
+                    )
+
+
+@Kernel
+def _sum_parts(worker, workers, arguments):
+    sums, part_size, dw, dw_seed, seeds, parts, rows, outputs = integers(arguments, 8)
+    columns = (outputs + COLUMNS - 1) // COLUMNS * COLUMNS
+    first, last = share(worker, workers, seeds * rows)
+    for task in range(first, last):
+        seed, row = divmod(task, rows)
+        total = sums + seed * parts * part_size + BYTES * row * columns
+        for part in range(1, parts):
+            for o in range(0, columns, LANES):
+                add_vector(total + part * part_size + BYTES * o, total + BYTES * o)
+        for o in range(outputs):
+            store(load(total + BYTES * o), dw + seed * dw_seed + BYTES * (row * outputs + o))
+
+
+@serial
+def _find_taps(table, step, image, zeros, offsets, taps, row, column, height, width, pixel):
+    """Write the address that each tap sees from a position, `step` bytes apart, `zeros` for those outside the image."""
+    for t in range(taps):
+        down, right = integers(offsets + 2 * INTEGER * t, 2)
+        i, j = row + down, column + right
+        inside = 0 <= i < height and 0 <= j < width
+        store_integer(image + (i * width + j) * pixel if inside else zeros, table + t * step)
+
+
+@serial
+def _tile(sources, taps, depth, panel, targets, offset):
+    # A function of its own, so that the generated code exists once and not at every call.
+    gathered_tile(sources, taps, depth, panel, targets, offset)
+
+
+@serial
+def _copy_rows(spill, targets, offset, width):
+    for r in range(ROWS):
+        target = integers(targets + INTEGER * r, 1)[0] + offset
+        for j in range(width):
+            store(load(spill + BYTES * (r * COLUMNS + j)), target + BYTES * j)
+
+
+@serial
+def _add_outer_products(add, sources, depth, panel, sums, row_size, count):
+    """sums (+)= Σ_k outer product of the inputs at sources[k] with panel[k], for one tap: (depth, COLUMNS)."""
+    i = 0
+    while i < depth:
+        rows = next_height(depth - i)
+        gathered_outer_products(rows, add, sources, BYTES * i, panel, sums + BYTES * i * row_size, row_size, count)
+        i += rows
