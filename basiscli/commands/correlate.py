@@ -131,7 +131,7 @@ def command(
 
     A file is a network, or any HDF5 file of arrays (samples, ..., units); `-` reads paths or records from stdin:
 
-        basiscli train --seeds 5 | basiscli correlate - --null rotated --intervals --plot basis.png
+        basiscli train --seeds 5 | basiscli correlate - --null rotated
     """
     from basiscli import sources, store
     from basiscli.analysis.assess import Request

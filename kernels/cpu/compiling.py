@@ -1,12 +1,17 @@
 """How the compiled kernels are built: options shared by all of them."""
 
+import os
 from collections.abc import Callable
 
 from numba import config, njit
 from numba.core import event
 
-# OpenMP first: the pure-Python alternative "workqueue" costs ten times as much a launch when threads spin.
+# OpenMP first: a launch costs less than through the alternatives.
 config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+# A thread that waits for the others spins a little and then sleeps. GNU OpenMP's own default spins for milliseconds:
+# with three processes on two cores a launch then took 8 ms, with this 0.13 ms (docs/decisions/kernels.md).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # Only explicit pranges are parallel: array expressions are left alone, which halves the compilation.
 _PRANGE_ONLY = {

@@ -1,20 +1,17 @@
 """`basiscli correlate` through its command line."""
 
 import csv
-import io
 import json
 import subprocess
 import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from contextlib import chdir
 from pathlib import Path
-from unittest import mock
 
 import h5py
 import numpy as np
 import pytest
 
-from basiscli import cli
+from tests.conftest import Outcome, call
 
 FIELDS = [
     "a", "b", "layer", "units_a", "units_b", "dead_a", "dead_b", "samples", "identity", "matched", "matched_held_out",
@@ -22,41 +19,15 @@ FIELDS = [
 ]  # fmt: skip
 
 
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
+def basiscli(*arguments: object, stdin: str = "", folder: Path) -> Outcome:
+    with chdir(folder):
+        return call(*arguments, stdin=stdin)
 
 
-def basiscli(*arguments: str, stdin: str = "", folder: Path) -> Done:
-    """Run the command line in this process: a start costs more than what is tested."""
-    out, err = io.StringIO(), io.StringIO()
-    argv = ["basiscli", *map(str, arguments)]
-    with (
-        chdir(folder),
-        redirect_stdout(out),
-        redirect_stderr(err),
-        mock.patch.multiple(sys, argv=argv, stdin=io.StringIO(stdin)),
-        pytest.raises(SystemExit) as ended,
-    ):
-        cli.main()
-    return Done(ended.value.code or 0, out.getvalue(), err.getvalue())
-
-
-def records(*arguments: str, **options) -> list[dict]:
+def records(*arguments: object, **options) -> list[dict]:
     done = basiscli("correlate", *arguments, **options)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def assert_refused(done: Done, *words: str, code: int = 1) -> None:
-    """One line on stderr that has all the words, nothing on stdout."""
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    assert code == 2 or len(done.stderr.splitlines()) == 1, done.stderr
-    for word in words:
-        assert word in done.stderr
+    assert done.code == 0, done.stderr
+    return done.records
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +106,7 @@ def test_out_keeps_matrices_and_permutations(folder, tmp_path):
         with h5py.File(folder / "a.h5") as a, h5py.File(folder / "b.h5") as b:
             expected = np.corrcoef(a["one"][:], b["one"][:], rowvar=False)[:12, 12:]
         np.testing.assert_allclose(file["layers/one/0-1/correlation"][:], expected, atol=1e-6)
-    assert_refused(basiscli("correlate", "a.h5", "b.h5", "--out", out, folder=folder), "out.h5", "--force")
+    basiscli("correlate", "a.h5", "b.h5", "--out", out, folder=folder).refused("out.h5", "--force")
     records("a.h5", "b.h5", "--out", out, "--force", folder=folder)
 
 
@@ -143,7 +114,7 @@ def test_plot(folder, tmp_path):
     plot = tmp_path / "plot.png"
     records("a.h5", "c.h5", "b.h5", "--plot", plot, folder=folder)
     assert plot.read_bytes().startswith(b"\x89PNG")
-    assert_refused(basiscli("correlate", "a.h5", "b.h5", "--plot", plot, folder=folder), "plot.png", "--force")
+    basiscli("correlate", "a.h5", "b.h5", "--plot", plot, folder=folder).refused("plot.png", "--force")
     assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
 
 
@@ -171,15 +142,15 @@ def test_bad_input_leaves_nothing_behind(folder, tmp_path):
         ("missing.h5", ("missing.h5",)),
     ):
         done = basiscli("correlate", folder / "a.h5", other, "--out", out, folder=tmp_path)
-        assert_refused(done, *words)
-    assert_refused(basiscli("correlate", "a.h5", "d.h5", folder=folder), "no layer in common", "a.h5: one, two")
-    assert_refused(basiscli("correlate", "a.h5", "b.h5", "--layer", "x*", folder=folder), "a.h5", "x*")
+        done.refused(*words)
+    basiscli("correlate", "a.h5", "d.h5", folder=folder).refused("no layer in common", "a.h5: one, two")
+    basiscli("correlate", "a.h5", "b.h5", "--layer", "x*", folder=folder).refused("a.h5", "x*")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nan.h5", "short.h5"]
 
 
 def test_wrong_command_lines(folder):
-    assert_refused(basiscli("correlate", "a.h5", folder=folder), "two files", code=2)
-    assert_refused(basiscli("correlate", "a.h5", "b.h5", "--dead", "maybe", folder=folder), "maybe", code=2)
+    basiscli("correlate", "a.h5", folder=folder).refused("two files", code=2)
+    basiscli("correlate", "a.h5", "b.h5", "--dead", "maybe", folder=folder).refused("maybe", code=2)
 
 
 def test_little_is_imported(folder):
@@ -234,7 +205,7 @@ def test_positions_of_a_convolution(tmp_path):
     for positions, words in (("all", "9"), ("mean", "mean of 9"), ("4", "4 of 9")):
         (one,) = records("a.h5", "b.h5", "--positions", positions, folder=tmp_path)
         assert (one["positions"], one["samples"]) == (words, 60)
-    assert_refused(basiscli("correlate", "a.h5", "b.h5", "--positions", "0", folder=tmp_path), "'0'", code=2)
+    basiscli("correlate", "a.h5", "b.h5", "--positions", "0", folder=tmp_path).refused("'0'", code=2)
 
 
 def test_a_figure_over_layers(folder, tmp_path):
@@ -244,6 +215,6 @@ def test_a_figure_over_layers(folder, tmp_path):
 
 
 def test_wrong_names(folder):
-    assert_refused(basiscli("correlate", "a.h5", "b.h5", "--null", "turned", folder=folder), "turned", code=2)
-    assert_refused(basiscli("correlate", "a.h5", "b.h5", "--similarity", "cka,x", folder=folder), "'x'", code=2)
-    assert_refused(basiscli("correlate", "a.h5", "b.h5", "--intervals", folder=folder), "three files", code=2)
+    basiscli("correlate", "a.h5", "b.h5", "--null", "turned", folder=folder).refused("turned", code=2)
+    basiscli("correlate", "a.h5", "b.h5", "--similarity", "cka,x", folder=folder).refused("'x'", code=2)
+    basiscli("correlate", "a.h5", "b.h5", "--intervals", folder=folder).refused("three files", code=2)
