@@ -4,8 +4,9 @@ S seeds, N samples, C units. Activations are (S, N, ..., C); the arrays of all w
 path ("hidden1/w") to (S, ...).
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -46,13 +47,33 @@ class Network:
         return [path for path, weight in self.weights.items() if weight.trained]
 
     @cached_property
-    def uses(self) -> dict[str, int]:
+    def uses(self) -> Counter[str]:
         """How many nodes read each node's output."""
-        counts = dict.fromkeys([INPUT, *(node.name for node in self.nodes)], 0)
+        return Counter(name for node in self.nodes for name in node.inputs)
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """What the nodes read that none of them gives: the input, or for a part of a network what lies below it."""
+        return frozenset(self.uses) - {node.name for node in self.nodes}
+
+    def below(self, name: str) -> set[str]:
+        """Return the nodes that the output of a node is computed from, itself among them."""
+        found = {name}
+        for node in reversed(self.nodes):
+            if node.name in found:
+                found.update(node.inputs)
+        return found - {INPUT}
+
+    def cut(self, trained: Collection[str]) -> tuple["Network", "Network"]:
+        """Return the nodes with none of the `trained` paths at or below them, and the others.
+
+        The second part always has the last node, and `reads` outputs of the first. Both keep description and layers.
+        """
+        upper = _wanted(self, trained) | {self.nodes[-1].name}
+        parts = [], []
         for node in self.nodes:
-            for name in node.inputs:
-                counts[name] += 1
-        return counts
+            parts[node.name in upper].append(node)
+        return tuple(replace(self, nodes=tuple(nodes)) for nodes in parts)
 
     def tap(self, layer: str, where: str) -> str:
         """Return the node whose output is the activation of a layer, `where` being "pre" or "post"."""
@@ -62,18 +83,20 @@ class Network:
 def forward(
     network: Network,
     arrays: Mapping[str, np.ndarray],
-    x: np.ndarray,
+    x: np.ndarray | Mapping[str, np.ndarray],
     train: bool = False,
     keep: Collection[str] = (),
     until: str | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict]:
     """Walk the nodes up to `until` (all of them if None).
 
-    x (S or 1, N, ...). Returns the output of the last node walked, the outputs of the nodes named in `keep`, and the
-    caches for `backward` (empty unless `train`). An output that nobody needs any more is dropped on the way.
+    x (S or 1, N, ...); for a part of a network, what it `reads` by name. Returns the output of the last node walked,
+    the outputs of the nodes named in `keep`, and the caches for `backward` (empty unless `train`). An output that
+    nobody needs any more is dropped on the way.
     """
-    values, kept, caches = {INPUT: x}, {}, {}
-    waiting = dict(network.uses)
+    values = dict(x) if isinstance(x, Mapping) else {INPUT: x}
+    kept, caches = {}, {}
+    waiting = network.uses.copy()
     for node in network.nodes:
         inputs = [values[name] for name in node.inputs]
         local = {name: arrays[f"{node.name}/{name}"] for name in node.weights}
