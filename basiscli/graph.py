@@ -5,12 +5,14 @@ path ("hidden1/w") to (S, ...).
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from basiscli import kernels
+from basiscli.ops import add, batchnorm, batchnorm_relu, pointwise
 from basiscli.ops.node import Node, Weight
 
 INPUT = "input"
@@ -39,7 +41,7 @@ class Network:
     @cached_property
     def weights(self) -> dict[str, Weight]:
         """Every array of the network, state included, by path."""
-        return {f"{node.name}/{name}": weight for node in self.nodes for name, weight in node.weights.items()}
+        return {node.paths[name]: weight for node in self.nodes for name, weight in node.weights.items()}
 
     @cached_property
     def trained(self) -> list[str]:
@@ -47,14 +49,36 @@ class Network:
         return [path for path, weight in self.weights.items() if weight.trained]
 
     @cached_property
-    def uses(self) -> Counter[str]:
-        """How many nodes read each node's output."""
-        return Counter(name for node in self.nodes for name in node.inputs)
+    def fused(self) -> tuple[Node, ...]:
+        """The nodes, with every batchnorm, the addition to it and the ReLU after that as one, where none is read twice.
+
+        What the nodes between would give is not there: for walks that keep nothing on the way.
+        """
+        nodes, uses = {node.name: node for node in self.nodes}, _uses(self.nodes)
+        for relu in self.nodes:
+            if relu.op is not pointwise or relu.options["function"] != "relu":
+                continue
+            before, skip = nodes.get(relu.inputs[0]), ()
+            chain = [before]
+            if before is not None and before.op is add:
+                # The normalised one of the two, or the first where both are.
+                norm, *skip = sorted(
+                    before.inputs, key=lambda name: name not in nodes or nodes[name].op is not batchnorm
+                )
+                chain.append(nodes.get(norm))
+            norm = chain[-1]
+            if norm is None or norm.op is not batchnorm or any(uses[node.name] > 1 for node in chain):
+                continue
+            for node in chain:
+                del nodes[node.name]
+            inputs = (*norm.inputs, *skip)
+            nodes[relu.name] = Node(relu.name, batchnorm_relu, inputs, {}, norm.weights, relu.shape, norm.name)
+        return tuple(nodes.values())
 
     @cached_property
     def reads(self) -> frozenset[str]:
         """What the nodes read that none of them gives: the input, or for a part of a network what lies below it."""
-        return frozenset(self.uses) - {node.name for node in self.nodes}
+        return frozenset(_uses(self.nodes)) - {node.name for node in self.nodes}
 
     def below(self, name: str) -> set[str]:
         """Return the nodes that the output of a node is computed from, itself among them."""
@@ -69,7 +93,7 @@ class Network:
 
         The second part always has the last node, and `reads` outputs of the first. Both keep description and layers.
         """
-        upper = _wanted(self, trained) | {self.nodes[-1].name}
+        upper = _wanted(self.nodes, trained) | {self.nodes[-1].name}
         parts = [], []
         for node in self.nodes:
             parts[node.name in upper].append(node)
@@ -91,19 +115,20 @@ def forward(
     """Walk the nodes up to `until` (all of them if None).
 
     x (S or 1, N, ...); for a part of a network, what it `reads` by name. Returns the output of the last node walked,
-    the outputs of the nodes named in `keep`, and the caches for `backward` (empty unless `train`). An output that
-    nobody needs any more is dropped on the way.
+    the outputs of the nodes named in `keep`, and the caches for `backward` (empty unless `train`): each node walked,
+    with its own. An output that nobody needs any more is dropped on the way.
     """
     values = dict(x) if isinstance(x, Mapping) else {INPUT: x}
     kept, caches = {}, {}
-    waiting = network.uses.copy()
-    for node in network.nodes:
+    nodes = network.nodes if keep or until else network.fused
+    waiting = _uses(nodes)
+    for node in nodes:
         inputs = [values[name] for name in node.inputs]
-        local = {name: arrays[f"{node.name}/{name}"] for name in node.weights}
+        local = {name: arrays[path] for name, path in node.paths.items()}
         y, cache = node.op.forward(local, *inputs, train=train, **node.options)
         values[node.name] = y
         if train:
-            caches[node.name] = cache
+            caches[node.name] = node, cache
         if node.name in keep:
             kept[node.name] = y
         for name in node.inputs:
@@ -120,23 +145,30 @@ def backward(network: Network, caches: dict, dy: np.ndarray, dweights: Mapping[s
 
     The walk stops where nothing below is wanted: what is frozen at the bottom of a network costs no backward pass.
     """
-    wanted = _wanted(network, dweights)
+    wanted = _wanted((node for node, _ in caches.values()), dweights)
     gradients = {network.nodes[-1].name: dy}
-    for node in reversed(network.nodes):
-        if node.name not in wanted:
+    while caches:
+        name, (node, cache) = caches.popitem()
+        if name not in wanted:
             continue
-        local = {name: dweights[path] for name in node.weights if (path := f"{node.name}/{name}") in dweights}
+        local = {name: dweights[path] for name, path in node.paths.items() if path in dweights}
         need_dx = any(name in wanted for name in node.inputs)
-        dx = node.op.backward(gradients.pop(node.name), caches.pop(node.name), need_dx, local)
+        dx = node.op.backward(gradients.pop(node.name), cache, need_dx, local)
         for name, gradient in zip(node.inputs, dx if isinstance(dx, tuple) else (dx,), strict=True):
             if name in wanted:
-                gradients[name] = gradients[name] + gradient if name in gradients else gradient
+                present = gradients.get(name)
+                gradients[name] = gradient if present is None else kernels.of(gradient).add(present, gradient)
 
 
-def _wanted(network: Network, dweights: Collection[str]) -> set[str]:
+def _uses(nodes: Collection[Node]) -> Counter:
+    """Return how many nodes read each node's output."""
+    return Counter(name for node in nodes for name in node.inputs)
+
+
+def _wanted(nodes: Iterable[Node], dweights: Collection[str]) -> set[str]:
     """Return the nodes that hold a wanted weight or lie above one."""
     wanted: set[str] = set()
-    for node in network.nodes:
-        if any(f"{node.name}/{name}" in dweights for name in node.weights) or wanted & set(node.inputs):
+    for node in nodes:
+        if any(path in dweights for path in node.paths.values()) or wanted & set(node.inputs):
             wanted.add(node.name)
     return wanted

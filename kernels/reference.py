@@ -199,6 +199,24 @@ def normalise(x, mean, variance, scale, shift, epsilon):
     return x * _per_unit(factor, x) + _per_unit(shift - mean * factor, x)
 
 
+def batchnorm_relu(x, scale, shift, epsilon, skip=None):
+    """y = max(batchnorm(x) + skip, 0), skip like x or None. Returns y, mean (S, C), variance (S, C)."""
+    y, mean, variance = batchnorm(x, scale, shift, epsilon)
+    return relu(y if skip is None else y + skip), mean, variance
+
+
+def normalise_relu(x, mean, variance, scale, shift, epsilon, skip=None):
+    """y = max(normalise(x) + skip, 0), skip like x or None."""
+    y = normalise(x, mean, variance, scale, shift, epsilon)
+    return relu(y if skip is None else y + skip)
+
+
+def batchnorm_relu_gradient(dy, x, mean, variance, scale, shift, epsilon):
+    """Return dx, dscale, dshift of `batchnorm_relu` without a skip: `batchnorm_gradient` of dy where y > 0, else 0."""
+    dy = relu_gradient(dy, normalise(x, mean, variance, scale, shift, epsilon))
+    return batchnorm_gradient(dy, x, mean, variance, scale, epsilon)
+
+
 def batchnorm_gradient(dy, x, mean, variance, scale, epsilon):
     """Return dx, dscale, dshift of `batchnorm`.
 

@@ -17,6 +17,8 @@ from basiscli.rng import generator
 
 # Below this many units a draw takes 2 ms or less, and other processes are not worth the 0.7 s they take to start.
 POOL_UNITS = 100
+# Draws that a process does at a time: the moments travel to it with each part, and Ctrl-C waits for the part to end.
+PART_DRAWS = 8
 KEPT_DRAWS = 20
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -142,13 +144,13 @@ def haar(rng: np.random.Generator, units: int) -> np.ndarray:
 
 
 def _spread(draw: Callable, draws: int, spread: Callable) -> list:
-    """Return draw(0), draw(1), ..., in as many parts as there are cores, so that the moments travel once to each."""
-    parts = np.array_split(np.arange(draws), min(os.cpu_count() or 1, draws))
+    """Return draw(0), draw(1), ..., spread in parts."""
+    parts = [range(first, min(first + PART_DRAWS, draws)) for first in range(0, draws, PART_DRAWS)]
     return [result for part in spread(partial(_draw_part, draw), parts) for result in part]
 
 
-def _draw_part(draw: Callable, numbers: np.ndarray) -> list:
-    return [draw(int(number)) for number in numbers]
+def _draw_part(draw: Callable, numbers: range) -> list:
+    return [draw(number) for number in numbers]
 
 
 def _null(draw: Callable, draws: int, spread: Callable) -> Null:

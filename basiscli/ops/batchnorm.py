@@ -25,17 +25,20 @@ def weights(units: int) -> dict[str, Weight]:
 def forward(p, x, train):
     """Normalise by the batch's statistics in training, by the running ones otherwise (Ioffe and Szegedy 2015).
 
-    In training the running statistics, p["mean"] and p["variance"], move by MOMENTUM towards the batch's mean and its
-    unbiased variance: the one place where a forward pass writes.
+    In training the running statistics follow those of the batch: the one place where a forward pass writes.
     """
     kernel = kernels.of(x)
     if not train:
         return kernel.normalise(x, p["mean"], p["variance"], p["scale"], p["shift"], EPSILON), None
     y, mean, variance = kernel.batchnorm(x, p["scale"], p["shift"], EPSILON)
-    count = x[0, ..., 0].size
+    track(p, mean, variance, x[0, ..., 0].size)
+    return y, (x, mean, variance, p["scale"])
+
+
+def track(p, mean, variance, count):
+    """Move p["mean"] and p["variance"] by MOMENTUM towards a batch's mean and its unbiased variance."""
     p["mean"] += MOMENTUM * (mean - p["mean"])
     p["variance"] += MOMENTUM * (variance * np.float32(count / max(count - 1, 1)) - p["variance"])
-    return y, (x, mean, variance, p["scale"])
 
 
 def backward(dy, cache, need_dx, dp):

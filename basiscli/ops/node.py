@@ -32,7 +32,7 @@ class Weight:
 class Node:
     """An op applied to the outputs of other nodes ("input" is the network's). Its weights are `name/short name`.
 
-    `shape` is that of its output for one sample, units last.
+    `shape` is that of its output for one sample, units last. `owner` names the weights where the node does not.
     """
 
     name: str
@@ -41,6 +41,12 @@ class Node:
     options: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Weight] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
+    owner: str | None = None
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """The path of each weight, by its short name."""
+        return {name: f"{self.owner or self.name}/{name}" for name in self.weights}
 
 
 def constant(value: float) -> Callable:

@@ -38,9 +38,8 @@ INTEGER = 8
 
 def convolution(x, w, stride, padding, y):
     """y = w * x: (S or 1, N, H, W, I), (S, KH, KW, I, O) -> (S, N, H', W', O)."""
-    taps = [(k, l) for k in range(w.shape[1]) for l in range(w.shape[2])]
-    offsets = [(k - padding, l - padding) for k, l in taps]
-    _convolve(x, w, False, taps, offsets, stride, y)
+    x, kernel, depth, offsets = _taps(x, w.shape[1:3], padding)
+    _convolve(x, w.reshape(len(w), *kernel, depth, w.shape[4]), False, range(len(offsets)), offsets, stride, y)
 
 
 def convolution_input_gradient(dy, w, stride, padding, dx):
@@ -51,7 +50,7 @@ def convolution_input_gradient(dy, w, stride, padding, dx):
             [(k, (at + padding - k) // stride) for k in range(length) if (at + padding - k) % stride == 0]
             for at, length in zip(phase, w.shape[1:3], strict=True)
         ]
-        taps = [(k, l) for k, _ in seen[0] for l, _ in seen[1]]
+        taps = [k * w.shape[2] + l for k, _ in seen[0] for l, _ in seen[1]]
         offsets = [(row, column) for _, row in seen[0] for _, column in seen[1]]
         _convolve(dy, w, True, taps, offsets, 1, dx[:, :, phase[0] :: stride, phase[1] :: stride])
 
@@ -59,28 +58,46 @@ def convolution_input_gradient(dy, w, stride, padding, dx):
 def convolution_weight_gradient(x, dy, stride, padding, dw):
     """dw = Σ of the outer products of what each tap sees with dy: (S or 1, N, H, W, I), (S, N, H', W', O)."""
     seeds, samples, out_height, out_width, outputs = dy.shape
-    inputs = x.shape[4]
-    offsets = np.array([(k - padding, l - padding) for k in range(dw.shape[1]) for l in range(dw.shape[2])], np.int64)
+    x, _, depth, offsets = _taps(x, dw.shape[1:3], padding)
+    offsets = np.array(offsets, np.int64)
     taps = len(offsets)
     columns = -(-outputs // COLUMNS) * COLUMNS
     parts = max(1, min(PARTS, samples * out_height * out_width // PART))
-    sums = empty((seeds, parts, taps * inputs, columns))
-    zeros = np.zeros(inputs, np.float32)
+    # Taps are summed apart where there are few parts to share among the workers.
+    tap_block = taps if parts == PARTS else 1
+    sums = empty((seeds, parts, taps * depth, columns))
+    zeros = np.zeros(depth, np.float32)
     memory, pitch = scratch(BYTES * DEPTH * columns + INTEGER * taps * DEPTH)
     _sum_outer_products(
         x.ctypes.data, x.strides[0] if len(x) > 1 else 0, dy.ctypes.data, dy.strides[0], sums.ctypes.data,
-        sums.strides[1], zeros.ctypes.data, offsets.ctypes.data, taps, stride, seeds, *x.shape[1:], *dy.shape[2:],
-        parts, memory, pitch,
+        sums.strides[1], zeros.ctypes.data, offsets.ctypes.data, taps, tap_block, stride, seeds, *x.shape[1:],
+        *dy.shape[2:], depth, parts, memory, pitch,
     )  # fmt: skip
-    _sum_parts(sums.ctypes.data, sums.strides[1], dw.ctypes.data, dw.strides[0], seeds, parts, taps * inputs, outputs)
+    _sum_parts(sums.ctypes.data, sums.strides[1], dw.ctypes.data, dw.strides[0], seeds, parts, taps * depth, outputs)
+
+
+def _taps(x, kernel, padding):
+    """Return (x, kernel, units a tap sees, offset of each tap); with few units a row of the kernel is one tap.
+
+    The units under a row of the kernel lie side by side once the columns of x are padded.
+    """
+    height, width = kernel
+    samples, rows, columns, units = x.shape[1:]
+    if width == 1 or units >= LANES:
+        return x, kernel, units, [(k - padding, l - padding) for k in range(height) for l in range(width)]
+    padded = empty((len(x), samples, rows, columns + 2 * padding, units))
+    padded[..., padding : padding + columns, :] = x
+    padded[..., :padding, :] = 0
+    padded[..., padding + columns :, :] = 0
+    return padded, (height, 1), width * units, [(k - padding, 0) for k in range(height)]
 
 
 def _convolve(x, w, transposed, taps, offsets, stride, y):
     """y[a, b] = Σ_t x[stride a + offset_t] w[tap_t] (or its transpose); y may have any strides but over its units."""
-    seeds, _, kernel_width, inputs, outputs = w.shape
+    seeds, _, _, inputs, outputs = w.shape
     if transposed:
         inputs, outputs = outputs, inputs
-    numbers = np.array([k * kernel_width + l for k, l in taps], np.int64)
+    numbers = np.array(taps, np.int64)
     offsets = np.array(offsets, np.int64)
     packed = empty((seeds, -(-outputs // COLUMNS), len(taps), inputs, COLUMNS))
     _pack_weights(w.ctypes.data, w.strides[0], packed.ctypes.data, packed.strides[1], numbers.ctypes.data, len(taps),
@@ -91,7 +108,7 @@ def _convolve(x, w, transposed, taps, offsets, stride, y):
     _convolve_positions(
         x.ctypes.data, x.strides[0] if len(x) > 1 else 0, packed.ctypes.data, packed.strides[0], packed.strides[1],
         y.ctypes.data, *y.strides[:4], zeros.ctypes.data, offsets.ctypes.data, len(taps), stride,
-        *y.shape, *x.shape[2:], memory, pitch,
+        *y.shape[1:], *x.shape[2:], inputs, len(y), memory, pitch,
     )  # fmt: skip
 
 
@@ -118,8 +135,8 @@ def _pack_weights(worker, workers, arguments):
 def _convolve_positions(worker, workers, arguments):
     (
         x, x_seed, w, w_seed, panel_size, y, y_seed, y_image, y_row, y_column, zeros, offsets, taps, stride,
-        seeds, samples, rows, columns, outputs, height, width, inputs, memory, pitch,
-    ) = integers(arguments, 24)  # fmt: skip
+        samples, rows, columns, outputs, height, width, units, depth, seeds, memory, pitch,
+    ) = integers(arguments, 25)  # fmt: skip
     sources = memory + worker * pitch
     targets = sources + INTEGER * POSITIONS * taps
     spill_rows = targets + INTEGER * POSITIONS
@@ -139,10 +156,10 @@ def _convolve_positions(worker, workers, arguments):
             if start + p < positions:
                 sample, rest = divmod(start + p, rows * columns)
                 row, column = divmod(rest, columns)
-                image = x + seed * x_seed + BYTES * sample * height * width * inputs
+                image = x + seed * x_seed + BYTES * sample * height * width * units
                 _find_taps(
                     row_sources, INTEGER * ROWS, image, zeros, offsets, taps,
-                    row * stride, column * stride, height, width, BYTES * inputs,
+                    row * stride, column * stride, height, width, BYTES * units,
                 )  # fmt: skip
                 target = y + seed * y_seed + sample * y_image + row * y_row + column * y_column
                 store_integer(target, targets + INTEGER * p)
@@ -155,48 +172,47 @@ def _convolve_positions(worker, workers, arguments):
             for g in range(groups):
                 from_rows, to_rows = sources + INTEGER * g * ROWS * taps, targets + INTEGER * g * ROWS
                 if outputs - o >= COLUMNS:
-                    _tile(from_rows, taps, inputs, panel, to_rows, BYTES * o)
+                    _tile(from_rows, taps, depth, panel, to_rows, BYTES * o)
                 else:
-                    _tile(from_rows, taps, inputs, panel, spill_rows, 0)
+                    _tile(from_rows, taps, depth, panel, spill_rows, 0)
                     _copy_rows(spill, to_rows, BYTES * o, outputs - o)
 
 
 @Kernel
 def _sum_outer_products(worker, workers, arguments):
     (
-        x, x_seed, dy, dy_seed, sums, part_size, zeros, offsets, taps, stride, seeds, samples, height, width, inputs,
-        rows, columns, outputs, parts, memory, pitch,
-    ) = integers(arguments, 21)  # fmt: skip
+        x, x_seed, dy, dy_seed, sums, part_size, zeros, offsets, taps, tap_block, stride, seeds,
+        samples, height, width, units, rows, columns, outputs, depth, parts, memory, pitch,
+    ) = integers(arguments, 23)  # fmt: skip
     panels = memory + worker * pitch
-    width_in_panels = (outputs + COLUMNS - 1) // COLUMNS * COLUMNS
-    sources = panels + BYTES * DEPTH * width_in_panels
-    first, last = share(worker, workers, seeds * parts)
+    row_size = (outputs + COLUMNS - 1) // COLUMNS * COLUMNS
+    sources = panels + BYTES * DEPTH * row_size
+    blocks = (taps + tap_block - 1) // tap_block
+    first, last = share(worker, workers, seeds * parts * blocks)
     for task in range(first, last):
-        seed, part = divmod(task, parts)
+        of_part, block = divmod(task, blocks)
+        seed, part = divmod(of_part, parts)
+        first_tap = block * tap_block
         begin, end = share(part, parts, samples * rows * columns)
         for start in range(begin, end, DEPTH):
-            depth = min(DEPTH, end - start)
-            for p in range(depth):
+            count = min(DEPTH, end - start)
+            for p in range(count):
                 sample, rest = divmod(start + p, rows * columns)
                 row, column = divmod(rest, columns)
-                image = x + seed * x_seed + BYTES * sample * height * width * inputs
+                image = x + seed * x_seed + BYTES * sample * height * width * units
                 _find_taps(
-                    sources + INTEGER * p, INTEGER * DEPTH, image, zeros, offsets, taps,
-                    row * stride, column * stride, height, width, BYTES * inputs,
+                    sources + INTEGER * p, INTEGER * DEPTH, image, zeros, offsets + 2 * INTEGER * first_tap, tap_block,
+                    row * stride, column * stride, height, width, BYTES * units,
                 )  # fmt: skip
             for o in range(0, outputs, COLUMNS):
                 panel = panels + BYTES * DEPTH * o
-                pack(
-                    dy + seed * dy_seed + BYTES * (start * outputs + o),
-                    outputs,
-                    depth,
-                    min(COLUMNS, outputs - o),
-                    panel,
-                )
-                for t in range(taps):
-                    target = sums + task * part_size + BYTES * (t * inputs * width_in_panels + o)
-                    tap_sources = sources + INTEGER * t * DEPTH
-                    _add_outer_products(start > begin, tap_sources, inputs, panel, target, width_in_panels, depth)
+                source = dy + seed * dy_seed + BYTES * (start * outputs + o)
+                pack(source, outputs, count, min(COLUMNS, outputs - o), panel)
+                for t in range(tap_block):
+                    target = sums + of_part * part_size + BYTES * ((first_tap + t) * depth * row_size + o)
+                    _add_outer_products(
+                        start > begin, sources + INTEGER * t * DEPTH, depth, panel, target, row_size, count
+                    )
 
 
 @Kernel
@@ -239,10 +255,10 @@ def _copy_rows(spill, targets, offset, width):
 
 
 @serial
-def _add_outer_products(add, sources, inputs, panel, sums, columns, depth):
-    """sums (+)= Σ_k outer product of the inputs at sources[k] with panel[k], for one tap: (inputs, COLUMNS)."""
+def _add_outer_products(add, sources, depth, panel, sums, row_size, count):
+    """sums (+)= Σ_k outer product of the inputs at sources[k] with panel[k], for one tap: (depth, COLUMNS)."""
     i = 0
-    while i < inputs:
-        rows = next_height(inputs - i)
-        gathered_outer_products(rows, add, sources, BYTES * i, panel, sums + BYTES * i * columns, columns, depth)
+    while i < depth:
+        rows = next_height(depth - i)
+        gathered_outer_products(rows, add, sources, BYTES * i, panel, sums + BYTES * i * row_size, row_size, count)
         i += rows

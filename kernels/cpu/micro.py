@@ -53,18 +53,20 @@ def _at(builder, base, offset):
     return builder.gep(base, [offset], source_etype=FLOAT)
 
 
-def load_vector(builder, pointer):
-    return builder.load(builder.bitcast(pointer, VECTOR.as_pointer()), align=BYTES)
+def load_vector(builder, pointer, kind=VECTOR):
+    return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=BYTES)
 
 
 def store_vector(builder, value, pointer):
-    builder.store(value, builder.bitcast(pointer, VECTOR.as_pointer()), align=BYTES)
+    builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=BYTES)
 
 
 def fused(builder, a, b, c):
     """a b + c. fmuladd, not fma: a host without fused multiply-add gets a product and a sum, not a call of libm."""
-    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32"), [a, b, c])
+    name = "llvm.fmuladd.f32" if a.type == FLOAT else f"llvm.fmuladd.v{LANES}f32"
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name), [a, b, c]
+    )
 
 
 def _shuffle(builder, a, b, lanes):
@@ -264,10 +266,10 @@ def gathered_tile(typing_context, sources, taps, depth, b, targets, offset):
                 scalars = (builder.load(_at(builder, row, k), align=BYTES) for row in rows)
                 return _multiply_add(builder, scalars, columns, sums)
 
-            sums = _loop(builder, _constant(0), unrolled, UNROLL, sums, accumulate)
-            return _loop(builder, unrolled, depth, 1, sums, accumulate)
+            sums = loop(builder, _constant(0), unrolled, UNROLL, sums, accumulate)
+            return loop(builder, unrolled, depth, 1, sums, accumulate)
 
-        sums = _loop(builder, _constant(0), taps, 1, _zeros(ROWS), add_tap)
+        sums = loop(builder, _constant(0), taps, 1, _zeros(ROWS), add_tap)
         for r in range(ROWS):
             row = builder.add(builder.ptrtoint(_entry(builder, targets, _constant(r)), INT), offset)
             _store_columns(builder, sums[r * VECTORS : (r + 1) * VECTORS], _pointer(builder, row), False)
@@ -294,8 +296,8 @@ def gathered_outer_products(typing_context, rows, add, sources, offset, b, c, c_
             return _multiply_add(builder, scalars, columns, sums)
 
         unrolled = builder.and_(depth, _constant(-UNROLL))
-        sums = _loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows), accumulate)
-        sums = _loop(builder, unrolled, depth, 1, sums, accumulate)
+        sums = loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows), accumulate)
+        sums = loop(builder, unrolled, depth, 1, sums, accumulate)
         for r in range(rows):
             target = _at(builder, c, builder.mul(c_row, _constant(r)))
             _store_columns(builder, sums[r * VECTORS : (r + 1) * VECTORS], target, add)
@@ -364,14 +366,14 @@ def _emit_tile(builder, rows: int, add: bool, a, a_row, a_step, b, c, c_row, dep
         return _multiply_add(builder, scalars, columns, sums)
 
     unrolled = builder.and_(depth, _constant(-UNROLL))
-    sums = _loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows), accumulate)
-    sums = _loop(builder, unrolled, depth, 1, sums, accumulate)
+    sums = loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows), accumulate)
+    sums = loop(builder, unrolled, depth, 1, sums, accumulate)
     for r in range(rows):
         target = _at(builder, c, builder.mul(c_row, _constant(r)))
         _store_columns(builder, sums[r * VECTORS : (r + 1) * VECTORS], target, add)
 
 
-def _loop(builder, start, stop, stride, values, body):
+def loop(builder, start, stop, stride, values, body):
     """Emit `for k in range(start, stop, stride)` with `values` in phi nodes, `body` written `stride` times a turn."""
     before = builder.block
     test, turn, after = (builder.append_basic_block(name) for name in ("test", "turn", "after"))

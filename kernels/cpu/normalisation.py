@@ -1,58 +1,82 @@
 """BatchNorm, LayerNorm and sums over the batch. R rows: all samples and positions of a seed; C units.
 
-Sums run in float64: R reaches 10⁵ in a convolution. A task is (seed, block of units) for what is summed over rows, and
-(seed, block of rows) for the rest, so no sum is split and the result does not depend on the number of threads.
+Sums are taken over chunks of rows, a constant amount of memory, in float32; those of the chunks are added in float64,
+in order. So the result does not depend on the number of threads.
 """
 
 import numpy as np
 from numba import prange
 
+from basiscli.kernels.cpu.columns import (
+    WIDTHS,
+    affine,
+    affine_add_relu,
+    affine_relu,
+    combine,
+    combine_masked,
+    sum_deviations,
+    sum_masked_products,
+    sum_products,
+)
 from basiscli.kernels.cpu.compiling import parallel, serial
+from basiscli.kernels.cpu.launching import Kernel, integers, share
 from basiscli.kernels.cpu.memory import empty
+from basiscli.kernels.cpu.micro import BYTES
 
-UNITS = 64
+# Floats of a chunk, and the most rows: sums of float32 stay short, and a chunk in the L1 cache.
+CHUNK = 8192
 ROWS = 256
+# What a walk over the rows does.
+DEVIATIONS, PRODUCTS, AFFINE, COMBINE, AFFINE_RELU, AFFINE_ADD_RELU, MASKED_PRODUCTS, COMBINE_MASKED = range(8)
 
 
 def unit_sums(dy, out=None):
     """Sum over all axes but the first and the last: (S, N, ..., C) -> (S, C)."""
-    sums = _like_units(dy)
-    _sum_rows(_rows(dy), sums)
+    zero = np.zeros((len(dy), dy.shape[-1]))
+    total = _sums(DEVIATIONS, dy, dy, [zero])[0].sum(axis=1, dtype=np.float64)
     if out is None:
-        return sums
-    out[...] = sums
+        return total.astype(np.float32)
+    out[...] = total
     return out
 
 
 def add_units(x, b):
     """x += b in place, for x (S, N, ..., C) and b (S, C); returns x."""
-    _affine(_rows(x), np.ones_like(b, order="C"), np.ascontiguousarray(b), _rows(x))
-    return x
+    return _map(AFFINE, x, x, [np.ones_like(b), b], x)
 
 
 def batchnorm(x, scale, shift, epsilon):
     """Normalise each unit over the batch; see the reference. Returns y, mean (S, C), variance (S, C)."""
-    mean, variance = _like_units(x), _like_units(x)
-    _moments(_rows(x), mean, variance)
+    mean, variance = _moments(x)
     return normalise(x, mean, variance, scale, shift, epsilon), mean, variance
 
 
 def normalise(x, mean, variance, scale, shift, epsilon):
     """y = scale (x - mean) / sqrt(variance + ε) + shift with given statistics, all (S, C)."""
-    y = empty(x.shape)
-    factor = scale / np.sqrt(variance + np.float32(epsilon))
-    _affine(_rows(x), factor, shift - mean * factor, _rows(y))
-    return y
+    return _map(AFFINE, x, x, _factors(mean, variance, scale, shift, epsilon), empty(x.shape))
 
 
 def batchnorm_gradient(dy, x, mean, variance, scale, epsilon):
     """Return dx, dscale, dshift of `batchnorm`; see the reference."""
-    dscale, dshift, dx = _like_units(x), _like_units(x), empty(x.shape)
-    inverse = 1 / np.sqrt(variance + np.float32(epsilon))
-    scale = np.ascontiguousarray(scale)  # a view of the flat parameters would be another type to compile for
-    _batchnorm_sums(_rows(dy), _rows(x), mean, inverse, dscale, dshift)
-    _batchnorm_input(_rows(dy), _rows(x), mean, inverse, scale, dscale, dshift, _rows(dx))
-    return dx, dscale, dshift
+    return _gradients(PRODUCTS, COMBINE, dy, x, mean, variance, scale, epsilon, [])
+
+
+def batchnorm_relu(x, scale, shift, epsilon, skip=None):
+    """y = max(batchnorm(x) + skip, 0); see the reference. Returns y, mean (S, C), variance (S, C)."""
+    mean, variance = _moments(x)
+    return normalise_relu(x, mean, variance, scale, shift, epsilon, skip), mean, variance
+
+
+def normalise_relu(x, mean, variance, scale, shift, epsilon, skip=None):
+    """y = max(normalise(x) + skip, 0); see the reference."""
+    kind, other = (AFFINE_RELU, x) if skip is None else (AFFINE_ADD_RELU, skip)
+    return _map(kind, x, other, _factors(mean, variance, scale, shift, epsilon), empty(x.shape))
+
+
+def batchnorm_relu_gradient(dy, x, mean, variance, scale, shift, epsilon):
+    """Return dx, dscale, dshift of `batchnorm_relu` without a skip; see the reference."""
+    factors = _factors(mean, variance, scale, shift, epsilon)
+    return _gradients(MASKED_PRODUCTS, COMBINE_MASKED, dy, x, mean, variance, scale, epsilon, factors)
 
 
 def layernorm(x, scale, shift, epsilon):
@@ -74,89 +98,110 @@ def _rows(x):
     return x.reshape(len(x), -1, x.shape[-1])
 
 
-def _like_units(x):
-    return np.empty((len(x), x.shape[-1]), np.float32)
+def _cut(x):
+    """Return (rows of a seed, rows of a chunk, chunks of a seed) of (S, N, ..., C)."""
+    rows = x[0].size // x.shape[-1]
+    chunk = max(1, min(ROWS, CHUNK // x.shape[-1]))
+    return rows, chunk, -(-rows // chunk)
 
 
-@parallel
-def _sum_rows(x, out):
-    seeds, rows, units = x.shape
-    blocks = (units + UNITS - 1) // UNITS
-    for task in prange(seeds * blocks):
-        s, block = divmod(np.int64(task), blocks)
-        first = block * UNITS
-        width = min(UNITS, units - first)
-        total = np.zeros(UNITS)
-        for r in range(rows):
-            for c in range(width):
-                total[c] += x[s, r, first + c]
-        for c in range(width):
-            out[s, first + c] = total[c]
+def _moments(x):
+    """Return mean and variance of each unit, (S, C) float32."""
+    pivot = _rows(x)[:, 0]
+    sums, squares = _sums(DEVIATIONS, x, x, [pivot]).astype(np.float64)
+    rows, chunk, chunks = _cut(x)
+    counts = np.minimum(chunk, rows - chunk * np.arange(chunks))[:, None]
+    deviation = sums.sum(axis=1) / rows
+    # Chan, Golub and LeVeque 1983: squares about the mean of each chunk, and those of its mean about that of all.
+    squares += counts * (sums / counts - deviation[:, None]) ** 2 - sums**2 / counts
+    return (pivot + deviation).astype(np.float32), (squares.sum(axis=1) / rows).astype(np.float32)
 
 
-@parallel
-def _moments(x, mean, variance):
-    seeds, rows, units = x.shape
-    blocks = (units + UNITS - 1) // UNITS
-    for task in prange(seeds * blocks):
-        s, block = divmod(np.int64(task), blocks)
-        first = block * UNITS
-        width = min(UNITS, units - first)
-        total, squares = np.zeros(UNITS), np.zeros(UNITS)
-        for r in range(rows):
-            for c in range(width):
-                total[c] += x[s, r, first + c]
-        total /= rows
-        for r in range(rows):
-            for c in range(width):
-                deviation = x[s, r, first + c] - total[c]
-                squares[c] += deviation * deviation
-        for c in range(width):
-            mean[s, first + c] = total[c]
-            variance[s, first + c] = squares[c] / rows
+def _factors(mean, variance, scale, shift, epsilon):
+    """Return a and b of the map a x + b that normalises, (S, C) each."""
+    factor = scale / np.sqrt(variance + np.float32(epsilon))
+    return [factor, shift - mean * factor]
 
 
-@parallel
-def _affine(x, factor, offset, y):
-    seeds, rows, units = x.shape
-    blocks = (rows + ROWS - 1) // ROWS
-    for task in prange(seeds * blocks):
-        s, block = divmod(np.int64(task), blocks)
-        for r in range(block * ROWS, min((block + 1) * ROWS, rows)):
-            for c in range(units):
-                y[s, r, c] = x[s, r, c] * factor[s, c] + offset[s, c]
+def _gradients(summing, combining, dy, x, mean, variance, scale, epsilon, mask):
+    """Return dx, dscale, dshift; `mask` are further constants of both walks."""
+    inverse = 1 / np.sqrt(variance + np.float32(epsilon))
+    sums, products = _sums(summing, dy, x, [mean, *mask])
+    dshift, dscale = sums.sum(axis=1, dtype=np.float64), products.sum(axis=1, dtype=np.float64) * inverse
+    rows, factor = _cut(x)[0], scale * inverse
+    constants = [mean, factor, -factor * inverse * dscale / rows, -factor * dshift / rows, *mask]
+    dx = _map(combining, dy, x, constants, empty(x.shape))
+    return dx, dscale.astype(np.float32), dshift.astype(np.float32)
 
 
-@parallel
-def _batchnorm_sums(dy, x, mean, inverse, dscale, dshift):
-    seeds, rows, units = x.shape
-    blocks = (units + UNITS - 1) // UNITS
-    for task in prange(seeds * blocks):
-        s, block = divmod(np.int64(task), blocks)
-        first = block * UNITS
-        width = min(UNITS, units - first)
-        products, total = np.zeros(UNITS), np.zeros(UNITS)
-        for r in range(rows):
-            for c in range(width):
-                u = first + c
-                products[c] += dy[s, r, u] * (x[s, r, u] - mean[s, u])
-                total[c] += dy[s, r, u]
-        for c in range(width):
-            dscale[s, first + c] = products[c] * inverse[s, first + c]
-            dshift[s, first + c] = total[c]
+def _sums(kind, a, b, constants):
+    """Return the two sums of a kind for each chunk of rows: (2, S, chunks, C)."""
+    sums = np.empty((2, len(a), _cut(a)[2], a.shape[-1]), np.float32)
+    _run(kind, a, b, constants, sums)
+    return sums
 
 
-@parallel
-def _batchnorm_input(dy, x, mean, inverse, scale, dscale, dshift, dx):
-    seeds, rows, units = x.shape
-    blocks = (rows + ROWS - 1) // ROWS
-    for task in prange(seeds * blocks):
-        s, block = divmod(np.int64(task), blocks)
-        for r in range(block * ROWS, min((block + 1) * ROWS, rows)):
-            for c in range(units):
-                z = (x[s, r, c] - mean[s, c]) * inverse[s, c]
-                centred = dy[s, r, c] - (dshift[s, c] + z * dscale[s, c]) / np.float32(rows)
-                dx[s, r, c] = scale[s, c] * inverse[s, c] * centred
+def _map(kind, a, b, constants, y):
+    """Fill and return y, a matrix like a."""
+    _run(kind, a, b, constants, y)
+    return y
+
+
+def _run(kind, a, b, constants, result):
+    if not (a.flags.c_contiguous and b.flags.c_contiguous):
+        raise ValueError("activations must be C-contiguous")
+    constants = np.stack(constants, dtype=np.float32)  # (K, S, C)
+    rows, chunk, _ = _cut(a)
+    addresses = (array.ctypes.data for array in (a, b, constants, result))
+    _walk(kind, *addresses, len(a), rows, a.shape[-1], chunk)
+
+
+@Kernel
+def _walk(worker, workers, arguments):
+    kind, a, b, constants, result, seeds, rows, units, chunk = integers(arguments, 9)
+    chunks = (rows + chunk - 1) // chunk
+    row = BYTES * units
+    begin, end = share(worker, workers, seeds * chunks)
+    for task in range(begin, end):
+        seed, block = divmod(task, chunks)
+        count = min(chunk, rows - block * chunk)
+        c = 0
+        while c < units:
+            width = _width(units - c)
+            at = row * (seed * rows + block * chunk) + BYTES * c
+            first = constants + row * seed + BYTES * c
+            second, third = first + row * seeds, first + 2 * row * seeds
+            fourth, fifth, sixth = first + 3 * row * seeds, first + 4 * row * seeds, first + 5 * row * seeds
+            sums = result + row * task + BYTES * c
+            squares = sums + row * seeds * chunks
+            if kind == DEVIATIONS:
+                sum_deviations(width, count, row, a + at, first, sums, squares)
+            elif kind == PRODUCTS:
+                sum_products(width, count, row, a + at, b + at, first, sums, squares)
+            elif kind == MASKED_PRODUCTS:
+                sum_masked_products(width, count, row, a + at, b + at, first, second, third, sums, squares)
+            elif kind == AFFINE:
+                affine(width, count, row, a + at, first, second, result + at)
+            elif kind == AFFINE_RELU:
+                affine_relu(width, count, row, a + at, first, second, result + at)
+            elif kind == AFFINE_ADD_RELU:
+                affine_add_relu(width, count, row, a + at, b + at, first, second, result + at)
+            elif kind == COMBINE:
+                combine(width, count, row, a + at, b + at, first, second, third, fourth, result + at)
+            else:
+                combine_masked(
+                    width, count, row, a + at, b + at, first, second, third, fourth, fifth, sixth, result + at
+                )
+            c += width
+
+
+@serial
+def _width(left):
+    """Return the most columns that are walked at once."""
+    for width in WIDTHS:
+        if width <= left:
+            return width
+    return 1
 
 
 @serial

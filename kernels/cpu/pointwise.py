@@ -106,6 +106,12 @@ def _apply_gradient(kind, dy, x, dx):
 
 
 @serial
+def _add_run(x, y, out):
+    for i in range(len(out)):
+        out[i] = x[i] + y[i]
+
+
+@serial
 def _relu_run(x, y):
     for i in range(len(y)):
         # Written so that NaN stays NaN: a diverged seed must be seen.
@@ -149,8 +155,8 @@ def _tanh_gradient_run(dy, x, dx):
 def _add(x, y, out):
     for chunk in prange((x.size + CHUNK - 1) // CHUNK):
         start = np.int64(chunk) * CHUNK
-        for i in range(start, min(start + CHUNK, x.size)):
-            out[i] = x[i] + y[i]
+        stop = min(start + CHUNK, x.size)
+        _add_run(x[start:stop], y[start:stop], out[start:stop])
 
 
 @parallel

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from basiscli.kernels.cpu.compiling import parallel
+from basiscli.kernels.cpu.compiling import parallel, serial
 from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.reference import subsample, subsample_gradient
 
@@ -30,7 +30,7 @@ def max_pool(x, size):
 
 def max_pool_gradient(dy, argmax, shape):
     """dx = dy where x was the largest of its window, else 0; `shape` is that of x."""
-    dx = np.zeros(shape, np.float32)
+    dx = empty(shape)
     _max_pool_gradient(_images(dy), _images(argmax), shape[2] // dy.shape[2], _images(dx))
     return dx
 
@@ -72,34 +72,56 @@ def _images(x):
 
 @parallel
 def _max_pool(x, size, y, argmax):
-    images, height, width, units = y.shape
+    images, height, width = y.shape[:3]
     for task in prange(images):
         n = np.int64(task)
         for i in range(height):
             for j in range(width):
-                for c in range(units):
-                    y[n, i, j, c] = x[n, i * size, j * size, c]
-                    argmax[n, i, j, c] = 0
+                y[n, i, j] = x[n, i * size, j * size]
                 for at in range(1, size * size):
-                    row, column = i * size + at // size, j * size + at % size
-                    for c in range(units):
-                        value, best = x[n, row, column, c], y[n, i, j, c]
-                        # NaN counts as the largest: a diverged seed must be seen.
-                        if value > best or (np.isnan(value) and not np.isnan(best)):
-                            y[n, i, j, c] = value
-                            argmax[n, i, j, c] = at
+                    _take_larger(x[n, i * size + at // size, j * size + at % size], y[n, i, j])
+                for at in range(size * size - 1, -1, -1):
+                    seen = x[n, i * size + at // size, j * size + at % size]
+                    _note_where(seen, y[n, i, j], np.uint8(at), argmax[n, i, j])
 
 
 @parallel
 def _max_pool_gradient(dy, argmax, size, dx):
-    images, height, width, units = dy.shape
+    images, height, width = dy.shape[:3]
     for task in prange(images):
         n = np.int64(task)
         for i in range(height):
             for j in range(width):
-                for c in range(units):
-                    at = np.int64(argmax[n, i, j, c])
-                    dx[n, i * size + at // size, j * size + at % size, c] = dy[n, i, j, c]
+                for at in range(size * size):
+                    target = dx[n, i * size + at // size, j * size + at % size]
+                    _where_taken(dy[n, i, j], argmax[n, i, j], np.uint8(at), target)
+
+
+# Loops without branches, which would be mispredicted half the time, as functions: of such LLVM makes vectors.
+
+
+@serial
+def _take_larger(x, y):
+    for c in range(len(y)):
+        # NaN counts as the largest: a diverged seed must be seen.
+        value, best = x[c], y[c]
+        larger = (value > best) | ((value != value) & (best == best))
+        y[c] = value if larger else best
+
+
+@serial
+def _note_where(x, largest, at, argmax):
+    for c in range(len(argmax)):
+        value, noted = x[c], argmax[c]
+        here = (value == largest[c]) | (value != value)
+        argmax[c] = at if here else noted
+
+
+@serial
+def _where_taken(dy, argmax, at, dx):
+    for c in range(len(dx)):
+        value = dy[c]
+        dx[c] = value if argmax[c] == at else np.float32(0)
 
 
 @parallel

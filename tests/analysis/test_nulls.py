@@ -137,13 +137,13 @@ def test_draws_do_not_depend_on_how_they_are_spread():
     a, b = relu_features(0, units=nulls.POOL_UNITS), relu_features(1, units=nulls.POOL_UNITS)
     halves = split(a, b)
     before = dict(os.environ)
-    alone = rotated(halves, 4, 0)
+    alone = rotated(halves, nulls.PART_DRAWS + 2, 0)
     with nulls.workers(nulls.POOL_UNITS) as spread:
-        together = rotated(halves, 4, 0, spread=spread)
+        together = rotated(halves, nulls.PART_DRAWS + 2, 0, spread=spread)
     np.testing.assert_allclose(together.in_sample, alone.in_sample, atol=1e-6)
     np.testing.assert_allclose(together.held_out, alone.held_out, atol=1e-6)
     assert dict(os.environ) == before
-    assert not np.allclose(rotated(halves, 4, 1).in_sample, alone.in_sample, atol=1e-6)
+    assert not np.allclose(rotated(halves, 2, 1).in_sample, alone.in_sample[:2], atol=1e-6)
 
 
 def test_one_half_alone():

@@ -175,6 +175,12 @@ def test_normalisation(shape):
     _, mean, variance = reference.batchnorm(x.astype(np.float64), scale, shift, 1e-3)
     mean, variance = mean.astype(np.float32), variance.astype(np.float32)
     assert_same("batchnorm_gradient", dy, x, mean, variance, scale, 1e-3, tolerance=3e-5)
+    z = reference.normalise(x.astype(np.float64), mean, variance, scale, shift, 1e-3)
+    assert np.abs(z).min() > 1e-6, "the test's ReLU must not hang on rounding"
+    assert_same("batchnorm_relu", x, scale, shift, 1e-3, tolerance=1e-5)
+    assert_same("batchnorm_relu", x, scale, shift, 1e-3, dy, tolerance=1e-5)
+    assert_same("normalise_relu", x, shift, scale**2, scale, shift, 1e-3, dy, tolerance=1e-5)
+    assert_same("batchnorm_relu_gradient", dy, x, mean, variance, scale, shift, 1e-3, tolerance=3e-5)
     assert_same("layernorm_gradient", dy, x, scale, 1e-3, tolerance=3e-5)
 
 
