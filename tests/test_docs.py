@@ -24,14 +24,23 @@ def test_links_lead_somewhere(page):
         assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def commands_of(line: str) -> list[list[str]]:
+    """The words of each command of a shell line, which `|`, `&&` or `;` separate."""
+    words = shlex.shlex(line, posix=True, punctuation_chars=True)
+    words.whitespace_split = True
+    groups: list[list[str]] = [[]]
+    for word in words:
+        groups.append([]) if set(word) <= set("|&;") else groups[-1].append(word)
+    return [group for group in groups if group]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_command_lines_in_code_blocks_parse(page, basiscli):
     """Every `basiscli NAME OPTIONS` in a shell block names a command and options that exist."""
     for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", page.read_text(), re.S):
         for line in block.replace("\\\n", " ").splitlines():
-            for part in line.lstrip("$ ").split("|"):
-                words = shlex.split(part.split("#")[0])
-                if not words or not words[0].endswith("basiscli") or words[1].startswith("-"):
+            for words in commands_of(line.lstrip("$ ")):
+                if not words[0].endswith("basiscli") or words[1].startswith("-"):
                     continue
                 assert words[1] in COMMANDS, line
                 help_text = basiscli(*words[1:3] if words[1] == "data" else words[1:2], "--help").stdout
