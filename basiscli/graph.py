@@ -91,9 +91,14 @@ class Network:
     def cut(self, trained: Collection[str]) -> tuple["Network", "Network"]:
         """Return the nodes with none of the `trained` paths at or below them, and the others.
 
-        The second part always has the last node, and `reads` outputs of the first. Both keep description and layers.
+        The second part always has the last node, and `reads` outputs of the first. Dropout that no frozen map comes
+        after is in the second, since it serves what is trained. Both keep description and layers.
         """
-        upper = _wanted(self.nodes, trained) | {self.nodes[-1].name}
+        upper = _wanted(self.nodes, trained)
+        maps = [node.name for node in self.nodes if any(weight.trained for weight in node.weights.values())]
+        settled = set().union(*(self.below(name) for name in maps if name not in upper))
+        masks = [path for node in self.nodes if node.name not in {*settled, *maps} for path in node.paths.values()]
+        upper = _wanted(self.nodes, {*trained, *masks}) | {self.nodes[-1].name}
         parts = [], []
         for node in self.nodes:
             parts[node.name in upper].append(node)

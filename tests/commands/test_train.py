@@ -250,7 +250,7 @@ def test_what_cannot_be_trained_is_refused(basiscli, networks, tmp_path):
     basiscli("train", "--freeze", "block*", *out).refused("no weight matches 'block*'", "hidden1/w")
     basiscli("train", "--dataset", "nothing", *out).refused("nothing: no such data set")
     basiscli("train", "--dataset", tmp_path / "no.h5", *out).refused("no.h5: no such file")
-    basiscli("train", "--start-from", networks[0], *out).refused("hidden1/b (24,) does not fit ((64,))")
+    basiscli("train", "--start-from", networks[0], *out).refused("hidden1/w (64, 24) does not fit ((64, 64))")
     basiscli("train", "--width", 10**7, *out).refused("GB", "smaller --width")
     (tmp_path / "file").touch()
     basiscli("train", "--out", tmp_path / "file").refused("file: cannot be made (File exists)")
