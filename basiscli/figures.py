@@ -1,12 +1,12 @@
 """Figures, drawn by matplotlib's object interface into PNG files; nothing here opens a window or keeps state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 
 from basiscli.analysis.assess import Assessment, summarise
@@ -118,6 +118,60 @@ def layers(assessed: Sequence[Sequence[Assessment]], seed: int = 0) -> Figure:
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
     return figure
+
+
+def prefixes(records: Sequence[Mapping]) -> Figure:
+    """Draw the records of `basiscli freeze`: correlation against depth, a panel a donor, a line a prefix.
+
+    Bars are intervals over networks; dashed lines are the rotated nulls. A line comes down from the last frozen layer,
+    where all networks are the same.
+    """
+    free = [record for record in records if not record["prefix"]]
+    at = {record["layer"]: k for k, record in enumerate(free)}
+    donors = list(dict.fromkeys(record["donor"] for record in records if record["prefix"]))
+    figure = Figure(figsize=(max(4.2, 2.6 + 0.75 * len(free)) * max(len(donors), 1), 4.2), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)
+    panels = figure.subplots(1, max(len(donors), 1), sharey=True, squeeze=False)[0]
+    counts = sorted({record["prefix"] for record in records})
+    for axis, donor in zip(panels, donors or [None], strict=True):
+        labels = []
+        for prefix in counts:
+            of_line = [r for r in records if r["prefix"] == prefix and (not prefix or r["donor"] == donor)]
+            if of_line:
+                labels.append(_prefix_line(axis, at, of_line, _shade(counts.index(prefix), len(counts))))
+        axis.set_ylim(min(0, axis.get_ylim()[0]), 1.03)
+        axis.set_xlim(-0.15, len(at) - 0.85)
+        axis.set_xticks(range(len(at)), at, rotation=0 if len(at) < 6 else 45, ha="center" if len(at) < 6 else "right")
+        _label_ends(axis, len(at) - 1, labels)
+        title = {"trained": "layers of a trained network, frozen", "initial": "layers of an untrained network, frozen"}
+        axis.set_title(title.get(donor, ""), fontsize=10, loc="left", color=GREY)
+        axis.tick_params(labelsize=9, colors=GREY)
+        axis.grid(axis="y", color="#e8e9ec", linewidth=0.8)
+        axis.set_axisbelow(True)
+        for side in ("top", "right", "left"):
+            axis.spines[side].set_visible(False)
+    panels[0].set_ylabel("matched correlation, held out (dashed: rotated null)", fontsize=9)
+    return figure
+
+
+def _prefix_line(axis: Axes, at: Mapping[str, int], records: Sequence[Mapping], colour) -> tuple[float, str, str]:
+    """Draw one prefix, and return where its label goes, the label and its colour."""
+    prefix = records[0]["prefix"]
+    x = [at[record["layer"]] for record in records]
+    ends = ("", "_low", "_high")
+    score = np.array([[record[f"matched_held_out{end}"] for end in ends] for record in records], dtype=float)
+    null = np.array([record["rotated_held_out_mean"] for record in records], dtype=float)
+    bars = np.nan_to_num(np.abs(score[:, 1:] - score[:, :1])).T
+    axis.plot(x, null, color=colour, linewidth=1, linestyle=(0, (4, 2)), marker="_", markersize=8)
+    axis.errorbar(x, score[:, 0], bars, color=colour, linewidth=2, elinewidth=1.6, capsize=3, marker="o", markersize=4)
+    if prefix:
+        axis.plot([x[0] - 1, x[0]], [1, score[0, 0]], color=colour, linewidth=1, linestyle=":")
+    return score[-1, 0], f"first {prefix} frozen" if prefix else "none frozen", colour
+
+
+def _shade(k: int, count: int) -> str:
+    """Return the colour of the k-th line: grey for the free networks, then from blue to red."""
+    return GREY if not k else to_hex(_diverging()(0.08 + 0.84 * (k - 1) / max(count - 2, 1)))
 
 
 def save(figure: Figure, path: str | Path) -> None:

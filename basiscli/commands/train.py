@@ -214,14 +214,15 @@ def command(style: str | None, **options) -> None:
     """
     from basiscli import session
 
-    _require_consistent(options)
+    require_consistent(options)
     if options.pop("dry_run"):
         records.emit(session.dry_run(options), style)
     else:
         records.emit(session.run(options | {"command": records.command_line()}), style)
 
 
-def _require_consistent(options: dict) -> None:
+def require_consistent(options: dict) -> None:
+    """Raise UsageError for options that do not go together."""
     _require_fitting(options)
     if options["hidden"] and (options["width"] or options["depth"]):
         raise click.UsageError("--hidden already says the width of each layer: leave out --width and --depth")
