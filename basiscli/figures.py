@@ -121,52 +121,62 @@ def layers(assessed: Sequence[Sequence[Assessment]], seed: int = 0) -> Figure:
 
 
 def prefixes(records: Sequence[Mapping]) -> Figure:
-    """Draw the records of `basiscli freeze`: correlation against depth, a panel a donor, a line a prefix.
+    """Draw the records of `basiscli freeze`: the layers after the prefix by depth, a column a donor, a line a prefix.
 
-    Bars are intervals over networks; dashed lines are the rotated nulls. A line comes down from the last frozen layer,
-    where all networks are the same.
+    Above, the matched correlation, held out, over its rotated null (dashed); below, the excess. Bars are intervals over
+    networks.
     """
-    free = [record for record in records if not record["prefix"]]
-    at = {record["layer"]: k for k, record in enumerate(free)}
-    donors = list(dict.fromkeys(record["donor"] for record in records if record["prefix"]))
-    figure = Figure(figsize=(max(4.2, 2.6 + 0.75 * len(free)) * max(len(donors), 1), 4.2), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06)
-    panels = figure.subplots(1, max(len(donors), 1), sharey=True, squeeze=False)[0]
+    layers = list(dict.fromkeys(record["layer"] for record in records))
+    donors = list(dict.fromkeys(record["donor"] for record in records if record["prefix"])) or [None]
     counts = sorted({record["prefix"] for record in records})
-    for axis, donor in zip(panels, donors or [None], strict=True):
+    figure = Figure(figsize=((2.2 + 0.9 * len(layers)) * len(donors), 6.4), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.04, hspace=0.06)
+    panels = figure.subplots(2, len(donors), sharex=True, sharey="row", squeeze=False)
+    for column, donor in zip(panels.T, donors, strict=True):
+        lines = [[r for r in records if r["prefix"] == k and (not k or r["donor"] == donor)] for k in counts]
         labels = []
-        for prefix in counts:
-            of_line = [r for r in records if r["prefix"] == prefix and (not prefix or r["donor"] == donor)]
-            if of_line:
-                labels.append(_prefix_line(axis, at, of_line, _shade(counts.index(prefix), len(counts))))
-        axis.set_ylim(min(0, axis.get_ylim()[0]), 1.03)
-        axis.set_xlim(-0.15, len(at) - 0.85)
-        axis.set_xticks(range(len(at)), at, rotation=0 if len(at) < 6 else 45, ha="center" if len(at) < 6 else "right")
-        _label_ends(axis, len(at) - 1, labels)
-        title = {"trained": "layers of a trained network, frozen", "initial": "layers of an untrained network, frozen"}
-        axis.set_title(title.get(donor, ""), fontsize=10, loc="left", color=GREY)
+        for k, line in enumerate(lines):
+            look = {"color": _shade(k, len(counts)), "zorder": 3}
+            at = np.array([layers.index(record["layer"]) for record in line]) + 0.07 * (k - (len(counts) - 1) / 2)
+            column[0].plot(
+                at, _column(line, "rotated_held_out_mean"), linestyle=(0, (4, 2)), marker="_", markersize=10, **look
+            )
+            _intervals(column[0], at, line, "matched_held_out", look)
+            end = _intervals(column[1], at, line, "rotated_held_out_excess", look)
+            labels.append((end, _named(line[0]["prefix"]), look["color"]))
+        column[1].axhline(0, color=GREY, linewidth=0.8)
+        _label_ends(column[1], len(layers) - 1, [label for label in labels if np.isfinite(label[0])])
+        column[1].set_xticks(range(len(layers)), layers, rotation=0 if len(layers) < 6 else 60)
+        column[0].set_title(_donor(donor), fontsize=10, loc="left", color=GREY)
+    for axis in panels.flat:
+        axis.set_xlim(-0.25, len(layers) - 0.75)
         axis.tick_params(labelsize=9, colors=GREY)
         axis.grid(axis="y", color="#e8e9ec", linewidth=0.8)
         axis.set_axisbelow(True)
-        for side in ("top", "right", "left"):
-            axis.spines[side].set_visible(False)
-    panels[0].set_ylabel("matched correlation, held out (dashed: rotated null)", fontsize=9)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    panels[0, 0].set_ylabel("matched correlation, held out\n(dashed: rotated null)", fontsize=9)
+    panels[1, 0].set_ylabel("excess over the null", fontsize=9)
     return figure
 
 
-def _prefix_line(axis: Axes, at: Mapping[str, int], records: Sequence[Mapping], colour) -> tuple[float, str, str]:
-    """Draw one prefix, and return where its label goes, the label and its colour."""
-    prefix = records[0]["prefix"]
-    x = [at[record["layer"]] for record in records]
-    ends = ("", "_low", "_high")
-    score = np.array([[record[f"matched_held_out{end}"] for end in ends] for record in records], dtype=float)
-    null = np.array([record["rotated_held_out_mean"] for record in records], dtype=float)
-    bars = np.nan_to_num(np.abs(score[:, 1:] - score[:, :1])).T
-    axis.plot(x, null, color=colour, linewidth=1, linestyle=(0, (4, 2)), marker="_", markersize=8)
-    axis.errorbar(x, score[:, 0], bars, color=colour, linewidth=2, elinewidth=1.6, capsize=3, marker="o", markersize=4)
-    if prefix:
-        axis.plot([x[0] - 1, x[0]], [1, score[0, 0]], color=colour, linewidth=1, linestyle=":")
-    return score[-1, 0], f"first {prefix} frozen" if prefix else "none frozen", colour
+def _intervals(axis: Axes, at: np.ndarray, line: Sequence[Mapping], field: str, look: Mapping) -> float:
+    """Draw a field of records with its intervals, and return the last value."""
+    score = _column(line, field)
+    bars = np.nan_to_num(np.abs([_column(line, f"{field}{end}") - score for end in ("_low", "_high")]))
+    axis.errorbar(at, score, bars, linewidth=2, elinewidth=1.4, capsize=3, marker="o", markersize=4, **look)
+    return score[-1]
+
+
+def _column(records: Sequence[Mapping], field: str) -> np.ndarray:
+    return np.array([record[field] for record in records], dtype=float)
+
+
+def _named(prefix: int) -> str:
+    return {0: "none frozen", 1: "first layer frozen"}.get(prefix, f"first {prefix} frozen")
+
+
+def _donor(name: str | None) -> str:
+    return f"frozen layers of {'an untrained' if name == 'initial' else 'a trained'} network" if name else ""
 
 
 def _shade(k: int, count: int) -> str:

@@ -10,18 +10,13 @@ from basiscli import records
 from basiscli.commands import correlate, train
 
 DONORS = ("trained", "initial")
-# What a table shows of the fields; JSON and CSV have all.
-COLUMNS = (
-    "donor", "prefix", "layer", "dead", "matched_held_out", "rise", "rise_low", "rise_high", "excess_rise",
-    "excess_rise_low", "excess_rise_high",
-)  # fmt: skip
 # Options of train that the sweep sets itself, with what they are for the checks that both commands share.
 SET = {
     "start_from": None, "start_weights": (), "freeze": (), "donor": None, "freeze_prefix": None, "resume": False,
     "activations": False,
 }  # fmt: skip
 NOT_TRAINS = {*SET, "seeds", "out", "force", "dry_run", "style"}
-CORRELATES = {"tap", "positions", "dead", "draws"}
+CORRELATES = {"tap", "positions", "dead"}
 
 
 class Prefixes(click.ParamType):
@@ -60,6 +55,9 @@ class Prefixes(click.ParamType):
     help="Images to correlate on.  [default: test-shifts on digits, else test]",
 )
 @click.option(
+    "--draws", type=click.IntRange(min=2), default=20, show_default=True, help="Draws of each pair's rotated null."
+)
+@click.option(
     "--out", metavar="FOLDER", help="Where the networks go, a folder a condition.  [default: runs/DATASET-MODEL-frozen]"
 )
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw correlation against depth.")
@@ -93,11 +91,30 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
     options |= SET | {"command": records.command_line()}
     sweep = freezing.Sweep(options, donors, donor_seed, prefixes, split, tap, positions, request)
     found: list[dict] = []
-    records.emit(_kept(freezing.run(sweep), found), style, COLUMNS)
+    records.emit(_kept(freezing.run(sweep), found), style, row=_row)
     if plot:
         from basiscli import figures
 
         figures.save(figures.prefixes(found), plot)
+
+
+def _row(record: dict) -> dict:
+    """Return the row of a table: intervals in brackets, so that 80 columns hold them."""
+    return {
+        "frozen": f"{record['donor']} {record['prefix']}" if record["prefix"] else "none",
+        "layer": record["layer"],
+        "dead": record["dead"],
+        "matched_held_out": record["matched_held_out"],
+        "rise": _interval(record, "rise"),
+        "excess_rise": _interval(record, "excess_rise"),
+    }
+
+
+def _interval(record: dict, field: str) -> str | None:
+    value, low, high = (record[f"{field}{end}"] for end in ("", "_low", "_high"))
+    if value is None or low is None:
+        return None if value is None else f"{value:.3f}"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _kept(items: Iterator[dict], into: list[dict]) -> Iterator[dict]:
