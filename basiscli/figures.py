@@ -172,11 +172,11 @@ def _column(records: Sequence[Mapping], field: str) -> np.ndarray:
 
 
 def _named(prefix: int) -> str:
-    return {0: "none frozen", 1: "first layer frozen"}.get(prefix, f"first {prefix} frozen")
+    return {0: "none shared", 1: "first layer shared"}.get(prefix, f"first {prefix} shared")
 
 
 def _donor(name: str | None) -> str:
-    return f"frozen layers of {'an untrained' if name == 'initial' else 'a trained'} network" if name else ""
+    return f"first layers of {'an untrained' if name == 'initial' else 'a trained'} network" if name else ""
 
 
 def _shade(k: int, count: int) -> str:

@@ -91,7 +91,7 @@ def test_prefixes(donors, interval, tmp_path):
         drawn += [sweep_record(donor, k, f"hidden{j}", 0.6, interval) for k in (1, 2) for j in range(k + 1, 4)]
     figure = figures.prefixes(drawn)
     assert len(figure.axes) == 2 * max(len(donors), 1)
-    names = ["first 2 frozen", "first layer frozen", "none frozen"] if donors else ["none frozen"]
+    names = ["first 2 shared", "first layer shared", "none shared"] if donors else ["none shared"]
     assert sorted(texts(figure).split("\n")) == sorted(names * max(len(donors), 1))
     figures.save(figure, tmp_path / "prefixes.png")
 

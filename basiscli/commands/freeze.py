@@ -101,7 +101,7 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
 def _row(record: dict) -> dict:
     """Return the row of a table: intervals in brackets, so that 80 columns hold them."""
     return {
-        "frozen": f"{record['donor']} {record['prefix']}" if record["prefix"] else "none",
+        "shared": f"{record['donor']} {record['prefix']}" if record["prefix"] else "none",
         "layer": record["layer"],
         "dead": record["dead"],
         "matched_held_out": record["matched_held_out"],
