@@ -35,6 +35,7 @@ setup(
         "matplotlib>=3.8",
         "numba>=0.60",
         "numpy>=1.26",
+        "platformdirs>=3",
         "pooch>=1.8",
         "rich>=13",
         "scipy>=1.11",

@@ -16,7 +16,7 @@ from basiscli.analysis import correlate, moments
 from basiscli.errors import BadInput
 from basiscli.rng import generator
 
-CHUNK_BYTES = 8 << 20  # of each network's activations read at a time
+CHUNK_BYTES = 4 << 20  # of each network's activations read at a time
 CHUNK_SAMPLES = 8192  # at most
 
 

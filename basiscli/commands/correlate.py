@@ -53,12 +53,14 @@ class Positions(click.ParamType):
 @click.option("--layer", default="*", show_default=True, metavar="GLOB", help="Which layers.")
 @click.option(
     "--tap",
-    type=click.Choice(("pre", "post")),
-    default="post",
-    show_default=True,
-    help="Activations before or after the nonlinearity.",
+    type=click.Choice(("post", "pre")),
+    help="After or before the nonlinearity.  [default: post, or what a recorded file holds]",
 )
-@click.option("--split", default="test", show_default=True, help="Which split of a network's data set.")
+@click.option(
+    "--split",
+    type=click.Choice(("test", "train", "test-shifts", "train-shifts")),
+    help="Inputs of a network.  [default: test, or what a recorded file holds]",
+)
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Use the first N samples only.")
 @click.option(
     "--positions",
@@ -108,8 +110,8 @@ class Positions(click.ParamType):
 def command(
     files: tuple[str, ...],
     layer: str,
-    tap: str,
-    split: str,
+    tap: str | None,
+    split: str | None,
     samples: int | None,
     positions: str | int,
     dead: str,

@@ -1,11 +1,29 @@
 """How the compiled kernels are built: options shared by all of them."""
 
+import hashlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 
+import platformdirs
 from numba import config, njit
 from numba.core import event
 
+
+def _cache_folder() -> str:
+    """Return the folder for compiled kernels of exactly these sources.
+
+    numba notices a change in the file of a function, but not in what that file imports (micro.py); and beside the
+    sources its files would outlive an uninstallation and shadow the next installation.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return str(Path(platformdirs.user_cache_dir("basiscli"), "kernels", digest.hexdigest()[:16]))
+
+
+if not config.CACHE_DIR:  # NUMBA_CACHE_DIR, if somebody has set it
+    config.CACHE_DIR = _cache_folder()
 # OpenMP first: a launch costs less than through the alternatives.
 config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 # A thread that waits for the others spins a little and then sleeps. GNU OpenMP's own default spins for milliseconds:
@@ -24,11 +42,11 @@ _PRANGE_ONLY = {
     "stencil": False,
     "fusion": False,
 }
-# Sums may be reordered into vectors; NaN and infinity keep their meaning (a diverged seed must be seen).
-FASTMATH = {"reassoc", "contract", "nsz"}
 
-serial = njit(nogil=True, cache=True, fastmath=FASTMATH)
-parallel = njit(nogil=True, cache=True, fastmath=FASTMATH, parallel=_PRANGE_ONLY)
+# No fastmath: with it a kernel out of the cache, which LLVM optimises once more, can round otherwise than the same
+# kernel just compiled. Without it the source fixes every bit, and a sum is as fast as its partial sums are written.
+serial = njit(nogil=True, cache=True)
+parallel = njit(nogil=True, cache=True, parallel=_PRANGE_ONLY)
 
 
 def announce(notice: Callable[[], None]) -> None:

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import cfunc, get_num_threads, prange, types
 from numba.extending import intrinsic
 
-from basiscli.kernels.cpu.compiling import FASTMATH, parallel, serial
+from basiscli.kernels.cpu.compiling import parallel, serial
 
 _SIGNATURE = types.void(types.int64, types.int64, types.int64)
 _INT = ir.IntType(64)
@@ -31,7 +31,7 @@ class Kernel:
 
     @cached_property
     def _address(self) -> int:
-        self._compiled = cfunc(_SIGNATURE, cache=True, fastmath=FASTMATH)(self._function)
+        self._compiled = cfunc(_SIGNATURE, cache=True)(self._function)
         return self._compiled.address
 
     def __call__(self, *arguments: int) -> None:

@@ -11,6 +11,8 @@ from numba import prange
 from basiscli.kernels.cpu.compiling import parallel, serial
 
 CHUNK = 16384
+# A long sum runs in so many parts, which become a vector.
+PARTIAL_SUMS = 32
 _NONE = np.empty((0, 0), np.float32)
 
 
@@ -108,7 +110,13 @@ def _squared_norm(gradient, trained, total):
     # One task a seed: the sum has one order. Where it is used (clipping), a seed's gradient fits the cache.
     for task in prange(len(gradient)):
         s = np.int64(task)
-        squares = 0.0
-        for i in range(trained):
-            squares += np.float64(gradient[s, i]) * np.float64(gradient[s, i])
-        total[s] = squares
+        partial = np.zeros(PARTIAL_SUMS)
+        whole = trained // PARTIAL_SUMS * PARTIAL_SUMS
+        for start in range(0, whole, PARTIAL_SUMS):
+            for lane in range(PARTIAL_SUMS):
+                g = np.float64(gradient[s, start + lane])
+                partial[lane] += g * g
+        for i in range(whole, trained):
+            g = np.float64(gradient[s, i])
+            partial[0] += g * g
+        total[s] = partial.sum()

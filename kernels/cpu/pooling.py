@@ -126,28 +126,35 @@ def _where_taken(dy, argmax, at, dx):
 
 @parallel
 def _average_pool(x, rows, columns, y):
-    images, height, width, units = y.shape
+    images, height, width = y.shape[:3]
     factor = np.float32(1 / (rows * columns))
-    for task in prange(images):
-        n = np.int64(task)
-        for i in range(height):
-            for j in range(width):
-                y[n, i, j] = 0
-                for row in range(i * rows, (i + 1) * rows):
-                    for column in range(j * columns, (j + 1) * columns):
-                        for c in range(units):
-                            y[n, i, j, c] += x[n, row, column, c]
-                for c in range(units):
-                    y[n, i, j, c] *= factor
+    for task in prange(images * height):
+        n, i = divmod(np.int64(task), height)
+        for j in range(width):
+            _add_scaled(x[n, i * rows, j * columns], factor, np.float32(0), y[n, i, j])
+            for at in range(1, rows * columns):
+                row, column = divmod(at, columns)
+                _add_scaled(x[n, i * rows + row, j * columns + column], factor, np.float32(1), y[n, i, j])
 
 
 @parallel
 def _average_pool_gradient(dy, rows, columns, dx):
-    images, height, width, units = dx.shape
+    images, height, width = dy.shape[:3]
     factor = np.float32(1 / (rows * columns))
-    for task in prange(images):
-        n = np.int64(task)
-        for row in range(height):
-            for column in range(width):
-                for c in range(units):
-                    dx[n, row, column, c] = dy[n, row // rows, column // columns, c] * factor
+    for task in prange(images * height):
+        n, i = divmod(np.int64(task), height)
+        for j in range(width):
+            for at in range(rows * columns):
+                row, column = divmod(at, columns)
+                _add_scaled(dy[n, i, j], factor, np.float32(0), dx[n, i * rows + row, j * columns + column])
+
+
+@serial
+def _add_scaled(x, factor, kept, y):
+    """y = kept y + factor x, `kept` 0 (y is not read) or 1."""
+    if kept == 0:
+        for c in range(len(y)):
+            y[c] = factor * x[c]
+    else:
+        for c in range(len(y)):
+            y[c] += factor * x[c]

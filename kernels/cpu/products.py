@@ -7,9 +7,10 @@ b (DEPTH x COLUMNS) is packed and stays in the L1 or L2 cache, a is read where i
 """
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
-from basiscli.kernels.cpu.compiling import parallel, serial
+from basiscli.kernels.cpu.compiling import serial
+from basiscli.kernels.cpu.launching import Kernel, integers, share
 from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import (
     BYTES,
@@ -57,7 +58,7 @@ def _product(a, a_transposed, b, b_transposed, bias, c):
     seeds, rows, columns = c.shape
     row_block, column_block = _blocks(seeds, rows, columns, a_transposed)
     no_bias = bias is None
-    _launch(
+    _run(
         *_matrices(a), a_transposed, *_matrices(b), b_transposed,
         c.ctypes.data if no_bias else bias.ctypes.data, 0 if no_bias else bias.strides[0] // BYTES, not no_bias,
         *_matrices(c)[:2], seeds, rows, columns, a.shape[1] if a_transposed else a.shape[2], row_block, column_block,
@@ -87,15 +88,18 @@ def _split(length, parts, unit):
     return max(1, -(-length // (parts * unit))) * unit
 
 
-@parallel
-def _launch(
-    a, a_seed, a_width, a_transposed, b, b_seed, b_width, b_transposed, bias, bias_seed, biased,
-    c, c_seed, seeds, rows, columns, depth, row_block, column_block,
-):  # fmt: skip
+@Kernel
+def _run(worker, workers, arguments):
+    (
+        a, a_seed, a_width, a_transposed, b, b_seed, b_width, b_transposed, bias, bias_seed, has_bias,
+        c, c_seed, seeds, rows, columns, depth, row_block, column_block,
+    ) = integers(arguments, 19)  # fmt: skip
+    biased = has_bias != 0
     row_tasks = (rows + row_block - 1) // row_block
     column_tasks = (columns + column_block - 1) // column_block
-    for task in prange(seeds * row_tasks * column_tasks):
-        seed, block = divmod(np.int64(task), row_tasks * column_tasks)  # numba's loop index is unsigned
+    first, last = share(worker, workers, seeds * row_tasks * column_tasks)
+    for task in range(first, last):
+        seed, block = divmod(task, row_tasks * column_tasks)
         first_row, first_column = block // column_tasks * row_block, block % column_tasks * column_block
         height, width = min(row_block, rows - first_row), min(column_block, columns - first_column)
         a_task = a + BYTES * (seed * a_seed + (first_row if a_transposed else first_row * a_width))
@@ -107,7 +111,7 @@ def _launch(
             _product_packing_a(a_task, a_width, b_task, b_width, c_task, columns, height, width, depth, biased)
         else:
             _product_in_place(
-                a_task, a_width, b_task, b_width, b_transposed, c_task, columns, height, width, depth, biased
+                a_task, a_width, b_task, b_width, b_transposed != 0, c_task, columns, height, width, depth, biased
             )
 
 
