@@ -11,8 +11,7 @@ from basiscli.analysis.assess import Assessment, Request, assess, summarise, wit
 from basiscli.checkpoint import DONE
 from basiscli.errors import BadInput
 
-FREE, TRAINED, INITIAL = "free", "trained", "initial"
-DONORS = (TRAINED, INITIAL)
+FREE, INITIAL = "free", "initial"
 PREFIXES = (0, 1, 2, 3)
 # The scores of a record that get an interval, and those whose rise over the free networks does.
 SCORES = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out")
