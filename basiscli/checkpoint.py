@@ -1,5 +1,6 @@
 """Between runs and files: what a run saves of a seed, a run that goes on from files, a network ready to be used."""
 
+import hashlib
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import __version__, models, optim, store
+from basiscli import __version__, models, optim, store, weights
 from basiscli.data import Dataset
 from basiscli.errors import BadInput
 from basiscli.graph import Network
@@ -100,6 +101,37 @@ def load(path: str | Path) -> Loaded:
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: does not say how its images are standardised ({error!r})") from error
     return Loaded(str(path), file, network, arrays, Standardisation(mean, inverse))
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The arrays of the first layers of a donor, state included, and their SHA-256 in hex."""
+
+    arrays: dict[str, np.ndarray]
+    checksum: str
+
+
+def load_prefix(path: str | Path, network: Network, dataset: Dataset, layers: int) -> Prefix:
+    """Return the first layers of a donor for networks like `network`, to be trained on a data set.
+
+    Raises BadInput if the donor has another architecture or was trained on other data, if it diverged, or if there
+    are not so many layers.
+    """
+    paths = weights.prefix(network, layers)
+    donor = load(path)
+    if donor.network.architecture != network.architecture:
+        theirs, ours = donor.network.architecture, network.architecture
+        name = next(key for key in ours | theirs if theirs.get(key) != ours.get(key))
+        raise BadInput(f"{path}: a donor of another architecture ({name} {theirs.get(name)}, not {ours.get(name)})")
+    if donor.file.dataset.get("checksum") != dataset.checksum:
+        raise BadInput(f"{path}: a donor trained on {donor.file.dataset.get('name')}, which is not this {dataset.name}")
+    if donor.file.status == DIVERGED:
+        raise BadInput(f"{path}: a donor that diverged in training; take another, or train it with a smaller --lr")
+    arrays = {name: donor.arrays[name][0] for name in paths}
+    digest = hashlib.sha256()
+    for values in arrays.values():
+        digest.update(np.ascontiguousarray(values))
+    return Prefix(arrays, digest.hexdigest())
 
 
 def require_arrays(network: Network, file: NetworkFile, name: str) -> None:

@@ -13,6 +13,7 @@ from basiscli.errors import BadInput
 COMMANDS = {
     "correlate": "basiscli.commands.correlate",
     "data": "basiscli.commands.data",
+    "freeze": "basiscli.commands.freeze",
     "models": "basiscli.commands.models",
     "record": "basiscli.commands.record",
     "show": "basiscli.commands.show",

@@ -1,12 +1,12 @@
 """Figures, drawn by matplotlib's object interface into PNG files; nothing here opens a window or keeps state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 
 from basiscli.analysis.assess import Assessment, summarise
@@ -118,6 +118,70 @@ def layers(assessed: Sequence[Sequence[Assessment]], seed: int = 0) -> Figure:
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
     return figure
+
+
+def prefixes(records: Sequence[Mapping]) -> Figure:
+    """Draw the records of `basiscli freeze`: the layers after the prefix by depth, a column a donor, a line a prefix.
+
+    Above, the matched correlation, held out, over its rotated null (dashed); below, the excess. Bars are intervals over
+    networks.
+    """
+    layers = list(dict.fromkeys(record["layer"] for record in records))
+    donors = list(dict.fromkeys(record["donor"] for record in records if record["prefix"])) or [None]
+    counts = sorted({record["prefix"] for record in records})
+    figure = Figure(figsize=((2.2 + 0.9 * len(layers)) * len(donors), 6.4), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.04, hspace=0.06)
+    panels = figure.subplots(2, len(donors), sharex=True, sharey="row", squeeze=False)
+    for column, donor in zip(panels.T, donors, strict=True):
+        lines = [[r for r in records if r["prefix"] == k and (not k or r["donor"] == donor)] for k in counts]
+        labels = []
+        for k, line in enumerate(lines):
+            look = {"color": _shade(k, len(counts)), "zorder": 3}
+            at = np.array([layers.index(record["layer"]) for record in line]) + 0.07 * (k - (len(counts) - 1) / 2)
+            column[0].plot(
+                at, _column(line, "rotated_held_out_mean"), linestyle=(0, (4, 2)), marker="_", markersize=10, **look
+            )
+            _intervals(column[0], at, line, "matched_held_out", look)
+            end = _intervals(column[1], at, line, "rotated_held_out_excess", look)
+            labels.append((end, _named(line[0]["prefix"]), look["color"]))
+        column[1].axhline(0, color=GREY, linewidth=0.8)
+        _label_ends(column[1], len(layers) - 1, [label for label in labels if np.isfinite(label[0])])
+        column[1].set_xticks(range(len(layers)), layers, rotation=0 if len(layers) < 6 else 60)
+        column[0].set_title(_donor(donor), fontsize=10, loc="left", color=GREY)
+    for axis in panels.flat:
+        axis.set_xlim(-0.25, len(layers) - 0.75)
+        axis.tick_params(labelsize=9, colors=GREY)
+        axis.grid(axis="y", color="#e8e9ec", linewidth=0.8)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    panels[0, 0].set_ylabel("matched correlation, held out\n(dashed: rotated null)", fontsize=9)
+    panels[1, 0].set_ylabel("excess over the null", fontsize=9)
+    return figure
+
+
+def _intervals(axis: Axes, at: np.ndarray, line: Sequence[Mapping], field: str, look: Mapping) -> float:
+    """Draw a field of records with its intervals, and return the last value."""
+    score = _column(line, field)
+    bars = np.nan_to_num(np.abs([_column(line, f"{field}{end}") - score for end in ("_low", "_high")]))
+    axis.errorbar(at, score, bars, linewidth=2, elinewidth=1.4, capsize=3, marker="o", markersize=4, **look)
+    return score[-1]
+
+
+def _column(records: Sequence[Mapping], field: str) -> np.ndarray:
+    return np.array([record[field] for record in records], dtype=float)
+
+
+def _named(prefix: int) -> str:
+    return {0: "none shared", 1: "first layer shared"}.get(prefix, f"first {prefix} shared")
+
+
+def _donor(name: str | None) -> str:
+    return f"first layers of {'an untrained' if name == 'initial' else 'a trained'} network" if name else ""
+
+
+def _shade(k: int, count: int) -> str:
+    """Return the colour of the k-th line: grey for the free networks, then from blue to red."""
+    return GREY if not k else to_hex(_diverging()(0.08 + 0.84 * (k - 1) / max(count - 2, 1)))
 
 
 def save(figure: Figure, path: str | Path) -> None:

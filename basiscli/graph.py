@@ -6,7 +6,7 @@ path ("hidden1/w") to (S, ...).
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -75,6 +75,35 @@ class Network:
             nodes[relu.name] = Node(relu.name, batchnorm_relu, inputs, {}, norm.weights, relu.shape, norm.name)
         return tuple(nodes.values())
 
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """What the nodes read that none of them gives: the input, or for a part of a network what lies below it."""
+        return frozenset(_uses(self.nodes)) - {node.name for node in self.nodes}
+
+    def below(self, name: str) -> set[str]:
+        """Return the nodes that the output of a node is computed from, itself among them."""
+        found = {name}
+        for node in reversed(self.nodes):
+            if node.name in found:
+                found.update(node.inputs)
+        return found - {INPUT}
+
+    def cut(self, trained: Collection[str]) -> tuple["Network", "Network"]:
+        """Return the nodes with none of the `trained` paths at or below them, and the others.
+
+        The second part always has the last node, and `reads` outputs of the first. Dropout that no frozen map comes
+        after is in the second, since it serves what is trained. Both keep description and layers.
+        """
+        upper = _wanted(self.nodes, trained)
+        maps = [node.name for node in self.nodes if any(weight.trained for weight in node.weights.values())]
+        settled = set().union(*(self.below(name) for name in maps if name not in upper))
+        masks = [path for node in self.nodes if node.name not in {*settled, *maps} for path in node.paths.values()]
+        upper = _wanted(self.nodes, {*trained, *masks}) | {self.nodes[-1].name}
+        parts = [], []
+        for node in self.nodes:
+            parts[node.name in upper].append(node)
+        return tuple(replace(self, nodes=tuple(nodes)) for nodes in parts)
+
     def tap(self, layer: str, where: str) -> str:
         """Return the node whose output is the activation of a layer, `where` being "pre" or "post"."""
         return getattr(self.layers[layer], where)
@@ -83,18 +112,19 @@ class Network:
 def forward(
     network: Network,
     arrays: Mapping[str, np.ndarray],
-    x: np.ndarray,
+    x: np.ndarray | Mapping[str, np.ndarray],
     train: bool = False,
     keep: Collection[str] = (),
     until: str | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict]:
     """Walk the nodes up to `until` (all of them if None).
 
-    x (S or 1, N, ...). Returns the output of the last node walked, the outputs of the nodes named in `keep`, and the
-    caches for `backward` (empty unless `train`): each node walked, with its own. An output that nobody needs any more
-    is dropped on the way.
+    x (S or 1, N, ...); for a part of a network, what it `reads` by name. Returns the output of the last node walked,
+    the outputs of the nodes named in `keep`, and the caches for `backward` (empty unless `train`): each node walked,
+    with its own. An output that nobody needs any more is dropped on the way.
     """
-    values, kept, caches = {INPUT: x}, {}, {}
+    values = dict(x) if isinstance(x, Mapping) else {INPUT: x}
+    kept, caches = {}, {}
     nodes = network.nodes if keep or until else network.fused
     waiting = _uses(nodes)
     for node in nodes:

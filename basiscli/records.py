@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import click
 
@@ -21,15 +21,21 @@ format_option = click.option(
 )
 
 
-def emit(records: Iterable[Mapping], style: str | None = None, columns: Sequence[str] | None = None) -> None:
+def emit(
+    records: Iterable[Mapping],
+    style: str | None = None,
+    columns: Sequence[str] | None = None,
+    row: Callable[[Mapping], Mapping] = lambda record: record,
+) -> None:
     """Print records to stdout, JSON and CSV one by one as they come, a table at the end.
 
     A float that is not finite becomes null in JSON and an empty cell elsewhere. `columns` chooses and orders what a
-    table shows; JSON and CSV always hold every field. When the reader of stdout leaves, the command ends quietly with
-    the exit code of a broken pipe.
+    table shows, `row` makes a table's row of a record; JSON and CSV always hold every field. When the reader of stdout
+    leaves, the command ends quietly with the exit code of a broken pipe.
     """
     style = style or ("table" if sys.stdout.isatty() else "json")
     try:
+        records = map(row, records) if style == "table" else records
         {"table": _table, "json": _json, "csv": _csv}[style](records, columns)
     except BrokenPipeError:
         abandon_stdout()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from basiscli import augment, checkpoint, cost, defaults, memory, models, optim, sources, store, timing, train, weights
-from basiscli.checkpoint import UNFINISHED
+from basiscli.checkpoint import UNFINISHED, Prefix
 from basiscli.data import Dataset
 from basiscli.errors import BadInput
 from basiscli.graph import Network
@@ -42,16 +42,17 @@ class Group:
         return (self.files[0].position["epoch"], self.files[0].position["step"]) if self.files else (0, 0)
 
 
-def run(options: Mapping) -> Iterator[dict]:
+def run(options: Mapping, go_on: str = "the same command with --resume goes on") -> Iterator[dict]:
     """Train the networks that the options of `basiscli train` describe; yield a record for each.
 
     Raises BadInput before anything is trained if the options, the data set or the folder do not fit, and Interrupted
-    when Ctrl-C was pressed and the state is saved.
+    when Ctrl-C was pressed and the state is saved; `go_on` is what is said then.
     """
     dataset = sources.load_dataset(options["dataset"])
     network, options = plan(options, dataset)
-    recipe = recipe_of(options)
-    adjust = _transplant(options["start_from"], options["start_weights"] or ("*",), network)
+    prefix = _prefix(options, network, dataset)
+    recipe = recipe_of(options, prefix)
+    adjust = _transplant(options["start_from"], options["start_weights"] or ("*",), network, prefix)
     size = options["seed_batch"] or seeds_that_fit(network, recipe)
     folder = Folder(Path(options["out"]), options, dataset)
     found = folder.prepare(network, recipe)
@@ -61,7 +62,7 @@ def run(options: Mapping) -> Iterator[dict]:
         if file.status != UNFINISHED:
             yield folder.record(file)
     steps = sum(_steps_left(group, recipe, dataset) for group in groups)
-    with _interruptible() as stop, Progress(steps) as progress:
+    with _interruptible(go_on) as stop, Progress(steps) as progress:
         compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
         for group in groups:
             if group.files:
@@ -80,7 +81,8 @@ def dry_run(options: Mapping) -> Iterator[dict]:
     """
     dataset = sources.load_dataset(options["dataset"])
     network, options = plan(options, dataset)
-    recipe, seeds = recipe_of(options), options["seeds"]
+    prefix = _prefix(options, network, dataset)
+    recipe, seeds = recipe_of(options, prefix), options["seeds"]
     at_once = min(options["seed_batch"] or seeds_that_fit(network, recipe), len(seeds))
     step, evaluation = timing.seconds(network, recipe, dataset, seeds[:at_once])
     groups, steps = -(-len(seeds) // at_once), train.steps_per_epoch(dataset, recipe)
@@ -111,13 +113,15 @@ def plan(options: Mapping, dataset: Dataset) -> tuple[Network, dict]:
     return network, options
 
 
-def recipe_of(options: Mapping) -> Recipe:
-    """Return the recipe that filled options describe."""
-    names = {field.name for field in fields(Recipe)} - {"start_weights", "frozen"}
+def recipe_of(options: Mapping, prefix: Prefix | None = None) -> Recipe:
+    """Return the recipe that filled options describe, and the layers of a donor."""
+    names = {field.name for field in fields(Recipe)} - {"start_weights", "frozen", "donor", "prefix"}
     return Recipe(
         **{name: options[name] for name in names},
         start_weights=tuple(options["start_weights"]),
         frozen=tuple(options["freeze"]),
+        donor=prefix.checksum if prefix else None,
+        prefix=options["freeze_prefix"] if prefix else 0,
     )
 
 
@@ -262,14 +266,31 @@ def _steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
     return (recipe.epochs - epoch) * per_epoch - step
 
 
-def _transplant(donor: str | None, globs: Sequence[str], network: Network) -> Callable[[dict], None]:
-    """Return what copies the donor's weights into a seed's initial arrays; nothing without a donor."""
-    if donor is None:
-        return lambda arrays: None
-    file = store.load_network(donor)
-    arrays = file.weights | file.state
-    weights.transplant(weights.initial(network, 0), arrays, globs, donor)  # a misfit is said before training
-    return lambda initial: weights.transplant(initial, arrays, globs, donor)
+def _prefix(options: Mapping, network: Network, dataset: Dataset) -> Prefix | None:
+    """Return the layers of the donor that the options name, None if they name none."""
+    if options["donor"] is None:
+        return None
+    return checkpoint.load_prefix(options["donor"], network, dataset, options["freeze_prefix"])
+
+
+def _transplant(
+    donor: str | None, globs: Sequence[str], network: Network, prefix: Prefix | None
+) -> Callable[[dict], None]:
+    """Return what copies a network's weights, and then the layers of a donor, into a seed's initial arrays."""
+    arrays: dict = {}
+    if donor is not None:
+        file = store.load_network(donor)
+        arrays = file.weights | file.state
+        weights.transplant(weights.initial(network, 0), arrays, globs, donor)  # a misfit is said before training
+
+    def adjust(initial: dict) -> None:
+        if donor is not None:
+            weights.transplant(initial, arrays, globs, donor)
+        if prefix:
+            for path, values in prefix.arrays.items():
+                initial[path][...] = values
+
+    return adjust
 
 
 def _difference(there: object, wanted: object) -> str:
@@ -282,10 +303,10 @@ def _difference(there: object, wanted: object) -> str:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def _interruptible(go_on: str) -> Iterator[Callable[[], bool]]:
     """Turn SIGINT and SIGTERM into a flag, yielded as a function, so that a step is never cut in two.
 
-    A second signal kills at once, as it would without us. On Interrupted a line says how to go on.
+    A second signal kills at once, as it would without us. On Interrupted a line says `go_on`.
     """
     seen: list[int] = []
     previous = {}
@@ -299,7 +320,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: bool(seen)
     except Interrupted:
-        print("basiscli: interrupted and saved; the same command with --resume goes on", file=sys.stderr)
+        print(f"basiscli: interrupted and saved; {go_on}", file=sys.stderr)
         raise
     finally:
         for number, handler in previous.items():

@@ -6,11 +6,12 @@ Everything has the seed axis first, and no number of one seed ever meets another
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
-from basiscli import augment, cost, kernels, optim, weights
+from basiscli import augment, cost, kernels, memory, optim, weights
+from basiscli.cut import Cut
 from basiscli.data import Dataset, Split
 from basiscli.errors import BadInput
 from basiscli.graph import Network, backward, forward
@@ -22,6 +23,8 @@ STREAMS = ("init", "order", "augment")
 FIXED_SEED = 0
 # The nine shifts by at most one pixel, no shift among them.
 SHIFTS = np.array([(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)], np.int64)
+# Part of the free memory that the features of a frozen bottom may take.
+CACHE_PART = 0.25
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Recipe:
 
     warmup is in epochs, clip the bound of each network's gradient norm (None: no bound), vary the streams that differ
     from seed to seed, frozen the globs of weights that stay as they start; start_from and start_weights say where
-    initial weights were taken from.
+    initial weights were taken from. The first `prefix` layers come from the network with the checksum `donor`
+    (`checkpoint.load_prefix`), and are frozen unless start_only.
     """
 
     epochs: int = 10
@@ -49,6 +53,9 @@ class Recipe:
     frozen: tuple[str, ...] = ()
     start_from: str | None = None
     start_weights: tuple[str, ...] = ()
+    donor: str | None = None
+    prefix: int = 0
+    start_only: bool = False
 
     def stored(self) -> dict:
         """Return the recipe as plain data."""
@@ -90,6 +97,14 @@ def items(split: Split, augmentation: str) -> int:
 def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
     """Return how many batches an epoch has; the last one may be smaller."""
     return -(-items(dataset.train, recipe.augment) // recipe.batch_size)
+
+
+def frozen(network: Network, recipe: Recipe) -> list[str]:
+    """Return the paths of the weights that a recipe keeps as they start. Raises BadInput for a glob without a match."""
+    kept = set(weights.select(network.trained, recipe.frozen))
+    if recipe.prefix and not recipe.start_only:
+        kept |= set(weights.prefix(network, recipe.prefix))
+    return [path for path in network.trained if path in kept]
 
 
 def batch(split: Split, chosen: np.ndarray, moves: np.ndarray, standard: Standardisation, hole: int = 0) -> np.ndarray:
@@ -148,7 +163,7 @@ class Run:
         dtype: type = np.float32,
     ) -> "Run":
         """Return a run at its beginning; `adjust` may change each seed's initial arrays in place (a transplant)."""
-        layout = weights.layout(network, weights.select(network.trained, recipe.frozen))
+        layout = weights.layout(network, frozen(network, recipe))
         theta = np.zeros((len(seeds), layout.size), dtype)
         arrays = layout.views(theta) | _empty_state(network, len(seeds), dtype)
         for s, seed in enumerate(seeds):
@@ -166,6 +181,36 @@ class Run:
         """Whether all epochs are done, or no seed is left."""
         return self.epoch >= self.recipe.epochs or not self.alive.any()
 
+    @cached_property
+    def cut(self) -> Cut:
+        """The networks cut below what is trained: what is frozen there is in use, also in training."""
+        return Cut.of(self.network, self.arrays, self.layout.trained_paths())
+
+    @cached_property
+    def cache(self) -> dict[str, np.ndarray]:
+        """The features of a shared frozen bottom, for every image or for all its nine shifts; empty if it is no use.
+
+        It is no use if images are moved otherwise, if the epochs left show fewer images than there are features, and
+        if these would take more than CACHE_PART of the free memory.
+        """
+        split, copies = self.dataset.train, len(SHIFTS) if self._shifted else 1
+        count = len(split.labels) * copies
+        shown = (self.recipe.epochs - self.epoch) * items(split, self.recipe.augment) * len(self.seeds)
+        known = self._shifted or self.recipe.augment == augment.NONE
+        if not (known and self.cut.shared and count <= shown):
+            return {}
+        if count * self.cut.floats() * self.theta.itemsize > CACHE_PART * memory.available():
+            return {}
+        size = cost.evaluated_at_once(self.network)
+        rows = (range(start, min(start + size, count)) for start in range(0, count, size))
+        images = (probe(split, self.standard, part, self._shifted)[0] for part in rows)
+        return self.cut.table((part.astype(self.theta.dtype, copy=False) for part in images), count)
+
+    @property
+    def _shifted(self) -> bool:
+        """Whether every image is seen in the nine shifts and in no other way."""
+        return self.recipe.augment == augment.ALL_SHIFTS or augment.parse(self.recipe.augment) == ("shift",)
+
     def train_epoch(self, stop: Callable[[], bool] = lambda: False, tick: Callable[[], None] = lambda: None) -> bool:
         """Train to the end of the epoch and evaluate; False if `stop()` said so after some step.
 
@@ -174,8 +219,8 @@ class Run:
         gradient = np.zeros_like(self.theta)
         views = self.layout.views(gradient)
         dweights = {path: views[path] for path in self.layout.trained_paths()}
-        for images, labels in self._batches():
-            self._train_step(images.astype(self.theta.dtype, copy=False), labels, gradient, dweights)
+        for inputs, labels in self._batches():
+            self._train_step(inputs, labels, gradient, dweights)
             self.step += 1
             tick()
             if stop():
@@ -183,8 +228,8 @@ class Run:
         self._close_epoch()
         return True
 
-    def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the remaining batches of the epoch: images (S, N, H, W, C), labels (S, N)."""
+    def _batches(self) -> Iterator[tuple[np.ndarray | dict[str, np.ndarray], np.ndarray]]:
+        """Yield the remaining batches of the epoch: images (S, N, H, W, C) or their cached features, labels (S, N)."""
         split, recipe = self.dataset.train, self.recipe
         count = items(split, recipe.augment)
         order = np.stack(
@@ -194,7 +239,13 @@ class Run:
         hole = augment.hole(augment.parse(recipe.augment), split.images.shape[1:3])
         for start in range(self.step * recipe.batch_size, count, recipe.batch_size):
             part = slice(start, start + recipe.batch_size)
-            yield batch(split, chosen[:, part], moves[:, part], self.standard, hole), split.labels[chosen[:, part]]
+            yield self._inputs(chosen[:, part], moves[:, part], hole), split.labels[chosen[:, part]]
+
+    def _inputs(self, chosen: np.ndarray, moves: np.ndarray, hole: int) -> np.ndarray | dict[str, np.ndarray]:
+        if not self.cache:
+            return batch(self.dataset.train, chosen, moves, self.standard, hole)
+        rows = chosen * len(SHIFTS) + (moves + 1) @ (3, 1) if self._shifted else chosen
+        return {name: table[rows] for name, table in self.cache.items()}
 
     def _augmented(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the image (S, M) and its moves (S, M, 2 or 5) for every item of the epoch, in order."""
@@ -206,12 +257,13 @@ class Run:
         ]
         return order, np.stack([augment.moves(names, size, order.shape[1], stream) for stream in streams])
 
-    def _train_step(self, images, labels, gradient, dweights) -> None:
-        recipe = self.recipe
-        logits, _, caches = forward(self.network, self.arrays, images, train=True)
+    def _train_step(self, inputs, labels, gradient, dweights) -> None:
+        recipe, network = self.recipe, self.cut.above
+        features = inputs if self.cache else self.cut.features(inputs.astype(self.theta.dtype, copy=False))
+        logits, _, caches = forward(network, self.arrays, features, train=True)
         loss, hits, dlogits = cross_entropy.forward(logits, labels, recipe.label_smoothing)
         self.alive &= np.isfinite(loss)
-        backward(self.network, caches, cross_entropy.backward(dlogits), dweights)
+        backward(network, caches, cross_entropy.backward(dlogits), dweights)
         factor = self.alive.astype(np.float64)
         if recipe.clip is not None:
             factor *= np.nan_to_num(optim.clip_factors(gradient, self.layout.trained, recipe.clip))
@@ -243,18 +295,26 @@ class Run:
 
     def evaluate(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
         """Return loss (S,) and accuracy (S,) on a split."""
-        return evaluate(self.network, self.arrays, split, self.standard)
+        return evaluate(self.network, self.arrays, split, self.standard, self.cut)
 
 
 def evaluate(
-    network: Network, arrays: Mapping[str, np.ndarray], split: Split, standard: Standardisation
+    network: Network,
+    arrays: Mapping[str, np.ndarray],
+    split: Split,
+    standard: Standardisation,
+    cut: Cut | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean loss (S,) and the accuracy (S,) of networks on a split, in bounded memory."""
+    """Return the mean loss (S,) and the accuracy (S,) of networks on a split, in bounded memory.
+
+    With the networks' cut, what all seeds share is worked out once.
+    """
     loss, hits, count, size = 0.0, 0, len(split.labels), cost.evaluated_at_once(network)
     for start in range(0, count, size):
         images, labels = probe(split, standard, range(start, min(start + size, count)))
         dtype = next(iter(arrays.values())).dtype
-        logits, _, _ = forward(network, arrays, images.astype(dtype, copy=False))
+        images = images.astype(dtype, copy=False)
+        logits = forward(cut.above, arrays, cut.features(images))[0] if cut else forward(network, arrays, images)[0]
         part_loss, part_hits, _ = cross_entropy.forward(logits, labels)
         loss, hits = loss + part_loss * labels.shape[1], hits + part_hits
     return loss / count, hits / count

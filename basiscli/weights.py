@@ -55,6 +55,18 @@ def transplant(
         weights[path][...] = donor[path]
 
 
+def prefix(network: Network, layers: int) -> list[str]:
+    """Return the paths, of state too, that the first layers of a network are computed from, in the network's order.
+
+    Raises BadInput if there are not so many.
+    """
+    if not 1 <= layers <= len(network.layers):
+        names = ", ".join(network.layers)
+        raise BadInput(f"a prefix of {layers} layers: choose 1 to {len(network.layers)} of {names}")
+    nodes = set().union(*(network.below(layer.post) for layer in list(network.layers.values())[:layers]))
+    return [path for path in network.weights if path.rpartition("/")[0] in nodes]
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where each trainable array of a network lies in a flat row of `size` floats.

@@ -12,8 +12,8 @@ HEAD = """# Commands
 
 Made of the help texts by `python docs/make_commands.py`; do not edit.
 
-Records go to stdout: a table on a terminal, one JSON object a line in a pipe; `--format` decides otherwise. Progress and
-messages go to stderr. Exit codes: 0, 1 for input that cannot be used (one line on stderr says what and where), 2 for a
+Records go to stdout: a table on a terminal, one JSON object a line in a pipe; `--format` decides otherwise. Progress
+and messages go to stderr. Exit codes: 0, 1 for input that cannot be used (one line on stderr says what and where), 2 for a
 wrong command line, 130 after Ctrl-C, 141 when the reader of stdout has left.
 
 Shell completion: `eval "$(_BASISCLI_COMPLETE=bash_source basiscli)"` in ~/.bashrc, `zsh_source` in ~/.zshrc, or
@@ -28,7 +28,10 @@ def page() -> str:
 
 def helps(name: str, command: click.Command, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
     """Yield (full name, help text) of a command and of all below it."""
-    context = click.Context(command, info_name=name.split()[-1], parent=parent, terminal_width=100, help_option_names=["-h", "--help"])
+    names = ["-h", "--help"]
+    context = click.Context(
+        command, info_name=name.split()[-1], parent=parent, terminal_width=100, help_option_names=names
+    )
     yield name, command.get_help(context)
     if isinstance(command, click.Group):
         for child in command.list_commands(context):

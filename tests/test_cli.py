@@ -109,11 +109,12 @@ BOTTOM = {"errors", "rng", "__init__"}
 LAYERS = [
     {"kernels"},
     {"ops"},
-    {"graph", "weights", "optim", "models", "cost", "augment"},
+    {"graph", "cut", "weights", "optim", "models", "cost", "augment"},
     {"analysis", "train", "store", "records", "data", "figures", "memory"},
     {"checkpoint", "progress", "defaults", "timing"},
     {"sources", "summary"},
     {"session"},
+    {"freezing"},
     {"commands"},
     {"cli", "__main__"},
 ]

@@ -75,6 +75,27 @@ def test_labels_do_not_cover_each_other():
     assert min(np.diff(heights)) > 0.04
 
 
+def sweep_record(donor: str, prefix: int, layer: str, score: float, interval: float | None = 0.01) -> dict:
+    """A record of `basiscli freeze`, as far as it is drawn."""
+    fields = {"donor": donor, "prefix": prefix, "layer": layer, "rotated_held_out_mean": 0.3}
+    for field, value in (("matched_held_out", score), ("rotated_held_out_excess", score - 0.3)):
+        ends = (None, None) if interval is None else (value - interval, value + interval)
+        fields |= dict(zip((field, f"{field}_low", f"{field}_high"), (value, *ends), strict=True))
+    return fields
+
+
+@pytest.mark.parametrize("donors, interval", [(("trained", "initial"), 0.01), (("initial",), None), ((), 0.01)])
+def test_prefixes(donors, interval, tmp_path):
+    drawn = [sweep_record("free", 0, f"hidden{k}", 0.5, interval) for k in (1, 2, 3)]
+    for donor in donors:
+        drawn += [sweep_record(donor, k, f"hidden{j}", 0.6, interval) for k in (1, 2) for j in range(k + 1, 4)]
+    figure = figures.prefixes(drawn)
+    assert len(figure.axes) == 2 * max(len(donors), 1)
+    names = ["first 2 shared", "first layer shared", "none shared"] if donors else ["none shared"]
+    assert sorted(texts(figure).split("\n")) == sorted(names * max(len(donors), 1))
+    figures.save(figure, tmp_path / "prefixes.png")
+
+
 def test_colours_are_even():
     """White in the middle, as dark at either end."""
     rgb = figures._diverging()(np.array([0.0, 0.5, 1.0]))[:, :3]

@@ -42,6 +42,19 @@ def over_networks(
     return mean, float(mean + factor * (low - mean)), float(mean + factor * (high - mean))
 
 
+def rise(
+    values: Mapping[tuple[int, int], float | None], over: Mapping[tuple[int, int], float | None], seed: int
+) -> tuple[float | None, float | None, float | None]:
+    """Return the mean over pairs of seeds of values - over, and its interval over seeds: (mean, low, high).
+
+    A seed draws one network of each condition, so it is resampled in both at once: the difference is a number of a pair
+    of seeds as a score is, and `over_networks` keeps its level whether or not the two networks of a seed are alike.
+    Pairs that either condition lacks are left out.
+    """
+    pairs = [pair for pair in values if None not in (values[pair], over.get(pair))]
+    return over_networks({pair: values[pair] - over[pair] for pair in pairs}, seed)
+
+
 def _widening(networks: int, level: float) -> float:
     """Return √(K/(K-1)) (K-1)/(K-2) t/z, by which the deviations of the resampled means are too small.
 

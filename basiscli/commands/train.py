@@ -137,7 +137,11 @@ NOT_NEGATIVE = click.FloatRange(min=0)
     "--norm", type=click.Choice(["none", "batch", "layer"]), help="[default: none for mlp and convnet, else batch]"
 )
 @click.option("--seeds", type=SeedList(), default="1", show_default=True, help="5 (for 0 to 4), 3-7, or 0,2,9.")
-@click.option("--epochs", type=POSITIVE, help="[default: 10; 100 for convolutional models on CIFAR]")
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=0),
+    help="0 writes the networks as they start.  [default: 10; 100 for convolutional models on CIFAR]",
+)
 @click.option("--batch-size", type=POSITIVE, help="[default: 64 on digits, else 128]")
 @click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default="sgd", show_default=True)
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="[default: see docs/models.md]")
@@ -175,6 +179,14 @@ NOT_NEGATIVE = click.FloatRange(min=0)
 @click.option("--start-from", metavar="DONOR.h5", help="Take initial weights from this network.")
 @click.option("--start-weights", metavar="GLOB", multiple=True, help="Which weights to take.  [default: all]")
 @click.option("--freeze", metavar="GLOB", multiple=True, help="Weights that stay as they start, such as 'hidden1/*'.")
+@click.option("--donor", metavar="DONOR.h5", help="The network of the same kind that --freeze-prefix copies from.")
+@click.option(
+    "--freeze-prefix",
+    type=POSITIVE,
+    metavar="K",
+    help="Layers 1 to K are the donor's in every seed, and stay so (docs/frozen.md).",
+)
+@click.option("--start-only", is_flag=True, help="Layers 1 to K start as the donor's and are trained.")
 @click.option("--out", metavar="FOLDER", help="Where the files go.  [default: runs/DATASET-MODEL]")
 @click.option("--resume", is_flag=True, help="Go on with what is unfinished in the folder, keep what is finished.")
 @click.option("--force", is_flag=True, help="Overwrite networks in the folder.")
@@ -202,14 +214,15 @@ def command(style: str | None, **options) -> None:
     """
     from basiscli import session
 
-    _require_consistent(options)
+    require_consistent(options)
     if options.pop("dry_run"):
         records.emit(session.dry_run(options), style)
     else:
         records.emit(session.run(options | {"command": records.command_line()}), style)
 
 
-def _require_consistent(options: dict) -> None:
+def require_consistent(options: dict) -> None:
+    """Raise UsageError for options that do not go together."""
     _require_fitting(options)
     if options["hidden"] and (options["width"] or options["depth"]):
         raise click.UsageError("--hidden already says the width of each layer: leave out --width and --depth")
@@ -219,6 +232,10 @@ def _require_consistent(options: dict) -> None:
         raise click.UsageError("--resume keeps what is there, --force overwrites it: choose one")
     if options["start_weights"] and not options["start_from"]:
         raise click.UsageError("--start-weights chooses from the network that --start-from names")
+    if (options["donor"] is None) != (options["freeze_prefix"] is None):
+        raise click.UsageError("--donor says whose layers, --freeze-prefix how many: give both")
+    if options["start_only"] and not options["donor"]:
+        raise click.UsageError("--start-only is about the layers that --donor and --freeze-prefix name")
     if options["nesterov"] and not (options["optimizer"] == "sgd" and options["momentum"]):
         raise click.UsageError("--nesterov needs --optimizer sgd with momentum")
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from basiscli.analysis.statistics import over_networks
+from basiscli.analysis.statistics import over_networks, rise
 
 
 def pairs_of(effects: np.ndarray, noise: float = 0, seed: int = 0) -> dict:
@@ -45,3 +45,25 @@ def test_missing_pairs_are_left_out():
 def test_the_seed_draws_the_resamples():
     values = pairs_of(np.random.default_rng(0).standard_normal(6))
     assert over_networks(values, 0) == over_networks(values, 0) != over_networks(values, 1)
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.8])
+def test_the_interval_of_a_rise_covers_the_truth(alike):
+    """Networks of one seed in two conditions, whether they have nothing or most of their effects in common."""
+    covered = 0
+    for seed in range(300):
+        common, free, frozen = np.random.default_rng(seed).standard_normal((3, 6))
+        free, frozen = (alike * common + np.sqrt(1 - alike**2) * own for own in (free, frozen))
+        frozen = {pair: 0.3 + value for pair, value in pairs_of(frozen, 0.5, seed).items()}
+        mean, low, high = rise(frozen, pairs_of(free, 0.5, seed + 1000), seed)
+        assert low <= mean <= high
+        covered += low <= 0.3 <= high
+    assert 0.91 <= covered / 300 <= 0.99
+
+
+def test_a_rise_is_over_pairs_that_both_have():
+    values, over = pairs_of(np.arange(5.0)), pairs_of(np.arange(5.0) - 0.5)
+    del over[0, 1]
+    values[2, 3] = None
+    assert rise(values, over, 0) == pytest.approx((1.0, 1.0, 1.0))
+    assert rise(values, {}, 0) == (None, None, None)

@@ -1,0 +1,66 @@
+"""Networks cut where training begins: what lies below is walked as in use, once for all seeds if it is the same in all.
+
+S seeds, N samples. Features are what the upper part reads of the lower one, by the name of the node.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from basiscli.graph import INPUT, Network, forward
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The two parts of a network of some seeds, and the arrays of the lower one, (1, ...) if all seeds share them."""
+
+    below: Network
+    above: Network
+    arrays: Mapping[str, np.ndarray]
+    seeds: int
+
+    @classmethod
+    def of(cls, network: Network, arrays: Mapping[str, np.ndarray], trained: Iterable[str]) -> "Cut":
+        """Cut networks, arrays (S, ...), below the lowest node that holds one of the `trained` paths."""
+        below, above = network.cut(list(trained))
+        own = {path: arrays[path] for path in below.weights}
+        if all((values == values[:1]).all() for values in own.values()):
+            own = {path: values[:1] for path, values in own.items()}
+        return cls(below, above, own, len(arrays[next(iter(network.weights))]))
+
+    @property
+    def shared(self) -> bool:
+        """Whether the lower part holds weights, the same for all seeds."""
+        return bool(self.arrays) and all(len(values) == 1 for values in self.arrays.values())
+
+    def features(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the features (S, N, ...) of images (S or 1, N, H, W, C); (1, N, ...) if they depend on no weight."""
+        if not self.shared:
+            return self._show(images)
+        found = self._show(images.reshape(1, -1, *images.shape[2:]))
+        shape = images.shape[:2]
+        found = {name: values.reshape(*shape, *values.shape[2:]) for name, values in found.items()}
+        return {name: np.repeat(values, self.seeds // shape[0], axis=0) for name, values in found.items()}
+
+    def table(self, chunks: Iterable[np.ndarray], count: int) -> dict[str, np.ndarray]:
+        """Return the features (count, ...) of images that come in chunks (1, n, H, W, C), of a shared lower part."""
+        tables: dict[str, np.ndarray] = {}
+        start = 0
+        for images in chunks:
+            for name, values in self._show(images).items():
+                table = tables.setdefault(name, np.empty((count, *values.shape[2:]), values.dtype))
+                table[start : start + values.shape[1]] = values[0]
+            start += images.shape[1]
+        return tables
+
+    def floats(self) -> int:
+        """Return how many floats the features of one image are."""
+        shapes = {node.name: node.shape for node in self.below.nodes}
+        shapes[INPUT] = tuple(self.below.architecture["input_shape"])
+        return sum(int(np.prod(shapes[name])) for name in self.above.reads)
+
+    def _show(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        wanted = self.above.reads
+        found = forward(self.below, self.arrays, images, keep=wanted)[1] if self.below.nodes else {}
+        return found | ({INPUT: images} if INPUT in wanted else {})
