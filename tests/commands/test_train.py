@@ -132,15 +132,18 @@ def run(*arguments):
     except SystemExit as end:
         return end.code
 
-folder, command = Path(sys.argv[1]), sys.argv[2:]
+EPOCHS, folder, command = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
 assert not run(*command, "--out", str(folder / "whole"))
+began = time.monotonic()
+assert not run(*command, "--out", str(folder / "whole"), "--force")
+epoch = (time.monotonic() - began) / EPOCHS
 chance = random.Random(0)
 for kill in range(50):
     child = os.fork()
     if not child:
         run(*command, "--out", str(folder / "part"), "--resume")
         os._exit(0)
-    time.sleep(chance.uniform(0, 0.15))
+    time.sleep(chance.uniform(0, 5 * epoch))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"the run ended before kill {kill}"
@@ -154,10 +157,26 @@ assert not run(*command, "--out", str(folder / "part"), "--resume")
 
 @pytest.mark.slow
 def test_fifty_kills_leave_whole_files_and_the_same_end(tmp_path):
-    command = ["train", "--epochs", "300", "--width", "24", "--seeds", "2", "--augment", "shift", "--batch-size", "400"]
+    epochs = "200"
+    command = [
+        "train",
+        "--epochs",
+        epochs,
+        "--width",
+        "24",
+        "--seeds",
+        "2",
+        "--augment",
+        "shift",
+        "--batch-size",
+        "400",
+    ]
     environment = os.environ | {"NUMBA_THREADING_LAYER": "workqueue"}
     done = subprocess.run(
-        [sys.executable, "-c", KILL_LOOP, str(tmp_path), *command], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", KILL_LOOP, epochs, str(tmp_path), *command],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     for seed in range(2):
