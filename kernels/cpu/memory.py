@@ -11,7 +11,7 @@ from threading import RLock
 import numpy as np
 
 # Smaller arrays come from numpy: the system keeps their memory itself.
-LARGE = 1 << 18
+LARGE = 1 << 20
 ALIGNMENT = 64
 
 

@@ -211,9 +211,13 @@ def _aligned(scratch):
 
 @serial
 def _fill_rows(row, c, c_width, rows, columns):
+    whole = columns // LANES * LANES
     for i in range(rows):
-        for j in range(columns):
-            store(load(row + BYTES * j), c + BYTES * (i * c_width + j))
+        target = c + BYTES * i * c_width
+        for j in range(0, whole, LANES):
+            copy_vector(row + BYTES * j, target + BYTES * j)
+        for j in range(whole, columns):
+            store(load(row + BYTES * j), target + BYTES * j)
 
 
 @serial
