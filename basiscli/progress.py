@@ -57,10 +57,6 @@ class Progress(AbstractContextManager):
             f"{self._remaining()} left"
         )
 
-    def skip(self, steps: int) -> None:
-        """Count steps that need not be taken."""
-        self._total -= steps
-
     def _remaining(self) -> str:
         if not self._done:
             return "?"

@@ -17,8 +17,6 @@ from basiscli.graph import Network, forward
 from basiscli.train import SHIFTS, Standardisation, probe
 
 TAPS = ("post", "pre")
-# A "-shifts" split is every image of a split in all nine shifts by at most one pixel, one after another.
-SPLITS = ("test", "train", "test-shifts", "train-shifts")
 # Activations are written in chunks of about this many bytes, of this many samples at most.
 RECORDED_BYTES = 64 << 20
 RECORDED_AT_ONCE = 1000
