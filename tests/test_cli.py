@@ -109,7 +109,7 @@ BOTTOM = {"errors", "rng", "__init__"}
 LAYERS = [
     {"kernels"},
     {"ops"},
-    {"graph", "cut", "weights", "optim", "models", "cost", "augment"},
+    {"graph", "basis", "cut", "weights", "optim", "models", "cost", "augment"},
     {"analysis", "train", "store", "records", "data", "figures", "memory"},
     {"checkpoint", "progress", "defaults", "timing"},
     {"sources", "summary"},

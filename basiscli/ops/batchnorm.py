@@ -6,7 +6,7 @@ Derivation: docs/backprop/normalisation.md.
 import numpy as np
 
 from basiscli import kernels
-from basiscli.ops.node import Weight, constant
+from basiscli.ops.node import OUTPUTS, Weight, constant
 
 EPSILON = 1e-5
 MOMENTUM = 0.1
@@ -15,10 +15,10 @@ MOMENTUM = 0.1
 def weights(units: int) -> dict[str, Weight]:
     """Return scale (1) and shift (0), and the running mean (0) and variance (1), which are state."""
     return {
-        "scale": Weight((units,), constant(1)),
-        "shift": Weight((units,), constant(0)),
-        "mean": Weight((units,), constant(0), trained=False),
-        "variance": Weight((units,), constant(1), trained=False),
+        "scale": Weight((units,), constant(1), axes=(OUTPUTS,)),
+        "shift": Weight((units,), constant(0), axes=(OUTPUTS,)),
+        "mean": Weight((units,), constant(0), trained=False, axes=(OUTPUTS,)),
+        "variance": Weight((units,), constant(1), trained=False, axes=(OUTPUTS,)),
     }
 
 

@@ -6,14 +6,14 @@ w (S, KH, KW, I, O), b (S, O) or none. Derivation: docs/backprop/convolution.md.
 from math import sqrt
 
 from basiscli import kernels
-from basiscli.ops.node import Weight, constant, normal
+from basiscli.ops.node import INPUTS, OUTPUTS, Weight, constant, normal
 
 
 def weights(kernel: int, inputs: int, outputs: int, gain: float, bias: bool) -> dict[str, Weight]:
     """Return w, normal with deviation gain / sqrt(kernel² inputs) (He et al. 2015), and b, 0, if there is a bias."""
     shape = (kernel, kernel, inputs, outputs)
-    found = {"w": Weight(shape, normal(gain / sqrt(kernel * kernel * inputs)), decays=True)}
-    return found | ({"b": Weight((outputs,), constant(0))} if bias else {})
+    found = {"w": Weight(shape, normal(gain / sqrt(kernel * kernel * inputs)), decays=True, axes=(INPUTS, OUTPUTS))}
+    return found | ({"b": Weight((outputs,), constant(0), axes=(OUTPUTS,))} if bias else {})
 
 
 def forward(p, x, train, stride, padding):

@@ -3,14 +3,14 @@
 from math import sqrt
 
 from basiscli import kernels
-from basiscli.ops.node import Weight, constant, normal
+from basiscli.ops.node import INPUTS, OUTPUTS, Weight, constant, normal
 
 
 def weights(inputs: int, outputs: int, gain: float) -> dict[str, Weight]:
     """Return w, normal with deviation gain / sqrt(inputs) (He et al. 2015), and b, 0."""
     return {
-        "w": Weight((inputs, outputs), normal(gain / sqrt(inputs)), decays=True),
-        "b": Weight((outputs,), constant(0)),
+        "w": Weight((inputs, outputs), normal(gain / sqrt(inputs)), decays=True, axes=(INPUTS, OUTPUTS)),
+        "b": Weight((outputs,), constant(0), axes=(OUTPUTS,)),
     }
 
 

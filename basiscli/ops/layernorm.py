@@ -4,14 +4,17 @@ Derivation: docs/backprop/normalisation.md.
 """
 
 from basiscli import kernels
-from basiscli.ops.node import Weight, constant
+from basiscli.ops.node import OUTPUTS, Weight, constant
 
 EPSILON = 1e-5
 
 
 def weights(units: int) -> dict[str, Weight]:
     """Return scale (1) and shift (0)."""
-    return {"scale": Weight((units,), constant(1)), "shift": Weight((units,), constant(0))}
+    return {
+        "scale": Weight((units,), constant(1), axes=(OUTPUTS,)),
+        "shift": Weight((units,), constant(0), axes=(OUTPUTS,)),
+    }
 
 
 def forward(p, x, train):

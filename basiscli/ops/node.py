@@ -13,19 +13,23 @@ from typing import Any
 
 import numpy as np
 
+INPUTS, OUTPUTS = "inputs", "outputs"
+
 
 @dataclass(frozen=True)
 class Weight:
     """One array of a node, for one seed: its shape and how it starts.
 
     `draw(rng, shape)` gives the initial values. `decays`: weight decay applies (to matrices, not to biases and
-    normalisation). `trained` is False for state, which the forward pass updates and no gradient reaches.
+    normalisation). `trained` is False for state, which the forward pass updates and no gradient reaches. `axes` says
+    what its last axes hold: the INPUTS of a map, or the OUTPUTS, the units that the node gives.
     """
 
     shape: tuple[int, ...]
     draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
     decays: bool = False
     trained: bool = True
+    axes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
