@@ -28,7 +28,7 @@ setup(
         "basiscli.ops",
     ],
     package_dir={"basiscli.kernels": "kernels", "basiscli.data": "data"},
-    package_data={"basiscli.data": ["digits/*"]},
+    package_data={"basiscli": ["plans/*.toml", "report.css"], "basiscli.data": ["digits/*"]},
     install_requires=[
         "click>=8.1",
         "h5py>=3.10",
@@ -41,8 +41,9 @@ setup(
         "scipy>=1.11",
     ],
     extras_require={
+        "cluster": ["distributed>=2024.8"],
         "cuda": ["cupy-cuda13x>=14"],
-        "test": ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
+        "test": ["distributed>=2024.8", "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
         "bench": ["torch>=2.4"],
     },
     entry_points={"console_scripts": ["basiscli = basiscli.cli:main"]},

@@ -16,7 +16,9 @@ COMMANDS = {
     "freeze": "basiscli.commands.freeze",
     "models": "basiscli.commands.models",
     "record": "basiscli.commands.record",
+    "report": "basiscli.commands.report",
     "show": "basiscli.commands.show",
+    "study": "basiscli.commands.study",
     "train": "basiscli.commands.train",
 }
 

@@ -115,6 +115,8 @@ LAYERS = [
     {"sources", "summary"},
     {"session"},
     {"freezing"},
+    {"claims", "steps", "plan", "cluster", "estimates"},
+    {"claim_figures", "report"},
     {"commands"},
     {"cli", "__main__"},
 ]

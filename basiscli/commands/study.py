@@ -1,0 +1,168 @@
+"""`basiscli study`: a whole study from a plan, step by step, here or on the workers of a Dask scheduler."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from basiscli import records
+
+COLUMNS = ("step", "status", "seconds", "error")
+
+
+@click.command(short_help="Train, rotate, correlate, freeze, connect: the whole study, with a report.")
+@click.argument("plan", default="digits", metavar="[PLAN]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: runs/study-PLAN]")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Steps at once on this machine.  [default: one a core, up to 2]"
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this Dask scheduler (docs/cluster.md).")
+@click.option("--dry-run", is_flag=True, help="Say what would run, how long and in how much memory.")
+@click.option("--print", "printed", is_flag=True, help="Write the steps as command lines, in an order that works.")
+@click.option("--status", is_flag=True, help="Say how far the study has come, step by step.")
+@records.format_option
+def command(plan, out, jobs, scheduler, dry_run, printed, status, style) -> None:
+    """Run a study from end to end and write its report.
+
+    PLAN is a shipped plan (digits, mnist, cifar10-small, cifar10-paper), a TOML file (docs/study.md), or the folder of
+    a study. The steps are ordinary command lines. The same command goes on where it was stopped, in whatever way, and
+    does only what is missing or changed. Prints the four claims with their verdicts; FOLDER/report.html is the report.
+
+    \b
+    basiscli study
+    basiscli study mnist --dry-run
+    basiscli study --status
+    basiscli study --print > steps.sh
+    """
+    from basiscli import steps
+
+    if sum((dry_run, printed, status)) > 1:
+        raise click.UsageError("--dry-run, --print and --status each say something else: choose one")
+    name, text, found = _open(plan)
+    folder = (out or (Path(plan) if text is None else Path("runs") / f"study-{name}")).absolute()
+    if printed:
+        for step in found:
+            click.echo(step.command)
+    elif dry_run:
+        from basiscli import estimates
+
+        records.emit(estimates.of_steps(found, parse), style)
+    elif status:
+        records.emit(_states(folder, found), style, COLUMNS)
+    else:
+        if text is not None:
+            steps.prepare(folder, name, text, found)
+        _run(folder, found, jobs or min(os.cpu_count() or 1, 2), scheduler)
+        _conclude(folder, found, style)
+
+
+def parse(name: str, words: Sequence[str]) -> Mapping:
+    """Return the parameters of a command line, without running it. Raises ValueError with what is wrong."""
+    from basiscli.cli import group
+
+    context = click.Context(group, info_name="basiscli")
+    command = group.get_command(context, name)
+    needed = ["x.h5" for argument in command.params if isinstance(argument, click.Argument) and argument.required]
+    try:
+        return command.make_context(name, [*needed, *words], parent=context).params
+    except click.ClickException as error:
+        raise ValueError(error.format_message()) from error
+
+
+def _open(plan: str) -> tuple[str, str | None, list]:
+    """Return the name, the text and the steps of a plan; the text is None for the folder of a study."""
+    from basiscli import plan as plans
+    from basiscli import steps
+
+    if Path(plan).is_dir():
+        return *steps.load(Path(plan))[:1], None, steps.load(Path(plan))[1]
+    found = plans.load(plan, parse)
+    return found.name, found.text, plans.expand(found, parse)
+
+
+def _run(folder: Path, found: Sequence, jobs: int, scheduler: str | None) -> None:
+    """Run the steps and say on stderr how each went. Ctrl-C ends the running commands, which save first."""
+    from basiscli import steps
+
+    outcomes: dict[str, dict] = {}
+    try:
+        executor, threads = _executor(found, jobs, scheduler)
+        for step, outcome in steps.walk(folder, found, executor, threads):
+            outcomes[step.name] = outcome
+            if not outcome.get("reused"):
+                left = steps.seconds_left(found, outcomes, jobs)
+                _note(f"[{len(outcomes)}/{len(found)}] {_told(step, outcome)}{_remaining(left)}")
+    except KeyboardInterrupt:
+        _note("interrupted; the running steps save and end, the same command goes on")
+        os._exit(130)  # the commands see the end of their stdin and leave; nothing of ours is worth waiting for
+
+
+def _executor(found: Sequence, jobs: int, scheduler: str | None) -> tuple:
+    """Return who runs a step, and the threads of a step."""
+    if scheduler is None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        pool = ThreadPoolExecutor(jobs)  # a thread for each running command
+        return (lambda step: pool), max(1, (os.cpu_count() or 1) // jobs)
+    from basiscli import cluster
+
+    executor = cluster.connect(scheduler)
+    if waiting := cluster.unmet(scheduler, found):
+        _note(f"no worker of {scheduler} has the resources of {', '.join(waiting)}; they wait for one that does")
+    return executor, None
+
+
+def _conclude(folder: Path, found: Sequence, style: str | None) -> None:
+    """Write the report, print the claims, and end with an error if steps failed."""
+    from basiscli import report, steps
+    from basiscli.errors import BadInput
+
+    records.emit(report.write(folder), style, report.COLUMNS)
+    _note(f"report: {os.path.relpath(folder)}/report.html")
+    if failed := [step.name for step in found if steps.outcome(folder, step)["status"] == steps.FAILED]:
+        raise BadInput(
+            f"{len(failed)} of {len(found)} steps failed: {', '.join(failed)}; see {os.path.relpath(folder)}/logs"
+        )
+
+
+def _states(folder: Path, found: Sequence) -> Iterator[dict]:
+    """Yield a record a step, and one of the whole with the remaining time."""
+    from basiscli import steps
+
+    states = {step.name: steps.status(folder, step) for step in found}
+    for step in found:
+        state = states[step.name]
+        running = state["status"] == steps.RUNNING
+        seconds = round(time.time() - state["began"], 1) if running else state.get("seconds")
+        yield {
+            "step": step.name, "status": state["status"], "seconds": seconds, "left": None,
+            "tries": state.get("tries"), "error": state.get("error"), "command": step.command,
+        }  # fmt: skip
+    over = {name: state for name, state in states.items() if state["status"] in (steps.DONE, steps.FAILED)}
+    counts = {state: sum(one["status"] == state for one in states.values()) for state in steps.STATES}
+    left = steps.seconds_left(found, over, jobs=1)
+    yield {
+        "step": f"{len(found)} steps", "status": ", ".join(f"{n} {state}" for state, n in counts.items() if n),
+        "seconds": round(sum(state.get("seconds", 0) for state in over.values()), 1),
+        "left": None if left is None else round(left, 1), "tries": None, "error": None, "command": None,
+    }  # fmt: skip
+
+
+def _told(step, outcome: Mapping) -> str:
+    if outcome["status"] == "done":
+        return f"{step.name} {outcome['seconds']:.1f} s"
+    return f"{step.name} {outcome['status']}: {outcome['error']}"
+
+
+def _remaining(seconds: float | None) -> str:
+    if not seconds:
+        return ""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f", about {minutes} min {seconds} s left" if minutes else f", about {seconds} s left"
+
+
+def _note(text: str) -> None:
+    print(f"basiscli: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,102 @@
+"""What a study would take before it starts: training measured on a few steps, the analyses by what they multiply.
+
+The analyses are rough, within a factor of about three: they count multiply-adds and take the speed from training.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from basiscli import defaults, session, sources
+from basiscli.graph import Network
+from basiscli.steps import Step
+
+FLOAT64_BYTES = 8
+SHIFTS = 9
+# Multiply-adds of a rotated draw over units³: the rotation, turning the moments of two halves, matching twice.
+PER_DRAW = 30
+# What `rotate` takes if no kind is named.
+KINDS = ("orthogonal", "permutation", "relu-symmetry", "identity")
+# A training step is three forward passes; above a rotation, layers from the first to the last are trained: half.
+TRAINING, RETRAINING = 3, 1.5
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What is known of the networks of a training step: how many, what one is, and multiply-adds a second."""
+
+    seeds: int
+    network: Network
+    images: int
+    shown: int
+    multiply_adds: int
+    speed: float
+
+
+def of_steps(found: Sequence[Step], parse: Callable[[str, Sequence[str]], Mapping]) -> Iterator[dict]:
+    """Yield a record a step, and one of all: seconds on this machine, memory while it runs, size of its networks."""
+    measured: dict[str, dict] = {}
+    trained: dict[str, _Trained] = {}
+    total = {"step": f"{len(found)} steps", "networks": 0, "seconds": 0.0, "memory_mb": 0, "disk_mb": 0.0}
+    for step in found:
+        options = dict(parse(step.words[0], step.words[1:]))
+        if step.words[0] == "train":
+            record = _training(options, measured)
+            trained[step.name] = _known(options, record)
+        else:
+            record = _analysis(step.words[0], options, [trained[name] for name in step.after])
+        row = {"step": step.name, "networks": len(step.files)} | {key: record[key] for key in list(total)[2:]}
+        largest = max(total["memory_mb"], row["memory_mb"])
+        total |= {key: total[key] + row[key] for key in ("networks", "seconds", "disk_mb")} | {"memory_mb": largest}
+        yield row | {"command": step.command}
+    yield total | {"seconds": round(total["seconds"], 1), "command": None}
+
+
+def _training(options: dict, measured: dict[str, dict]) -> dict:
+    """Return the dry run of training, measured once for all that differ in their folder and donor."""
+    options |= {"donor": None, "freeze_prefix": None, "start_only": False}
+    key = str(options | {"out": None, "seeds": len(options["seeds"])})
+    if key not in measured:
+        (measured[key],) = session.dry_run(options)
+    return measured[key]
+
+
+def _known(options: dict, record: Mapping) -> _Trained:
+    dataset = sources.load_dataset(options["dataset"])
+    network, options = session.plan(options, dataset)
+    work = TRAINING * record["multiply_adds"] * options["batch_size"] * record["seeds_at_once"]
+    return _Trained(
+        seeds=len(options["seeds"]),
+        network=network,
+        images=len(dataset.test.labels) * (SHIFTS if "shifts" in defaults.probe(dataset) else 1),
+        shown=record["steps"] * options["batch_size"],
+        multiply_adds=record["multiply_adds"],
+        speed=work / max(record["step_seconds"], 1e-4),
+    )
+
+
+def _analysis(command: str, options: Mapping, networks: Sequence[_Trained]) -> dict:
+    work = {"rotate": _rotation, "correlate": _correlation, "freeze": _correlation, "connectivity": _connectivity}
+    seconds = sum(work[command](options, one) / one.speed for one in networks)
+    memory = sum((one.seeds + one.seeds**2) * sum(u**2 for u in _units(one)) * FLOAT64_BYTES for one in networks)
+    return {"seconds": round(seconds, 1), "memory_mb": round(memory / 1e6), "disk_mb": 0.0}
+
+
+def _rotation(options: Mapping, one: _Trained) -> float:
+    arms = len(one.network.layers) * len(options["kinds"] or KINDS) * options["repeats"] * one.seeds
+    return arms * RETRAINING * one.multiply_adds * one.shown
+
+
+def _correlation(options: Mapping, one: _Trained) -> float:
+    pairs = one.seeds * (one.seeds - 1) / 2
+    moments = (one.seeds + pairs) * one.images * sum(u**2 for u in _units(one))
+    draws = pairs * options["draws"] * sum(PER_DRAW * u**3 for u in _units(one))
+    return one.seeds * one.images * one.multiply_adds + moments + draws
+
+
+def _connectivity(options: Mapping, one: _Trained) -> float:
+    chords = one.seeds * (one.seeds - 1) / 2 * len(options["match"]) * options["points"]
+    return chords * one.images * one.multiply_adds + _correlation({"draws": options["draws"]}, one)
+
+
+def _units(one: _Trained) -> list[int]:
+    return [layer.units for layer in one.network.layers.values()]

@@ -1,0 +1,108 @@
+"""The verdicts on planted studies: each claim true, false and undecided."""
+
+import pytest
+
+from basiscli import claims
+from basiscli.claims import REFUTED, SHOWN, UNDECIDED, Estimate
+from tests import planted
+
+
+@pytest.mark.parametrize(
+    "verdict, records",
+    [
+        (SHOWN, planted.rotations()),
+        (REFUTED, planted.rotations(relu=(0.001, 0.002, 0), half=0.002)),  # a rotation costs nothing
+        (REFUTED, planted.rotations(relu=(0.03, 0.03, 0.03), linear=(0.05, 0.05, 0.05))),  # linear networks lose more
+        (UNDECIDED, planted.rotations(half=0.1)),  # too few networks
+        (UNDECIDED, planted.rotations(linear=None)),  # no control
+        (UNDECIDED, planted.rotations(linear=(0.03, 0.03, 0.03), half=0.02)),
+    ],
+)
+def test_c1(verdict, records):
+    found = claims.c1(records)
+    assert (found.verdict, found.networks) == (verdict, planted.NETWORKS), found.because
+
+
+def test_c1_is_the_mean_over_layers_of_whole_rotations():
+    halves = [{**record, "power": 0.5, "penalty_accuracy": 9} for record in planted.rotations()]
+    found = claims.c1(halves + planted.rotations(relu=(0.01, 0.02, 0.06)))
+    assert found.effect.value == pytest.approx(0.03) and found.effect.low == pytest.approx(0.02)
+    assert found.beside["training loss"].value == pytest.approx(0.06)
+
+
+@pytest.mark.parametrize(
+    "verdict, share",
+    [(SHOWN, (0.1, 0.1, 0.3)), (SHOWN, (1, 1, 0.3)), (REFUTED, (0.1, 0.5, 0.95)), (UNDECIDED, (0.1, 0.1, 0.65))],
+)
+def test_c2_looks_at_the_widest_networks(verdict, share):
+    found = claims.c2(planted.correlations(share))
+    assert (found.verdict, found.networks) == (verdict, planted.NETWORKS), found.because
+    assert found.effect.low < share[-1] < found.effect.high
+
+
+def test_c2_without_a_shared_space_is_undecided():
+    records = [{**r, "aligned_held_out": r["rotated_held_out_mean"]} for r in planted.correlations()]
+    (verdict,) = [v for v in claims.verdicts({"correlate": records}) if v.claim == "C2"]
+    assert verdict.verdict == UNDECIDED
+
+
+@pytest.mark.parametrize(
+    "verdict, records, words",
+    [
+        (SHOWN, planted.frozen(), "does not for certain"),
+        (SHOWN, planted.frozen(excess=0.04), "rises, too"),
+        (REFUTED, planted.frozen(rise=(0.5, 0)), "less than"),
+        (REFUTED, planted.frozen(rise=(0.5, -0.1)), "less than"),
+        (UNDECIDED, planted.frozen(half=0.2), "holds 0"),
+    ],
+)
+def test_c3_looks_after_the_longest_prefix(verdict, records, words):
+    found = claims.c3(records)
+    assert found.verdict == verdict and words in found.because
+    assert "hidden3, 2 layers frozen" in found.measure
+
+
+FALLING, FLAT, RISING = (1, 0.5, 0.1), (0.45, 0.45, 0.45), (0.4, 0.5, 0.6)
+
+
+@pytest.mark.parametrize(
+    "verdict, records",
+    [
+        (SHOWN, planted.connected(FALLING, FLAT)),
+        (REFUTED, planted.connected((1, 1, 1.2), FLAT)),  # no better with width
+        (UNDECIDED, planted.connected(FALLING, FLAT, half=2)),
+        (UNDECIDED, planted.connected(FALLING, RISING)),  # both move
+        (SHOWN, planted.connected(FALLING, RISING, degraded=(1, 0.6, 0.3))),  # and without the correlation, too
+        (REFUTED, planted.connected(FALLING, RISING, degraded=(1, 0.99, 0.995))),  # it was the correlation
+    ],
+)
+def test_c4(verdict, records):
+    found = claims.c4(records)
+    assert found.verdict == verdict, found.because
+    assert "from width 16 to 256" in found.measure
+
+
+def test_c4_reads_the_corrected_condition():
+    corrected = [{**r, "correct": "reset-bn", "barrier": r["barrier"] / 2} for r in planted.connected()]
+    rows = claims.barriers(planted.connected() + corrected)
+    assert [row["barrier"] for row in rows] == [0.5, 0.25, 0.05]
+    assert rows[0]["condition"] == "matched by activations, reset-bn"
+
+
+def test_what_was_not_run_is_undecided():
+    assert [verdict.verdict for verdict in claims.verdicts({})] == [UNDECIDED] * 4
+    free = [record for record in planted.frozen() if not record["prefix"]]
+    assert claims.c3(free) is None and claims.c4(planted.connected()[:2]) is None
+
+
+def test_differences_of_independent_estimates():
+    found = Estimate(5, 2, 8).minus(Estimate(1, -3, 5))
+    assert (found.value, found.low, found.high) == (4, -1, 9)
+    skew = Estimate(5, 4, 5).minus(Estimate(1, 1, 1))
+    assert (skew.low, skew.high) == (3, 4)
+    assert not Estimate(1).above(0) and not Estimate(1).minus(found).known
+
+
+def test_estimates_in_words():
+    assert str(Estimate(0.0333, 0.02, 0.041, "points")) == "3.3 points (2.0 to 4.1)"
+    assert str(Estimate(0.12345)) == "0.123 (no interval)"

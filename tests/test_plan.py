@@ -1,0 +1,112 @@
+"""Plans: what they expand to, and what is wrong with them, with the line."""
+
+from pathlib import Path
+
+import pytest
+
+from basiscli import plan
+from basiscli.commands.study import parse
+from basiscli.errors import BadInput
+
+TEXT = """\
+# a comment with seeds = 5
+[train]
+dataset = "digits"
+seeds = 3
+
+[correlate]
+widths = [16, 32]
+draws = 5
+
+[freeze]
+widths = [16]
+prefixes = [0, 1]
+donors = "trained"
+"""
+
+
+def steps_of(folder: Path, text: str) -> dict[str, object]:
+    (folder / "plan.toml").write_text(text)
+    found = plan.expand(plan.load(str(folder / "plan.toml"), parse), parse)
+    return {step.name: step for step in found}
+
+
+def test_networks_are_trained_once_for_all_that_read_them(tmp_path):
+    found = steps_of(tmp_path, TEXT)
+    assert list(found) == [
+        "train-w16-free", "correlate-w16", "train-w32-free", "correlate-w32", "train-w16-donor-trained",
+        "train-w16-trained-1", "freeze-w16",
+    ]  # fmt: skip
+    assert found["correlate-w16"].after == ("train-w16-free",)
+    assert found["train-w16-trained-1"].after == ("train-w16-donor-trained",)
+    assert set(found["freeze-w16"].after) == {"train-w16-free", "train-w16-donor-trained", "train-w16-trained-1"}
+    assert found["train-w16-free"].files == tuple(f"networks/w16/free/seed{seed}.h5" for seed in range(3))
+    assert found["train-w16-trained-1"].command == (
+        "basiscli train --dataset digits --width 16 --donor networks/w16/donor-trained/seed100.h5 --freeze-prefix 1 "
+        "--seeds 3 --out networks/w16/trained-1 --resume > records/train-w16-trained-1.jsonl"
+    )
+
+
+def test_seeds_in_steps_of_their_own(tmp_path):
+    found = steps_of(tmp_path, TEXT.replace("seeds = 3", "seeds = [4, 5, 9]\nseeds_per_step = 2"))
+    lines = [step.command for name, step in found.items() if name.startswith("train-w32")]
+    assert ["--seeds 4,5 " in lines[0], "--seeds 9-9 " in lines[1]] == [True, True] and len(lines) == 2
+    assert len(found["correlate-w32"].after) == 2
+
+
+def test_resources_and_what_steps_are_about(tmp_path):
+    found = steps_of(tmp_path, TEXT + "[resources]\ntrain = { GPU = 1 }\n")
+    assert found["train-w16-free"].resources == {"GPU": 1} and found["correlate-w16"].resources == {}
+    assert found["freeze-w16"].about == {"width": 16}
+
+
+@pytest.mark.parametrize("name", plan.names())
+def test_shipped_plans_hold_and_answer_all_claims(name):
+    found = plan.expand(plan.load(name, parse), parse)
+    assert {step.words[0] for step in found} == {"train", *plan.CLAIMS}
+    before: set[str] = set()
+    for step in found:
+        assert set(step.after) <= before
+        parse(step.words[0], step.words[1:])  # the whole line is one that the command takes
+        before.add(step.name)
+
+
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        ("draws = 5", "draw = 5", "line 8: [correlate] draw: No such option"),
+        ("draws = 5", "draws = 1", "line 8: [correlate] draws: Invalid value for '--draws'"),
+        ("draws = 5", 'draws = "many"', "line 8: [correlate] draws: Invalid value"),
+        ("widths = [16, 32]", "widths = [16, 0]", "line 7: [correlate] widths: Invalid value for '--width'"),
+        ("widths = [16, 32]", "widths = []", "line 7: [correlate] widths: [] is no list of different widths"),
+        ("widths = [16, 32]", "widths = [16, 16]", "line 7: [correlate] widths: [16, 16] is no list"),
+        ("widths = [16, 32]", "samples = 9", "line 6: [correlate]: widths = [...] is missing"),
+        ("seeds = 3", "seeds = 0", "line 4: [train] seeds: Invalid value"),
+        ("seeds = 3", "seeds = 1", "line 4: [train] seeds: pairs need two networks or more"),
+        ("seeds = 3", "seeds = 3\nseeds_per_step = 0", "line 5: [train] seeds_per_step: 0 is no whole number"),
+        ("seeds = 3", 'out = "x"', "line 4: [train] out: is set by the study itself"),
+        ("seeds = 3", "width = 3", "line 4: [train] width: is set by the study itself; leave it out and say widths"),
+        ("[correlate]", "[corelate]", "line 6: [corelate]: no such table; there are train, rotate, correlate"),
+        ("[train]", "train = 3\n[tran]", "line 2: [train]: is a table of options, not a value"),
+        ("draws = 5", "draws = ", "line 8"),
+        ("[freeze]", "[resources]\nfly = { GPU = 1 }\n[freeze]", "line 11: [resources] fly: no such command"),
+        ("[freeze]", "[resources]\ntrain = 1\n[freeze]", "line 11: [resources] train: 1 is no table of numbers"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(tmp_path, old, new, words):
+    with pytest.raises(BadInput) as error:
+        steps_of(tmp_path, TEXT.replace(old, new, 1))
+    assert words in str(error.value) and "plan.toml" in str(error.value)
+
+
+def test_a_plan_without_a_claim_and_one_that_is_not_there(tmp_path):
+    with pytest.raises(BadInput, match="nothing to do; there are rotate, correlate, freeze, connectivity"):
+        steps_of(tmp_path, "[train]\nseeds = 3\n")
+    with pytest.raises(BadInput, match=r"no.toml: no plan; name a TOML file.*digits"):
+        plan.load(str(tmp_path / "no.toml"), parse)
+
+
+def test_a_data_set_of_ones_own_is_found_from_the_studys_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = steps_of(tmp_path, TEXT.replace('"digits"', '"mine.npz"'))
+    assert str(tmp_path / "mine.npz") in found["train-w16-free"].words

@@ -1,0 +1,187 @@
+"""The report of planted studies, as files and in a browser."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from basiscli import report
+from tests import planted
+from tests.conftest import call
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+browser = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A planted study in which C2 is false and the connectivity step failed, with its report."""
+    folder = planted.study(
+        tmp_path_factory.mktemp("study"), failed="connectivity", correlate=planted.correlations((0.9, 0.9, 0.95))
+    )
+    report.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder) -> str:
+    return (folder / "report.html").read_text()
+
+
+def test_verdicts_are_those_of_the_plant(folder):
+    outcome = call("report", folder)
+    assert {one["claim"]: one["verdict"] for one in outcome.records} == {
+        "C1": "shown", "C2": "refuted", "C3": "shown", "C4": "undecided",
+    }  # fmt: skip
+    results = json.loads((folder / "results.json").read_text())
+    assert results["claims"] == outcome.records and results["failed"] == ["connectivity"]
+
+
+def test_results_hold_no_times_and_are_the_same_again(folder, tmp_path):
+    before = (folder / "results.json").read_bytes()
+    again = planted.study(tmp_path, failed="connectivity", correlate=planted.correlations((0.9, 0.9, 0.95)))
+    for path in (again / "steps").iterdir():
+        path.write_text(path.read_text().replace("1.5", "99"))
+    report.write(again)
+    assert (again / "results.json").read_bytes() == before
+    assert "99.0" in (again / "report.html").read_text()
+
+
+def test_tables_hold_every_field(folder):
+    with (folder / "tables/correlate.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 15 * 3 * 3 and float(rows[0]["matched_held_out"]) == pytest.approx(0.76, abs=0.05)
+    assert {path.name for path in (folder / "tables").iterdir()} == {"rotate.csv", "correlate.csv", "freeze.csv"}
+
+
+def test_figures_are_png_and_svg(folder):
+    names = {f"{claim}.{kind}" for claim in ("C1", "C2", "C3") for kind in ("png", "svg")}
+    assert {path.name for path in (folder / "figures").iterdir()} == names
+    assert "<svg" in (folder / "figures/C1.svg").read_text() and "var(" not in (folder / "figures/C1.svg").read_text()
+
+
+def test_the_page_needs_no_network_and_escapes_what_it_is_given(page):
+    assert not re.findall(r'(?:src|href)="(?!#|data:|tables/)[^"]*"', page)
+    assert "url(http" not in page and "@import" not in page and "<script" not in page
+    assert "a &lt;bad&gt; day" in page and "&lt;planted&gt;" in page
+
+
+def test_ids_are_unique_and_tags_are_closed(page):
+    class Checker(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.open, self.ids = [], []
+
+        def handle_starttag(self, tag, attributes):
+            self.ids += [value for name, value in attributes if name == "id"]
+            self.open += [] if tag in ("meta", "link") else [tag]
+
+        def handle_startendtag(self, tag, attributes):
+            self.ids += [value for name, value in attributes if name == "id"]
+
+        def handle_endtag(self, tag):
+            assert self.open.pop() == tag
+
+    checker = Checker()
+    checker.feed(page)
+    assert not checker.open and len(set(checker.ids)) == len(checker.ids)
+
+
+def test_figures_say_in_words_what_they_show(page):
+    labels = re.findall(r'<figure role="img" aria-label="([^"]+)"', page)
+    assert len(labels) == 3
+    assert "nonlinear hidden1: 4.0 (3.0 to 5.0); " in labels[0] and "linear hidden3: 0.2 (-0.8 to 1.2)." in labels[0]
+    assert "width 256: 0.78" in labels[1]
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    parts = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def contrast(a: str, b: str) -> float:
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_is_legible(scheme):
+    """WCAG 2, level AA: 4.5 for text, 3 for lines of a figure."""
+    blocks = re.findall(r":root \{(.*?)\}", report.STYLE.read_text(), re.S)
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", blocks[scheme]))
+    for name in ("ink", "muted", "link", "red", "blue", "green", "shown", "refuted", "undecided"):
+        assert contrast(colours[name], colours["card"]) >= 4.5, name
+    assert contrast(colours["ink"], colours["page"]) >= 4.5 and contrast(colours["muted"], colours["page"]) >= 4.5
+    assert contrast(colours["grey"], colours["card"]) >= 3
+
+
+def test_a_study_without_records_has_a_report(tmp_path):
+    from basiscli import steps
+
+    steps.prepare(tmp_path, "empty", "", [steps.Step("train", ("train",))])
+    assert [one["verdict"] for one in report.write(tmp_path)] == ["undecided"] * 4
+    assert "Not done: train." in (tmp_path / "report.html").read_text()
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path):
+    call("report", tmp_path).refused("holds no study")
+
+
+def look(folder: Path, *options: str) -> str:
+    """Open the page in headless Chromium and return what it says."""
+    command = [
+        CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
+        f"--user-data-dir={folder}/profile", *options, f"file://{folder}/report.html",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "CONSOLE" not in done.stderr, done.stderr
+    return done.stdout
+
+
+@browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["1280,800", "390,844"])
+def test_a_browser_shows_it(folder, tmp_path, scheme, size):
+    """The colours of the scheme are on the first screen, each verdict's among them, and the console is silent."""
+    image = tmp_path / "page.png"
+    dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
+    look(folder, f"--window-size={size}", f"--screenshot={image}", *dark)
+    from matplotlib.image import imread
+
+    pixels = (255 * imread(image)[..., :3]).round().astype(int)
+    blocks = re.findall(r":root \{(.*?)\}", report.STYLE.read_text(), re.S)
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", blocks[scheme == "dark"]))
+    wanted = ["page", "card", "shown"] + (["refuted", "undecided", "red", "green"] if size == "1280,800" else [])
+    for name in wanted:
+        rgb = [int(colours[name][k : k + 2], 16) for k in (1, 3, 5)]
+        assert (pixels == rgb).all(-1).sum() > 20, name
+
+
+@browser
+@pytest.mark.parametrize("size", ["1280,800", "390,844"], ids=["desk", "phone"])
+def test_it_fits(folder, tmp_path, size):
+    """Nothing but tables scrolls sideways, and on a desk all four claims are on the first screen."""
+    script = (
+        "<script>document.title = [document.documentElement.scrollWidth <= innerWidth,"
+        " ...[...document.querySelectorAll('.card')].map(card => card.getBoundingClientRect().bottom)]</script>"
+    )
+    text = (folder / "report.html").read_text()
+    (tmp_path / "report.html").write_text(text.replace("</body>", f"{script}</body>"))
+    shown = look(tmp_path, f"--window-size={size}", "--dump-dom")
+    fits, *bottoms = re.search(r"<title>(.*?)</title>", shown)[1].split(",")
+    assert fits == "true" and len(bottoms) == 4
+    if size == "1280,800":
+        assert max(map(float, bottoms)) <= 800
+
+
+@browser
+def test_it_prints(folder, tmp_path):
+    look(folder, f"--print-to-pdf={tmp_path}/page.pdf", "--no-pdf-header-footer")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")

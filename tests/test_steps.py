@@ -1,0 +1,161 @@
+"""Steps: run once, known again, stopped, failed, killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from basiscli import steps
+from basiscli.errors import BadInput
+from basiscli.steps import Step
+
+SMALL = ("--hidden", "8,8", "--epochs", "1", "--batch-size", "512", "--seeds", "2", "--resume")
+NETWORKS = ("networks/seed0.h5", "networks/seed1.h5")
+TRAIN = Step("train", ("train", *SMALL, "--out", "networks"), (), NETWORKS)
+CORRELATE = Step("correlate", ("correlate", *NETWORKS), ("train",))
+LIST = Step("list", ("data", "list"))
+MISSING = Step("missing", ("show", "no.h5"))
+AFTER = Step("after", ("data", "list"), ("missing",))
+
+
+def run(folder: Path, *found: Step) -> dict[str, dict]:
+    """Run steps in a pool, and return how each went."""
+    steps.prepare(folder, "test", "", found)
+    with ThreadPoolExecutor(2) as pool:
+        return {step.name: outcome for step, outcome in steps.walk(folder, found, lambda step: pool, threads=1)}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder in which two networks are trained and correlated. Not to be changed."""
+    folder = tmp_path_factory.mktemp("study")
+    assert {name: one["status"] for name, one in run(folder, CORRELATE, TRAIN).items()} == {
+        "train": "done", "correlate": "done",
+    }  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def study(trained, tmp_path) -> Path:
+    """A copy of it."""
+    subprocess.run(["cp", "-a", f"{trained}/.", str(tmp_path)], check=True)
+    return tmp_path
+
+
+def reused(outcomes: dict[str, dict]) -> set[str]:
+    return {name for name, one in outcomes.items() if one.get("reused")}
+
+
+def test_steps_wait_for_what_they_read_and_keep_records_and_hashes(trained):
+    (record,) = [json.loads(line) for line in (trained / "records/correlate.jsonl").read_text().splitlines()][-1:]
+    assert record["a"] == NETWORKS[0] and record["layer"] == "hidden2"
+    outcome = steps.outcome(trained, TRAIN)
+    assert set(outcome["files"]) == {*NETWORKS, "records/train.jsonl"} and outcome["tries"] == 1
+    assert "epoch 1/1" in (trained / "logs/train.log").read_text()
+    name, found = steps.load(trained)
+    assert (name, [vars(step) for step in found]) == ("test", [vars(CORRELATE), vars(TRAIN)])
+
+
+def test_what_is_done_is_not_done_again(study):
+    assert reused(run(study, TRAIN, CORRELATE)) == {"train", "correlate"}
+
+
+def test_what_is_missing_or_changed_is_done_again(study):
+    (study / NETWORKS[0]).unlink()
+    assert reused(run(study, TRAIN, CORRELATE)) == {"correlate"}  # the network came out as it was
+    (study / "records/correlate.jsonl").write_text("changed")
+    assert reused(run(study, TRAIN, CORRELATE)) == {"train"}
+    os.utime(study / NETWORKS[0])  # touched, not changed
+    assert reused(run(study, TRAIN, CORRELATE)) == {"train", "correlate"}
+
+
+def test_another_command_does_all_that_follows_again(study):
+    line = tuple("16,8" if word == "8,8" else word for word in TRAIN.words)
+    assert reused(run(study, Step("train", line, (), NETWORKS), CORRELATE)) == set()
+    record = json.loads((study / "records/correlate.jsonl").read_text().splitlines()[0])
+    assert record["units_a"] == 16
+
+
+def test_other_versions_and_other_data_are_another_step(tmp_path, monkeypatch):
+    data = tmp_path / "data.npz"
+    data.write_bytes(b"a")
+    step = Step("train", ("train", "--dataset", str(data)))
+    first = steps.identity(step, {"x.h5": "1"}, tmp_path)
+    assert first == steps.identity(step, {"x.h5": "1"}, tmp_path)
+    assert first != steps.identity(step, {"x.h5": "2"}, tmp_path)
+    data.write_bytes(b"b")
+    second = steps.identity(step, {"x.h5": "1"}, tmp_path)
+    assert second != first
+    monkeypatch.setattr(steps, "versions", lambda: {"numpy": "99"})
+    assert steps.identity(step, {"x.h5": "1"}, tmp_path) != second
+
+
+def test_a_failed_step_is_tried_again_and_stops_only_what_needs_it(tmp_path):
+    outcomes = run(tmp_path, MISSING, AFTER, LIST)
+    assert {name: one["status"] for name, one in outcomes.items()} == {
+        "missing": "failed", "after": "blocked", "list": "done",
+    }  # fmt: skip
+    assert outcomes["missing"]["tries"] == 2 and outcomes["missing"]["error"] == "no.h5: no such file"
+    assert outcomes["after"]["error"] == "needs missing"
+    assert steps.status(tmp_path, MISSING)["status"] == "failed" and not (tmp_path / MISSING.records).exists()
+
+
+def test_a_step_that_somebody_has_in_hand_is_waited_for(tmp_path):
+    steps.prepare(tmp_path, "test", "", [LIST])
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(steps.execute, tmp_path, LIST, {}) for _ in range(2))
+    assert sorted(bool(one.result().get("reused")) for one in (first, second)) == [False, True]
+
+
+def start(folder: Path, step: Step) -> subprocess.Popen:
+    """Run a step in a process of its own."""
+    line = (
+        f"from pathlib import Path; from basiscli import steps; from basiscli.steps import Step\n"
+        f"steps.execute(Path({str(folder)!r}), Step({step.name!r}, {step.words!r}, (), {step.files!r}), {{}}, 1)"
+    )
+    steps.prepare(folder, "test", "", [step])
+    return subprocess.Popen([sys.executable, "-c", line])
+
+
+def wait_for(what, seconds: float = 60):
+    """Return what `what()` does as soon as it is true."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def test_kill_9_ends_the_command_too_and_the_step_goes_on(tmp_path):
+    line = ("train", "--epochs", "400", "--seeds", "2", "--out", "networks", "--resume")
+    long = Step("long", line, (), NETWORKS)
+    process = start(tmp_path, long)
+    wait_for((tmp_path / NETWORKS[1]).exists)
+    assert steps.status(tmp_path, long)["status"] == "running"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: steps.status(tmp_path, long)["status"] == "stopped")  # the lock is the command's, too
+    assert "interrupted and saved" in (tmp_path / long.log).read_text()
+    assert not (tmp_path / long.records).exists()
+
+
+def test_the_remaining_time_is_told_by_the_steps_of_the_same_command():
+    found = [Step(str(k), (command,)) for k, command in enumerate(("train", "train", "train", "show"))]
+    outcomes = {"0": {"seconds": 4}, "1": {"seconds": 8}}
+    assert steps.seconds_left(found, outcomes, jobs=1) is None  # nobody knows how long show takes
+    outcomes["3"] = {"seconds": 1}
+    assert steps.seconds_left(found, outcomes, jobs=2) == 3
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="holds no study"):
+        steps.load(tmp_path)
+    (tmp_path / "study.json").write_text('{"name": "x", "steps": [{"name": 1}]}')
+    with pytest.raises(BadInput, match="holds no study"):
+        steps.load(tmp_path)
