@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 from basiscli import augment, checkpoint, cost, defaults, memory, models, optim, sources, store, timing, train, weights
@@ -62,14 +63,14 @@ def run(options: Mapping, go_on: str = "the same command with --resume goes on")
         if file.status != UNFINISHED:
             yield folder.record(file)
     steps = sum(_steps_left(group, recipe, dataset) for group in groups)
-    with _interruptible(go_on) as stop, Progress(steps) as progress:
+    with interruptible(go_on) as stop, Progress(steps) as progress:
         compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
         for group in groups:
             if group.files:
                 run = checkpoint.resume(group.files, dataset)
             else:
                 run = Run.start(network, recipe, dataset, group.seeds, adjust)
-            _train(run, folder, options["checkpoint_every"], progress, stop)
+            train_to_end(run, partial(folder.checkpoint, run), folder.due, progress, stop)
             yield from folder.finish(run)
 
 
@@ -172,24 +173,33 @@ class Folder:
                 )
         return found
 
-    def save(self, run: Run, seed: int, activations: bool) -> NetworkFile:
-        """Write a seed of a run, with the hidden activations of the test images if asked for."""
-        file = checkpoint.snapshot(run, seed, self.options["command"])
-        with store.writing(self.file(seed), force=True) as writer:
+    def save(self, run: Run, s: int, activations: bool) -> NetworkFile:
+        """Write the s-th network of a run, with the hidden activations of the test images if asked for."""
+        file = checkpoint.snapshot(run, s, self.options["command"])
+        path = self.file(file.seed)
+        with store.writing(path, force=True) as writer:
             writer.network(file)
             if activations:
-                arrays = {path: values[None] for path, values in (file.weights | file.state).items()}
+                arrays = {name: values[None] for name, values in (file.weights | file.state).items()}
                 source = sources.of_network(
-                    str(self.file(seed)), run.network, arrays, run.standard, self.dataset, split="test", tap="post"
+                    str(path), run.network, arrays, run.standard, self.dataset, split="test", tap="post"
                 )
                 sources.record(writer, source, "test", "post")
         return file
 
+    def due(self, run: Run) -> bool:
+        """Whether a checkpoint is to be written after the epoch that has just ended."""
+        every = self.options["checkpoint_every"]
+        return bool(every) and run.epoch % every == 0
+
+    def checkpoint(self, run: Run) -> None:
+        """Write how far the networks of a run have come."""
+        for s in range(len(run.seeds)):
+            self.save(run, s, activations=False)
+
     def finish(self, run: Run) -> Iterator[dict]:
         """Write the final files of a run, all of them, and yield their records."""
-        files = [
-            self.save(run, seed, self.options["activations"] and bool(run.alive[s])) for s, seed in enumerate(run.seeds)
-        ]
+        files = [self.save(run, s, self.options["activations"] and bool(run.alive[s])) for s in range(len(run.seeds))]
         yield from map(self.record, files)
 
     def record(self, file: NetworkFile) -> dict:
@@ -233,15 +243,20 @@ def _disk_bytes(network: Network, recipe: Recipe, dataset: Dataset, options: Map
     return cost.FLOAT_BYTES * floats * len(options["seeds"])
 
 
-def _train(run: Run, folder: Folder, every: int, progress: Progress, stop: Callable[[], bool]) -> None:
-    """Train a run to its end, with checkpoints. Raises Interrupted, saved, when `stop()` says so."""
+def train_to_end(
+    run: Run,
+    save: Callable[[], None],
+    due: Callable[[Run], bool],
+    progress: Progress,
+    stop: Callable[[], bool],
+) -> None:
+    """Train a run to its end, saving after the epochs that are `due`. Raises Interrupted, saved, when `stop()`."""
     while not run.finished:
         complete = run.train_epoch(stop, lambda: progress.tick(run))
         if complete:
             progress.close_epoch(run)
-        if not complete or (every and run.epoch % every == 0 and not run.finished):
-            for seed in run.seeds:
-                folder.save(run, seed, activations=False)
+        if not complete or (due(run) and not run.finished):
+            save()
         if not complete:
             raise Interrupted
 
@@ -303,7 +318,7 @@ def _difference(there: object, wanted: object) -> str:
 
 
 @contextmanager
-def _interruptible(go_on: str) -> Iterator[Callable[[], bool]]:
+def interruptible(go_on: str) -> Iterator[Callable[[], bool]]:
     """Turn SIGINT and SIGTERM into a flag, yielded as a function, so that a step is never cut in two.
 
     A second signal kills at once, as it would without us. On Interrupted a line says `go_on`.
