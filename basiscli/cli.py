@@ -16,6 +16,7 @@ COMMANDS = {
     "freeze": "basiscli.commands.freeze",
     "models": "basiscli.commands.models",
     "record": "basiscli.commands.record",
+    "rotate": "basiscli.commands.rotate",
     "show": "basiscli.commands.show",
     "train": "basiscli.commands.train",
 }

@@ -32,9 +32,9 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Group:
-    """Seeds that train at once; `files` holds where each stands, none for a fresh start."""
+    """Networks that train at once, by their seeds; `files` holds where each stands, none for a fresh start."""
 
-    seeds: tuple[int, ...]
+    members: tuple
     files: tuple[NetworkFile, ...] = ()
 
     @property
@@ -57,19 +57,19 @@ def run(options: Mapping, go_on: str = "the same command with --resume goes on")
     size = options["seed_batch"] or seeds_that_fit(network, recipe)
     folder = Folder(Path(options["out"]), options, dataset)
     found = folder.prepare(network, recipe)
-    groups = list(_groups(options["seeds"], found, size))
+    groups = list(grouped(options["seeds"], found, size))
 
     for file in found.values():
         if file.status != UNFINISHED:
             yield folder.record(file)
-    steps = sum(_steps_left(group, recipe, dataset) for group in groups)
+    steps = sum(steps_left(group, recipe, dataset) for group in groups)
     with interruptible(go_on) as stop, Progress(steps) as progress:
         compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
         for group in groups:
             if group.files:
                 run = checkpoint.resume(group.files, dataset)
             else:
-                run = Run.start(network, recipe, dataset, group.seeds, adjust)
+                run = Run.start(network, recipe, dataset, group.members, adjust)
             train_to_end(run, partial(folder.checkpoint, run), folder.due, progress, stop)
             yield from folder.finish(run)
 
@@ -155,11 +155,7 @@ class Folder:
         Raises BadInput if the folder cannot be made or written or has too little space, if networks are there and
         neither --resume nor --force was given, or if those to be resumed were trained differently.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"{self.path}: cannot be made ({error.strerror})") from error
-        self._require_space(network, recipe)
+        make_folder(self.path, _disk_bytes(network, recipe, self.dataset, self.options))
         found = {}
         for seed in self.options["seeds"]:
             path = self.file(seed)
@@ -214,25 +210,34 @@ class Folder:
             "train_loss": last.get("train_loss"),
         }
 
-    def _require_space(self, network: Network, recipe: Recipe) -> None:
-        needed = _disk_bytes(network, recipe, self.dataset, self.options)
-        there = shutil.disk_usage(self.path).free
-        if needed > there:
-            raise BadInput(f"{self.path}: the files need about {needed / 1e6:.0f} MB, {there / 1e6:.0f} MB are free")
-
     def _resumable(self, path: Path, seed: int, network: Network, recipe: Recipe) -> NetworkFile:
         file = store.load_network(path)
-        wanted = {"architecture": network.architecture, "training": recipe.stored(), "seed": seed}
-        for name, value in wanted.items():
-            there = getattr(file, name)
-            if there != value:
-                raise BadInput(
-                    f"{path}: was trained with another {name} ({_difference(there, value)}); --force overwrites it"
-                )
+        require_same(path, file, {"architecture": network.architecture, "training": recipe.stored(), "seed": seed})
         if file.dataset.get("checksum") != self.dataset.checksum:
             raise BadInput(f"{path}: was trained on another data set than this {self.dataset.name}")
         checkpoint.require_arrays(network, file, str(path))
         return file
+
+
+def make_folder(path: Path, needed: int) -> None:
+    """Make a folder where it is not there. Raises BadInput if that fails, or fewer bytes than `needed` are free."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be made ({error.strerror})") from error
+    there = shutil.disk_usage(path).free
+    if needed > there:
+        raise BadInput(f"{path}: the files need about {needed / 1e6:.0f} MB, {there / 1e6:.0f} MB are free")
+
+
+def require_same(path: Path, file: NetworkFile, wanted: Mapping[str, object]) -> None:
+    """Raise BadInput unless a file that is there holds what is about to be trained, field by field."""
+    for name, value in wanted.items():
+        there = getattr(file, name)
+        if there != value:
+            raise BadInput(
+                f"{path}: was trained with another {name} ({_difference(there, value)}); --force overwrites it"
+            )
 
 
 def _disk_bytes(network: Network, recipe: Recipe, dataset: Dataset, options: Mapping) -> int:
@@ -261,21 +266,25 @@ def train_to_end(
             raise Interrupted
 
 
-def _groups(seeds: Sequence[int], found: Mapping[int, NetworkFile], size: int) -> Iterator[Group]:
-    """Yield what is left to train: seeds at the same position together, at most `size` at once."""
-    by_position: dict[tuple[int, int], list[int]] = {}
-    for seed in seeds:
-        if seed not in found:
-            by_position.setdefault((0, 0), []).append(seed)
-        elif found[seed].status == UNFINISHED:
-            by_position.setdefault(Group((seed,), (found[seed],)).position, []).append(seed)
-    for position, members in sorted(by_position.items()):
-        for start in range(0, len(members), size):
-            part = tuple(members[start : start + size])
-            yield Group(part, () if position == (0, 0) else tuple(found[seed] for seed in part))
+def grouped(members: Sequence, found: Mapping[object, NetworkFile], size: int) -> Iterator[Group]:
+    """Yield what is left to train: members at the same position together, at most `size` at once.
+
+    Members are seeds, or whatever else stands for networks; `found` holds the files that are there.
+    """
+    by_position: dict[tuple[int, int], list] = {}
+    for member in members:
+        if member not in found:
+            by_position.setdefault((0, 0), []).append(member)
+        elif found[member].status == UNFINISHED:
+            by_position.setdefault(Group((member,), (found[member],)).position, []).append(member)
+    for position, there in sorted(by_position.items()):
+        for start in range(0, len(there), size):
+            part = tuple(there[start : start + size])
+            yield Group(part, () if position == (0, 0) else tuple(found[member] for member in part))
 
 
-def _steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
+def steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
+    """Return how many steps a group has before it."""
     per_epoch = train.steps_per_epoch(dataset, recipe)
     epoch, step = group.position
     return (recipe.epochs - epoch) * per_epoch - step

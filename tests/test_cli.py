@@ -111,10 +111,10 @@ LAYERS = [
     {"ops"},
     {"graph", "basis", "cut", "weights", "optim", "models", "cost", "augment"},
     {"analysis", "train", "store", "records", "data", "figures", "memory"},
-    {"checkpoint", "progress", "defaults", "timing"},
+    {"checkpoint", "progress", "defaults", "timing", "rotation"},
     {"sources", "summary"},
     {"session"},
-    {"freezing"},
+    {"freezing", "rotating"},
     {"commands"},
     {"cli", "__main__"},
 ]
