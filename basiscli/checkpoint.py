@@ -18,9 +18,8 @@ from basiscli.train import Recipe, Run, Standardisation
 DONE, DIVERGED, UNFINISHED = "done", "diverged", "unfinished"
 
 
-def snapshot(run: Run, seed: int, command: str) -> NetworkFile:
-    """Return what a file holds of one seed of a run; optimiser state only while it is needed to go on."""
-    s = run.seeds.index(seed)
+def snapshot(run: Run, s: int, command: str) -> NetworkFile:
+    """Return what a file holds of the s-th network of a run; optimiser state only while it is needed to go on."""
     status = DIVERGED if not run.alive[s] else DONE if run.epoch >= run.recipe.epochs else UNFINISHED
     slots = {} if status == DONE else {slot: run.layout.views(flat) for slot, flat in run.optimizer.items()}
     return NetworkFile(
@@ -32,7 +31,7 @@ def snapshot(run: Run, seed: int, command: str) -> NetworkFile:
             "mean": run.standard.mean.tolist(),
             "inverse_deviation": run.standard.inverse.tolist(),
         },
-        seed=seed,
+        seed=run.seeds[s],
         status=status,
         command=command,
         versions=versions(),

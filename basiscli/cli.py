@@ -17,6 +17,7 @@ COMMANDS = {
     "models": "basiscli.commands.models",
     "record": "basiscli.commands.record",
     "report": "basiscli.commands.report",
+    "rotate": "basiscli.commands.rotate",
     "show": "basiscli.commands.show",
     "study": "basiscli.commands.study",
     "train": "basiscli.commands.train",

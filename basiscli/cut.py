@@ -34,14 +34,20 @@ class Cut:
         """Whether the lower part holds weights, the same for all seeds."""
         return bool(self.arrays) and all(len(values) == 1 for values in self.arrays.values())
 
-    def features(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the features (S, N, ...) of images (S or 1, N, H, W, C); (1, N, ...) if they depend on no weight."""
+    def features(self, images: np.ndarray, of: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return the features (S, N, ...) of images (T, N, H, W, C), image row of[s] being that of seed s.
+
+        Without `of` there is one row for all seeds, or one for each. (1, N, ...) if they depend on no weight and there
+        is one row.
+        """
         if not self.shared:
-            return self._show(images)
+            return self._show(images if of is None else images[of])
         found = self._show(images.reshape(1, -1, *images.shape[2:]))
         shape = images.shape[:2]
         found = {name: values.reshape(*shape, *values.shape[2:]) for name, values in found.items()}
-        return {name: np.repeat(values, self.seeds // shape[0], axis=0) for name, values in found.items()}
+        if of is None:
+            return {name: np.repeat(values, self.seeds // shape[0], axis=0) for name, values in found.items()}
+        return {name: values[of] for name, values in found.items()}
 
     def table(self, chunks: Iterable[np.ndarray], count: int) -> dict[str, np.ndarray]:
         """Return the features (count, ...) of images that come in chunks (1, n, H, W, C), of a shared lower part."""

@@ -17,6 +17,11 @@ UNITS_SHOWN = 80  # a finer matrix would lose its diagonal between the pixels
 DPI = 160
 GREY, IN_SAMPLE, HELD_OUT, NULL, CEILING = "#5a6270", "#5b7ba6", "#c8553d", "#8b8f98", "#2f7f79"
 
+KINDS = {
+    "orthogonal": HELD_OUT, "permutation": IN_SAMPLE, "signed-permutation": NULL, "relu-symmetry": CEILING,
+}  # fmt: skip
+PENALTIES = {"penalty_accuracy": "accuracy lost (points)", "penalty_train_loss": "training loss gained"}
+
 
 def _diverging(steps: int = 256) -> ListedColormap:
     """Blue over near-white to red, even in lightness and chroma (straight lines in Ottosson's Oklab, 2020)."""
@@ -157,6 +162,62 @@ def prefixes(records: Sequence[Mapping]) -> Figure:
     panels[0, 0].set_ylabel("matched correlation, held out\n(dashed: rotated null)", fontsize=9)
     panels[1, 0].set_ylabel("excess over the null", fontsize=9)
     return figure
+
+
+def rotations(records: Sequence[Mapping]) -> Figure:
+    """Draw the records of `basiscli rotate`: what each kind of M costs over the identity, against depth.
+
+    Left the accuracy in points, right the training loss; bars are intervals. With several powers of orthogonal M a
+    second row has the penalties against the power, a line a layer.
+    """
+    arms = [record for record in records if record["over"] == "identity" and record["kind"] != "identity"]
+    layers = list(dict.fromkeys(record["layer"] for record in arms))
+    powers = sorted({record["power"] for record in arms if record["kind"] == "orthogonal"})
+    rows = 2 if len(powers) > 1 else 1
+    figure = Figure(figsize=(2 * (2.6 + 0.9 * max(len(layers), 2)), 3.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, 2, squeeze=False)
+    whole = [record for record in arms if record["kind"] != "orthogonal" or record["power"] == powers[-1]]
+    for axis, (field, label) in zip(panels[0], PENALTIES.items(), strict=True):
+        _penalties(axis, whole, field, layers, "layer", [(kind, kind, KINDS[kind]) for kind in _kinds(whole)], "kind")
+        axis.set(xticks=range(len(layers)), ylabel=label)
+        axis.set_xticklabels(layers, rotation=0 if len(layers) < 6 else 60)
+    turned = [record for record in arms if record["kind"] == "orthogonal"]
+    for axis, (field, label) in zip(panels[1] if rows == 2 else (), PENALTIES.items(), strict=rows == 2):
+        lines = [(layer, layer, _shade(k + 1, len(layers) + 1)) for k, layer in enumerate(layers)]
+        _penalties(axis, turned, field, powers, "power", lines, "layer")
+        axis.set(xticks=range(len(powers)), ylabel=label, xlabel="power of the rotation")
+        axis.set_xticklabels([f"{power:g}" for power in powers])
+    first = records[0]
+    told = f"{first['model']}, {first['activation']}; M {first['tap']}, {first['retrain']} retrained"
+    figure.suptitle(f"{told} ({first['start']})", fontsize=10, x=0.01, ha="left", color=GREY)
+    return figure
+
+
+def _kinds(records: Sequence[Mapping]) -> list[str]:
+    return [kind for kind in KINDS if any(record["kind"] == kind for record in records)]
+
+
+def _penalties(axis: Axes, records, field: str, places: Sequence, place: str, lines: Sequence, line: str) -> None:
+    """Draw a penalty over `places`, values of the field `place`, a line for each (value, label, colour) of `line`."""
+    labels, scale = [], 100 if field == "penalty_accuracy" else 1
+    for k, (value, label, colour) in enumerate(lines):
+        chosen = [record for record in records if record[line] == value and record[field] is not None]
+        if not chosen:
+            continue
+        shown = [{end: scale * _number(record[f"{field}{end}"]) for end in ("", "_low", "_high")} for record in chosen]
+        at = np.array([places.index(record[place]) for record in chosen]) + 0.06 * (k - (len(lines) - 1) / 2)
+        labels.append((_intervals(axis, at, shown, "", {"color": colour, "zorder": 3}), label, colour))
+    axis.axhline(0, color=GREY, linewidth=0.8)
+    axis.set_xlim(-0.25, len(places) - 0.75)
+    axis.tick_params(labelsize=9, colors=GREY)
+    axis.grid(axis="y", color="#e8e9ec", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    _label_ends(axis, len(places) - 1, labels)
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def _intervals(axis: Axes, at: np.ndarray, line: Sequence[Mapping], field: str, look: Mapping) -> float:

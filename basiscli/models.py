@@ -5,8 +5,8 @@ nonlinearity and the map before it, named after the map: stem, conv1, block1/con
 branch is added.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from math import prod, sqrt
 from types import ModuleType
@@ -25,6 +25,7 @@ from basiscli.ops import (
     layernorm,
     max_pool,
     pointwise,
+    rotation,
     subsample,
 )
 from basiscli.ops.node import Node
@@ -176,9 +177,34 @@ def build(architecture: dict) -> Network:
     """Return the network of a description, as `Network.architecture` holds it. Raises BadInput if it is none."""
     description = dict(architecture)
     try:
-        return MODELS[description.pop("model")](**description)
+        places = description.pop("rotated", {})
+        network = MODELS[description.pop("model")](**description)
+        return rotated(network, places) if places else network
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"not an architecture that this version knows: {architecture} ({error})") from error
+
+
+def rotated(network: Network, places: Mapping[str, str]) -> Network:
+    """Return a network with a fixed map y = M x, the identity to begin with, at every place: PLACE/rotation/w.
+
+    {"hidden1": "pre"} puts it after the map of that name, and after a normalisation that alone reads the map;
+    {"hidden1": "post"} after the nonlinearity of that layer. Whatever read that node reads M x, the taps of layers too.
+    Raises ValueError for what is neither.
+    """
+    for place, tap in places.items():
+        network = _with_map(network, place, rotates(network, place, tap))
+    return replace(network, architecture=network.architecture | {"rotated": dict(places)})
+
+
+def rotates(network: Network, place: str, tap: str) -> Node:
+    """Return the node that a fixed map at a place comes after. Raises ValueError if there is none."""
+    nodes = {node.name: node for node in network.nodes}
+    if tap == "post" and place in network.layers:
+        return nodes[network.layers[place].post]
+    if tap != "pre" or "w" not in getattr(nodes.get(place), "weights", ()) or place == network.nodes[-1].name:
+        raise ValueError(f"nothing to rotate at {place} {tap}")
+    readers = [node for node in network.nodes if place in node.inputs]
+    return readers[0] if len(readers) == 1 and readers[0].op in (batchnorm, layernorm) else nodes[place]
 
 
 def choices(model: str) -> tuple[str, ...]:
@@ -284,6 +310,26 @@ class _Plan:
             "norm": self.norm,
         }
         return Network(architecture, tuple(self.nodes), self.layers)
+
+
+def _with_map(network: Network, place: str, source: Node) -> Network:
+    """Return a network with a fixed map after a node."""
+    fixed = Node(
+        f"{place}/rotation", rotation, (source.name,), weights=rotation.weights(source.shape[-1]), shape=source.shape
+    )
+
+    def renamed(name: str) -> str:
+        return fixed.name if name == source.name else name
+
+    nodes = []
+    for node in network.nodes:
+        nodes.append(replace(node, inputs=tuple(map(renamed, node.inputs))))
+        if node.name == source.name:
+            nodes.append(fixed)
+    layers = {
+        name: replace(layer, pre=renamed(layer.pre), post=renamed(layer.post)) for name, layer in network.layers.items()
+    }
+    return replace(network, nodes=tuple(nodes), layers=layers)
 
 
 def _stack(model, input_shape, classes, layout, width, activation, norm, pooling) -> Network:

@@ -52,6 +52,22 @@ def command_line() -> str:
     return shlex.join(["basiscli", *sys.argv[1:]])
 
 
+def kept(items: Iterable[Mapping], into: list) -> Iterator[Mapping]:
+    """Yield records, each also appended to a list."""
+    for item in items:
+        into.append(item)
+        yield item
+
+
+def interval(record: Mapping, field: str, scale: float = 1, digits: int = 3) -> str | None:
+    """Return a field with its `_low` and `_high` in brackets, as a cell of a table: 0.031 [0.012, 0.050]."""
+    value, low, high = (record[f"{field}{end}"] for end in ("", "_low", "_high"))
+    if value is None:
+        return None
+    text = f"{scale * value:.{digits}f}"
+    return text if low is None else f"{text} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+
+
 def read_lines(lines: Iterable[str]) -> Iterator[str | dict]:
     """Yield what each line of a pipe holds: a record, or the plain text of a path."""
     for line in lines:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 from basiscli import augment, checkpoint, cost, defaults, memory, models, optim, sources, store, timing, train, weights
@@ -31,9 +32,9 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Group:
-    """Seeds that train at once; `files` holds where each stands, none for a fresh start."""
+    """Networks that train at once, by their seeds; `files` holds where each stands, none for a fresh start."""
 
-    seeds: tuple[int, ...]
+    members: tuple
     files: tuple[NetworkFile, ...] = ()
 
     @property
@@ -56,20 +57,20 @@ def run(options: Mapping, go_on: str = "the same command with --resume goes on")
     size = options["seed_batch"] or seeds_that_fit(network, recipe)
     folder = Folder(Path(options["out"]), options, dataset)
     found = folder.prepare(network, recipe)
-    groups = list(_groups(options["seeds"], found, size))
+    groups = list(grouped(options["seeds"], found, size))
 
     for file in found.values():
         if file.status != UNFINISHED:
             yield folder.record(file)
-    steps = sum(_steps_left(group, recipe, dataset) for group in groups)
-    with _interruptible(go_on) as stop, Progress(steps) as progress:
+    steps = sum(steps_left(group, recipe, dataset) for group in groups)
+    with interruptible(go_on) as stop, Progress(steps) as progress:
         compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
         for group in groups:
             if group.files:
                 run = checkpoint.resume(group.files, dataset)
             else:
-                run = Run.start(network, recipe, dataset, group.seeds, adjust)
-            _train(run, folder, options["checkpoint_every"], progress, stop)
+                run = Run.start(network, recipe, dataset, group.members, adjust)
+            train_to_end(run, partial(folder.checkpoint, run), folder.due, progress, stop)
             yield from folder.finish(run)
 
 
@@ -154,11 +155,7 @@ class Folder:
         Raises BadInput if the folder cannot be made or written or has too little space, if networks are there and
         neither --resume nor --force was given, or if those to be resumed were trained differently.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"{self.path}: cannot be made ({error.strerror})") from error
-        self._require_space(network, recipe)
+        make_folder(self.path, _disk_bytes(network, recipe, self.dataset, self.options))
         found = {}
         for seed in self.options["seeds"]:
             path = self.file(seed)
@@ -172,24 +169,33 @@ class Folder:
                 )
         return found
 
-    def save(self, run: Run, seed: int, activations: bool) -> NetworkFile:
-        """Write a seed of a run, with the hidden activations of the test images if asked for."""
-        file = checkpoint.snapshot(run, seed, self.options["command"])
-        with store.writing(self.file(seed), force=True) as writer:
+    def save(self, run: Run, s: int, activations: bool) -> NetworkFile:
+        """Write the s-th network of a run, with the hidden activations of the test images if asked for."""
+        file = checkpoint.snapshot(run, s, self.options["command"])
+        path = self.file(file.seed)
+        with store.writing(path, force=True) as writer:
             writer.network(file)
             if activations:
-                arrays = {path: values[None] for path, values in (file.weights | file.state).items()}
+                arrays = {name: values[None] for name, values in (file.weights | file.state).items()}
                 source = sources.of_network(
-                    str(self.file(seed)), run.network, arrays, run.standard, self.dataset, split="test", tap="post"
+                    str(path), run.network, arrays, run.standard, self.dataset, split="test", tap="post"
                 )
                 sources.record(writer, source, "test", "post")
         return file
 
+    def due(self, run: Run) -> bool:
+        """Whether a checkpoint is to be written after the epoch that has just ended."""
+        every = self.options["checkpoint_every"]
+        return bool(every) and run.epoch % every == 0
+
+    def checkpoint(self, run: Run) -> None:
+        """Write how far the networks of a run have come."""
+        for s in range(len(run.seeds)):
+            self.save(run, s, activations=False)
+
     def finish(self, run: Run) -> Iterator[dict]:
         """Write the final files of a run, all of them, and yield their records."""
-        files = [
-            self.save(run, seed, self.options["activations"] and bool(run.alive[s])) for s, seed in enumerate(run.seeds)
-        ]
+        files = [self.save(run, s, self.options["activations"] and bool(run.alive[s])) for s in range(len(run.seeds))]
         yield from map(self.record, files)
 
     def record(self, file: NetworkFile) -> dict:
@@ -204,25 +210,34 @@ class Folder:
             "train_loss": last.get("train_loss"),
         }
 
-    def _require_space(self, network: Network, recipe: Recipe) -> None:
-        needed = _disk_bytes(network, recipe, self.dataset, self.options)
-        there = shutil.disk_usage(self.path).free
-        if needed > there:
-            raise BadInput(f"{self.path}: the files need about {needed / 1e6:.0f} MB, {there / 1e6:.0f} MB are free")
-
     def _resumable(self, path: Path, seed: int, network: Network, recipe: Recipe) -> NetworkFile:
         file = store.load_network(path)
-        wanted = {"architecture": network.architecture, "training": recipe.stored(), "seed": seed}
-        for name, value in wanted.items():
-            there = getattr(file, name)
-            if there != value:
-                raise BadInput(
-                    f"{path}: was trained with another {name} ({_difference(there, value)}); --force overwrites it"
-                )
+        require_same(path, file, {"architecture": network.architecture, "training": recipe.stored(), "seed": seed})
         if file.dataset.get("checksum") != self.dataset.checksum:
             raise BadInput(f"{path}: was trained on another data set than this {self.dataset.name}")
         checkpoint.require_arrays(network, file, str(path))
         return file
+
+
+def make_folder(path: Path, needed: int) -> None:
+    """Make a folder where it is not there. Raises BadInput if that fails, or fewer bytes than `needed` are free."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be made ({error.strerror})") from error
+    there = shutil.disk_usage(path).free
+    if needed > there:
+        raise BadInput(f"{path}: the files need about {needed / 1e6:.0f} MB, {there / 1e6:.0f} MB are free")
+
+
+def require_same(path: Path, file: NetworkFile, wanted: Mapping[str, object]) -> None:
+    """Raise BadInput unless a file that is there holds what is about to be trained, field by field."""
+    for name, value in wanted.items():
+        there = getattr(file, name)
+        if there != value:
+            raise BadInput(
+                f"{path}: was trained with another {name} ({_difference(there, value)}); --force overwrites it"
+            )
 
 
 def _disk_bytes(network: Network, recipe: Recipe, dataset: Dataset, options: Mapping) -> int:
@@ -233,34 +248,43 @@ def _disk_bytes(network: Network, recipe: Recipe, dataset: Dataset, options: Map
     return cost.FLOAT_BYTES * floats * len(options["seeds"])
 
 
-def _train(run: Run, folder: Folder, every: int, progress: Progress, stop: Callable[[], bool]) -> None:
-    """Train a run to its end, with checkpoints. Raises Interrupted, saved, when `stop()` says so."""
+def train_to_end(
+    run: Run,
+    save: Callable[[], None],
+    due: Callable[[Run], bool],
+    progress: Progress,
+    stop: Callable[[], bool],
+) -> None:
+    """Train a run to its end, saving after the epochs that are `due`. Raises Interrupted, saved, when `stop()`."""
     while not run.finished:
         complete = run.train_epoch(stop, lambda: progress.tick(run))
         if complete:
             progress.close_epoch(run)
-        if not complete or (every and run.epoch % every == 0 and not run.finished):
-            for seed in run.seeds:
-                folder.save(run, seed, activations=False)
+        if not complete or (due(run) and not run.finished):
+            save()
         if not complete:
             raise Interrupted
 
 
-def _groups(seeds: Sequence[int], found: Mapping[int, NetworkFile], size: int) -> Iterator[Group]:
-    """Yield what is left to train: seeds at the same position together, at most `size` at once."""
-    by_position: dict[tuple[int, int], list[int]] = {}
-    for seed in seeds:
-        if seed not in found:
-            by_position.setdefault((0, 0), []).append(seed)
-        elif found[seed].status == UNFINISHED:
-            by_position.setdefault(Group((seed,), (found[seed],)).position, []).append(seed)
-    for position, members in sorted(by_position.items()):
-        for start in range(0, len(members), size):
-            part = tuple(members[start : start + size])
-            yield Group(part, () if position == (0, 0) else tuple(found[seed] for seed in part))
+def grouped(members: Sequence, found: Mapping[object, NetworkFile], size: int) -> Iterator[Group]:
+    """Yield what is left to train: members at the same position together, at most `size` at once.
+
+    Members are seeds, or whatever else stands for networks; `found` holds the files that are there.
+    """
+    by_position: dict[tuple[int, int], list] = {}
+    for member in members:
+        if member not in found:
+            by_position.setdefault((0, 0), []).append(member)
+        elif found[member].status == UNFINISHED:
+            by_position.setdefault(Group((member,), (found[member],)).position, []).append(member)
+    for position, there in sorted(by_position.items()):
+        for start in range(0, len(there), size):
+            part = tuple(there[start : start + size])
+            yield Group(part, () if position == (0, 0) else tuple(found[member] for member in part))
 
 
-def _steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
+def steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
+    """Return how many steps a group has before it."""
     per_epoch = train.steps_per_epoch(dataset, recipe)
     epoch, step = group.position
     return (recipe.epochs - epoch) * per_epoch - step
@@ -303,7 +327,7 @@ def _difference(there: object, wanted: object) -> str:
 
 
 @contextmanager
-def _interruptible(go_on: str) -> Iterator[Callable[[], bool]]:
+def interruptible(go_on: str) -> Iterator[Callable[[], bool]]:
     """Turn SIGINT and SIGTERM into a flag, yielded as a function, so that a step is never cut in two.
 
     A second signal kills at once, as it would without us. On Interrupted a line says `go_on`.

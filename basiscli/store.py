@@ -32,7 +32,7 @@ class NetworkFile:
 
     architecture: what models.build takes. training: the recipe. dataset: name, checksum, and the mean and deviation of
     each channel that standardise the images. position: how far training has come, for resuming. optimizer: by slot,
-    then by path; history: one value an epoch.
+    then by path; history: one value an epoch. origin: what the network was made of, empty if it was only trained.
     """
 
     architecture: dict
@@ -47,6 +47,7 @@ class NetworkFile:
     optimizer: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     history: dict[str, np.ndarray] = field(default_factory=dict)
     position: dict = field(default_factory=dict)
+    origin: dict = field(default_factory=dict)
 
 
 class Writer:
@@ -89,6 +90,7 @@ class Writer:
                 "command": network.command,
                 "versions": network.versions,
                 "position": network.position,
+                **({"origin": network.origin} if network.origin else {}),
             }
         )
         self.arrays("weights", network.weights)
@@ -265,10 +267,10 @@ class Reader:
             value = value.decode(errors="replace") if isinstance(value, bytes) else value
             return value.item() if isinstance(value, np.generic) else value
 
-    def json(self, name: str) -> dict:
-        """Return an attribute that holds a JSON object."""
+    def json(self, name: str, default: str | None = None) -> dict:
+        """Return an attribute that holds a JSON object; `default` stands for a missing one."""
         with self.checked(f"the attribute {name}"):
-            value = json.loads(self.attribute(name))
+            value = json.loads(self.attribute(name, default=default))
             if not isinstance(value, dict):
                 raise ValueError("no JSON object")
             return value
@@ -403,6 +405,7 @@ def load_network(path: str | Path) -> NetworkFile:
                 optimizer=optimizer,
                 history=file.arrays("history"),
                 position=file.json("position"),
+                origin=file.json("origin", default="{}"),
             )
 
 

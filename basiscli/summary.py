@@ -20,6 +20,7 @@ def summarise(path: str) -> dict:
                 found[name] = file.json(name)
             for name in ("seed", "status", "command"):
                 found[name] = file.attribute(name)
+            found["origin"] = file.json("origin", default="{}")
             found["history"] = {name: values.tolist() for name, values in file.arrays("history").items()}
         elif file.kind == store.ACTIVATIONS:
             found["network"], found["dataset"] = file.attribute("network"), file.json("dataset")
@@ -53,6 +54,8 @@ def _network(summary: dict) -> list[str]:
         "versions": _pairs(summary["versions"]),
         "command": summary["command"],
     }
+    if summary["origin"]:
+        told["made of"] = _pairs(summary["origin"])
     last = {name: values[-1] for name, values in summary["history"].items() if values}
     if last:
         told["result"] = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in last.items())

@@ -135,7 +135,11 @@ class Totals:
 
 @dataclass
 class Run:
-    """Networks of several seeds in training; `epoch` and `step` say what comes next."""
+    """Networks of several seeds in training; `epoch` and `step` say what comes next.
+
+    A seed may come up more than once (networks that differ in what their arrays are set to after `start`): these see
+    the same images in the same order, which are gathered, and pass a shared frozen bottom, once.
+    """
 
     network: Network
     recipe: Recipe
@@ -180,6 +184,14 @@ class Run:
     def finished(self) -> bool:
         """Whether all epochs are done, or no seed is left."""
         return self.epoch >= self.recipe.epochs or not self.alive.any()
+
+    @cached_property
+    def drawn(self) -> tuple[list[int], np.ndarray | None]:
+        """The different seeds, and for each network the place of its own among them; None if no seed comes up twice."""
+        different = list(dict.fromkeys(self.seeds))
+        if len(different) == len(self.seeds):
+            return different, None
+        return different, np.array([different.index(seed) for seed in self.seeds])
 
     @cached_property
     def cut(self) -> Cut:
@@ -229,11 +241,14 @@ class Run:
         return True
 
     def _batches(self) -> Iterator[tuple[np.ndarray | dict[str, np.ndarray], np.ndarray]]:
-        """Yield the remaining batches of the epoch: images (S, N, H, W, C) or their cached features, labels (S, N)."""
+        """Yield the remaining batches of the epoch: images or their cached features (D, N, ...), labels (D, N).
+
+        D counts the different seeds.
+        """
         split, recipe = self.dataset.train, self.recipe
         count = items(split, recipe.augment)
         order = np.stack(
-            [generator(recipe.stream_seed("order", s), "order", self.epoch).permutation(count) for s in self.seeds]
+            [generator(recipe.stream_seed("order", s), "order", self.epoch).permutation(count) for s in self.drawn[0]]
         )
         chosen, moves = self._augmented(order)
         hole = augment.hole(augment.parse(recipe.augment), split.images.shape[1:3])
@@ -253,13 +268,18 @@ class Run:
             return order // len(SHIFTS), SHIFTS[order % len(SHIFTS)]
         names, size = augment.parse(self.recipe.augment), self.dataset.train.images.shape[1:3]
         streams = [
-            partial(generator, self.recipe.stream_seed("augment", seed), "augment", self.epoch) for seed in self.seeds
+            partial(generator, self.recipe.stream_seed("augment", seed), "augment", self.epoch)
+            for seed in self.drawn[0]
         ]
         return order, np.stack([augment.moves(names, size, order.shape[1], stream) for stream in streams])
 
     def _train_step(self, inputs, labels, gradient, dweights) -> None:
-        recipe, network = self.recipe, self.cut.above
-        features = inputs if self.cache else self.cut.features(inputs.astype(self.theta.dtype, copy=False))
+        recipe, network, (_, of) = self.recipe, self.cut.above, self.drawn
+        if self.cache:
+            features = inputs if of is None else {name: values[of] for name, values in inputs.items()}
+        else:
+            features = self.cut.features(inputs.astype(self.theta.dtype, copy=False), of)
+        labels = labels if of is None else labels[of]
         logits, _, caches = forward(network, self.arrays, features, train=True)
         loss, hits, dlogits = cross_entropy.forward(logits, labels, recipe.label_smoothing)
         self.alive &= np.isfinite(loss)

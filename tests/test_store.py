@@ -17,12 +17,15 @@ from basiscli.errors import BadInput
 
 def test_a_network_survives_its_file(networks, tmp_path):
     first = store.load_network(networks[0])
+    assert first.origin == {}
+    first.origin = {"made": "rotate", "of": [str(networks[0])]}
     store.save_network(tmp_path / "copy.h5", first)
     second = store.load_network(tmp_path / "copy.h5")
     assert (first.architecture, first.training, first.dataset, first.position) == (
         second.architecture, second.training, second.dataset, second.position,
     )  # fmt: skip
     assert (first.seed, first.status, first.command) == (second.seed, second.status, second.command)
+    assert first.origin == second.origin
     for part in ("weights", "state", "history"):
         one, two = getattr(first, part), getattr(second, part)
         assert list(one) == list(two)

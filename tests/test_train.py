@@ -213,3 +213,21 @@ def test_one_step_agrees_with_pytorch():
         for name, layer in zip(("hidden1", "hidden2", "output"), list(peer)[::2], strict=True):
             np.testing.assert_allclose(run.arrays[f"{name}/w"][s], layer.weight.detach().numpy().T, atol=1e-5)
             np.testing.assert_allclose(run.arrays[f"{name}/b"][s], layer.bias.detach().numpy(), atol=1e-5)
+
+
+def test_a_seed_that_comes_up_twice_trains_as_it_would_alone(dataset):
+    """Networks of one seed that start differently share images and features, and no number of theirs meets."""
+    network, recipe = network_of(dataset), replace(RECIPE, frozen=("hidden1/*",), augment="crop")
+    for frozen in ((), ("hidden1/*",)):
+        recipe = replace(recipe, frozen=frozen)
+        together = Run.start(network, recipe, dataset, [7, 3, 7])
+        together.arrays["hidden1/w"][...] = together.arrays["hidden1/w"][0]
+        together.arrays["hidden2/w"][2] *= np.float32(0.5)
+        starts = together.theta.copy()
+        finish(together)
+        for s, seed in enumerate(together.seeds):
+            alone = Run.start(network, recipe, dataset, [seed])
+            alone.theta[...] = starts[s]
+            finish(alone)
+            np.testing.assert_array_equal(alone.theta[0], together.theta[s])
+        assert (together.theta[0] != together.theta[2]).any()

@@ -13,6 +13,7 @@ import numpy as np
 
 from basiscli.analysis.correlate import compare, inverse_root
 from basiscli.analysis.moments import Moments, merge
+from basiscli.analysis.rotations import haar
 from basiscli.rng import generator
 
 # Below this many units a draw takes 2 ms or less, and other processes are not worth the 0.7 s they take to start.
@@ -135,12 +136,6 @@ def workers(units: int) -> Iterator[Callable]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def haar(rng: np.random.Generator, units: int) -> np.ndarray:
-    """Return an orthogonal matrix, uniform over all: QR of a Gaussian matrix with R's diagonal made positive."""
-    q, r = np.linalg.qr(rng.standard_normal((units, units)))
-    return q * np.copysign(1, r.diagonal())
 
 
 def _spread(draw: Callable, draws: int, spread: Callable) -> list:

@@ -55,6 +55,31 @@ def rise(
     return over_networks({pair: values[pair] - over[pair] for pair in pairs}, seed)
 
 
+def over_runs(
+    values: Mapping[tuple[int, int], float], seed: int, level: float = LEVEL
+) -> tuple[float | None, float | None, float | None]:
+    """Return the mean of values by (network, repeat) and its bootstrap interval: (mean, low, high).
+
+    From three networks on networks are resampled, each as the mean of its repeats: this mean varies with network and
+    repeats both. Of fewer networks their runs are resampled, and the interval says nothing about other networks. The
+    percentiles are widened by √(K/(K-1)) t/z, as a small sample's are too narrow. No interval for fewer than three.
+    """
+    networks = sorted({network for network, _ in values})
+    units = np.array([np.mean([value for (n, _), value in values.items() if n == network]) for network in networks])
+    if len(networks) < 3:
+        units = np.array(list(values.values()))
+    if not len(units):
+        return None, None, None
+    mean, count = float(units.mean()), len(units)
+    if count < 3:
+        return mean, None, None
+    means = units[generator(seed, "bootstrap", "runs").integers(count, size=(BOOTSTRAPS, count))].mean(axis=1)
+    upper = (1 + level) / 2
+    low, high = np.quantile(means, [1 - upper, upper])
+    factor = np.sqrt(count / (count - 1)) * stdtrit(count - 1, upper) / ndtri(upper)
+    return mean, float(mean + factor * (low - mean)), float(mean + factor * (high - mean))
+
+
 def _widening(networks: int, level: float) -> float:
     """Return √(K/(K-1)) (K-1)/(K-2) t/z, by which the deviations of the resampled means are too small.
 

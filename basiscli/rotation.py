@@ -1,0 +1,257 @@
+"""Fixed maps M in trained networks (docs/rotate.md): where they go, what they are, and their exact inverse by folding.
+
+S networks in one run, U units. A site is where M goes for one layer, an arm a kind of M with its power, a slice one arm
+in one repeat.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from basiscli import basis, models, weights
+from basiscli.analysis import rotations
+from basiscli.analysis.rotations import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
+from basiscli.basis import Axis, Basis
+from basiscli.errors import BadInput
+from basiscli.graph import Layer, Network
+from basiscli.ops import batchnorm, layernorm, rotation
+from basiscli.ops.node import INPUTS, Node
+from basiscli.rng import generator
+
+PRE, POST = TAPS = ("pre", "post")
+DOWNSTREAM, UPSTREAM, NOTHING = RETRAINED = ("downstream", "upstream", "none")
+CONTINUE, REINIT = STARTS = ("continue", "reinit")
+# The nonlinearities that let the ReLU symmetry through.
+SYMMETRIC = ("relu", "linear")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A kind of M and its power α."""
+
+    kind: str
+    power: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.kind if self.power == 1 else f"{self.kind}-{self.power:g}"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One arm in one repeat."""
+
+    arm: Arm
+    repeat: int
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is done to networks: the options of `basiscli rotate`. kinds and start are None where `filled` says them.
+
+    epochs, lr and augment are None for those that the networks were trained with.
+    """
+
+    kinds: Sequence[str] | None
+    powers: Sequence[float]
+    tap: str
+    retrain: str
+    start: str | None
+    cumulative: bool
+    repeats: int
+    epochs: int | None
+    lr: float | None
+    clip: float
+    augment: str | None
+
+    @property
+    def arms(self) -> list[Arm]:
+        """The kinds of M, the orthogonal ones with each power."""
+        return [Arm(kind, power) for kind in self.kinds for power in (self.powers if kind == ORTHOGONAL else (1.0,))]
+
+    @property
+    def slices(self) -> list[Slice]:
+        """All slices, those of one repeat together."""
+        return [Slice(arm, repeat) for repeat in range(self.repeats) for arm in self.arms]
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        words = [self.tap, self.retrain]
+        if self.retrain != NOTHING:
+            words.append(self.start)
+        return "-".join([*words, "cumulative"] if self.cumulative else words)
+
+
+def filled(protocol: Protocol, network: Network) -> Protocol:
+    """Return the protocol with what the network implies. Raises BadInput for a kind that makes no sense in it.
+
+    Kinds are orthogonal, permutation, identity, and the ReLU symmetry where it is one; identity, which all are compared
+    with, is always among them. An MLP is drawn anew, larger networks continue.
+    """
+    activation, symmetric = network.architecture["activation"], protocol.tap == PRE
+    kinds = protocol.kinds
+    if kinds is None:
+        kinds = (
+            (ORTHOGONAL, PERMUTATION, SYMMETRY) if symmetric and activation in SYMMETRIC else (ORTHOGONAL, PERMUTATION)
+        )
+    elif SYMMETRY in kinds and activation not in SYMMETRIC:
+        raise BadInput(f"{SYMMETRY}: scales pass through ReLU, not through {activation}; choose {PERMUTATION}")
+    small = network.architecture["model"] == "mlp" and protocol.retrain != NOTHING
+    start = protocol.start or (REINIT if small else CONTINUE)
+    return replace(protocol, kinds=tuple(dict.fromkeys((*kinds, IDENTITY))), start=start)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer and where its M goes: the rotated network, and the paths that stay as they are."""
+
+    layer: str
+    network: Network
+    frozen: tuple[str, ...]
+
+    @cached_property
+    def axes(self) -> dict[str, Axis]:
+        """The axis of units that each fixed map gives, by the map's path."""
+        outputs = basis.of(self.network).outputs
+        return {node.paths["w"]: outputs[node.name] for node in fixed_maps(self.network)}
+
+    @property
+    def units(self) -> int:
+        """The number of units of the layer."""
+        return self.network.layers[self.layer].units
+
+    @property
+    def retrained(self) -> list[str]:
+        """The paths that are trained."""
+        return [path for path in self.network.trained if path not in self.frozen]
+
+    @property
+    def parameters(self) -> int:
+        """The number of numbers that are trained."""
+        return sum(prod(self.network.weights[path].shape) for path in self.retrained)
+
+
+def sites(network: Network, protocol: Protocol, globs: Sequence[str]) -> list[Site]:
+    """Return the sites of the layers that match any of the globs.
+
+    Raises BadInput for a glob without a match, and for layers that cannot be rotated (`places`).
+    """
+    layers = list(network.layers)
+    chosen = set()
+    for glob in globs:
+        matches = [layer for layer in layers if fnmatchcase(layer, glob)]
+        if not matches:
+            last = network.nodes[-1].name
+            why = f"{last} gives the logits and is not rotated" if fnmatchcase(last, glob) else "no such layer"
+            raise BadInput(f"--layer {glob}: {why}; there are {', '.join(layers)}")
+        chosen.update(matches)
+    return [_site(network, protocol, layer) for layer in layers if layer in chosen]
+
+
+def _site(network: Network, protocol: Protocol, layer: str) -> Site:
+    layers = list(network.layers)
+    depth = layers.index(layer) + 1
+    found = basis.of(network)
+    where: dict[str, str] = {}
+    for name in layers[:depth] if protocol.cumulative else [layer]:
+        where |= places(network, found, name, protocol.tap)
+    rotated = models.rotated(network, where)
+    below = set(weights.prefix(rotated, depth))
+    free = {DOWNSTREAM: set(rotated.trained) - below, UPSTREAM: below, NOTHING: set()}[protocol.retrain]
+    return Site(layer, rotated, tuple(path for path in rotated.trained if path not in free))
+
+
+def places(network: Network, found: Basis, layer: str, tap: str) -> dict[str, str]:
+    """Return where M goes so that all that shares the basis of a layer is rotated alike, as `models.rotated` takes it.
+
+    `pre`: after every map that makes units of the layer's groups, and after its own normalisation: one map for most
+    layers, on a residual stream those of all branches, before they are added. `post`: after φ.
+
+    Raises BadInput for `post` on a residual stream, whose sums would hold M once and M twice, and where a normalisation
+    reads the stream: its scales and running statistics belong to single units, and rotating them has no meaning.
+    """
+    groups = {segment.group for segment in found.layers[layer]}
+
+    def shares(node: Node) -> bool:
+        return bool(groups & set(found.outputs[node.name].groups()))
+
+    maps = [node.name for node in network.nodes if _makes_units(node) and shares(node)]
+    if None in groups or not maps:
+        raise BadInput(f"{layer}: its units are tied to the input or the logits and cannot be rotated")
+    if tap == POST:
+        if len(maps) > 1:
+            raise BadInput(
+                f"{layer}: lies on a residual stream ({', '.join(maps)} write it); after the nonlinearity its sums "
+                "would hold rotated and twice rotated terms; choose --tap pre"
+            )
+        return {layer: POST}
+    own = {models.rotates(network, name, PRE).name for name in maps}
+    for node in network.nodes:
+        if node.op in (batchnorm, layernorm) and shares(node) and node.name not in own:
+            raise BadInput(
+                f"{layer}: {node.name} normalises a residual stream, and its scales and statistics belong to single "
+                "units: rotating them has no meaning; choose a layer inside a block, or networks of --norm none"
+            )
+    return dict.fromkeys(maps, PRE)
+
+
+def matrices(site: Site, part: Slice, seed: int) -> dict[str, np.ndarray]:
+    """Return w = Mᵀ (U, U), float32, of each fixed map of a site; a group of units has one M wherever it is made.
+
+    The powers of an arm share their M.
+    """
+    kind, drawn, found = part.arm.kind, {}, {}
+    for path, axis in site.axes.items():
+        w = np.eye(axis.units)
+        for group, start, stop in _groups(axis):
+            if group not in drawn:
+                rng = generator(seed, "rotation", kind, group)
+                drawn[group] = rotations.draw(kind, rng, stop - start, part.arm.power)
+            w[start:stop, start:stop] = drawn[group].T
+        found[path] = w.astype(np.float32)
+    return found
+
+
+def folded(network: Network, arrays: Mapping[str, np.ndarray], upstream: bool) -> dict[str, np.ndarray]:
+    """Return arrays (1, ...) of a rotated network in which every M is undone by weights around it, if that is possible.
+
+    Downstream M⁻¹ goes into what reads M x, upstream into what makes x; the rest is not touched. Exact where nothing
+    lies between, or only what M passes through. Raises BadInput where a normalisation lies between, unless M is a
+    permutation.
+    """
+    fixed = fixed_maps(network)
+    # The basis is named after layers: let those be the units after M, or before.
+    taps = {node.name: node.inputs[0] if upstream else node.name for node in fixed}
+    layers = {name: Layer(tap, tap, node.shape[-1]) for (name, tap), node in zip(taps.items(), fixed, strict=True)}
+    found = basis.of(replace(network, layers=layers))
+    inverses, permutations = {}, {}
+    for node in fixed:
+        m = arrays[node.paths["w"]].astype(np.float64).swapaxes(1, 2)
+        for group, start, stop in _groups(found.outputs[taps[node.name]]):
+            block = m[:, start:stop, start:stop]
+            inverses[group] = np.linalg.inv(block)
+            permutations[group] = block.argmax(axis=1)
+    if all(np.isin(inverse, (0, 1)).all() for inverse in inverses.values()):
+        changed = basis.permute(found, arrays, permutations)
+    else:
+        changed = basis.rotate(found, arrays, inverses)
+    return changed | {path: arrays[path] for node in fixed for path in node.paths.values() if upstream}
+
+
+def fixed_maps(network: Network) -> list[Node]:
+    """Return the nodes of a network that are fixed maps."""
+    return [node for node in network.nodes if node.op is rotation]
+
+
+def _makes_units(node: Node) -> bool:
+    return any(INPUTS in weight.axes for weight in node.weights.values())
+
+
+def _groups(axis: Axis) -> list[tuple[str, int, int]]:
+    return [(part.group, part.start, part.stop) for part in axis.segments if part.group is not None]
