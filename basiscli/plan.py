@@ -180,7 +180,7 @@ class _Expansion:
             for suffix, changes in kinds.items():
                 networks = self._networks(width, f"free{suffix}", changes)
                 out = f"rotated/{_label(width)}{suffix}"
-                self._analysis("rotate", width, networks, [*words(options), "--out", out], suffix)
+                self._analysis("rotate", width, networks, words(options | {"out": out}), suffix, out)
 
     def correlate(self) -> None:
         """C2: correlations of all pairs of networks of each width."""
@@ -229,10 +229,16 @@ class _Expansion:
         return found
 
     def _analysis(
-        self, command: str, width: object, networks: Sequence[Step], options: Sequence[str], suffix: str = ""
+        self,
+        command: str,
+        width: object,
+        networks: Sequence[Step],
+        options: Sequence[str],
+        suffix: str = "",
+        folder: str | None = None,
     ) -> None:
-        line = [*_files(networks), *options]
-        self._add(command, f"{command}-{_label(width)}{suffix}", line, networks, about={"width": width})
+        name, line = f"{command}-{_label(width)}{suffix}", [*_files(networks), *options]
+        self._add(command, name, line, networks, about={"width": width}, folder=folder)
 
     def _add(
         self,
@@ -241,11 +247,11 @@ class _Expansion:
         line: Sequence[str],
         after: Iterable[Step],
         files: Sequence[str] = (),
-        about: Mapping | None = None,
+        **more: object,
     ) -> Step:
         """Return the step of this name, made if it is not there yet."""
         resources = dict(self.plan.tables.get(RESOURCES, {}).get(command, {}))
-        step = Step(name, (command, *line), tuple(one.name for one in after), tuple(files), resources, about or {})
+        step = Step(name, (command, *line), tuple(one.name for one in after), tuple(files), resources, **more)
         return self.steps.setdefault(name, step)
 
     def _options(self, table: str) -> dict:

@@ -10,10 +10,9 @@ import json
 import os
 import platform
 import shlex
-import signal
+import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -27,18 +26,15 @@ DONE, FAILED, BLOCKED, RUNNING, STOPPED, WAITING = STATES = (
     "done", "failed", "blocked", "running", "stopped", "waiting"
 )  # fmt: skip
 TRIES = 2
-# Seconds that a command has to save and leave, once whoever started it is gone.
-GRACE = 60
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-_CHILD = "from basiscli import steps; steps.child()"
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A command line: the words after `basiscli`, the steps whose files it reads, and the files it writes.
+    """A command line: the words after `basiscli`, the steps whose files it reads, and the files that others may read.
 
     resources: what a Dask worker must have for it, by name. about: what its records do not say of themselves, such as
-    the width. Paths are relative to the study's folder.
+    the width. folder: one that nothing else writes into. Paths are relative to the study's folder.
     """
 
     name: str
@@ -47,6 +43,7 @@ class Step:
     files: tuple[str, ...] = ()
     resources: Mapping[str, float] = field(default_factory=dict)
     about: Mapping[str, object] = field(default_factory=dict)
+    folder: str | None = None
 
     @property
     def records(self) -> str:
@@ -195,27 +192,12 @@ def write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def child() -> None:
-    """Be the command of a step: `basiscli` that leaves when its parent does, which the end of stdin tells."""
-    lifeline, null = os.dup(0), os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    threading.Thread(target=_follow, args=(lifeline,), daemon=True).start()
-    from basiscli.cli import main
-
-    main()
-
-
-def _follow(lifeline: int) -> None:
-    os.read(lifeline, 1)
-    os.killpg(0, signal.SIGTERM)  # training saves first
-    time.sleep(GRACE)
-    os.killpg(0, signal.SIGKILL)
-
-
 def _forget(folder: Path, step: Step) -> None:
     """Remove what a step wrote for another command or other inputs: training would refuse to go on with it."""
     for path in step.files:
         (folder / path).unlink(missing_ok=True)
+    if step.folder:
+        shutil.rmtree(folder / step.folder, ignore_errors=True)
 
 
 def _run(folder: Path, step: Step, lock: int, threads: int | None) -> int:
@@ -227,7 +209,7 @@ def _run(folder: Path, step: Step, lock: int, threads: int | None) -> int:
     partial = records.with_name(f".{records.name}.partial")
     with partial.open("wb") as stdout, (folder / step.log).open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, *step.words], cwd=folder, env=environment, stdin=subprocess.PIPE,
+            [sys.executable, "-m", "basiscli.follow", *step.words], cwd=folder, env=environment, stdin=subprocess.PIPE,
             stdout=stdout, stderr=stderr, pass_fds=(lock,), start_new_session=True,
         )  # fmt: skip
         try:

@@ -118,7 +118,7 @@ LAYERS = [
     {"claims", "steps", "plan", "cluster", "estimates"},
     {"claim_figures", "report"},
     {"commands"},
-    {"cli", "__main__"},
+    {"cli", "__main__", "follow"},
 ]
 ALONE = {"kernels": set(), "data": set(), "analysis": set(), "figures": {"analysis", "store"}}
 

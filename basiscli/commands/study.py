@@ -10,7 +10,8 @@ import click
 
 from basiscli import records
 
-COLUMNS = ("step", "status", "seconds", "error")
+STATUS_COLUMNS = ("step", "status", "seconds", "left", "error")
+DRY_COLUMNS = ("step", "networks", "seconds", "memory_mb", "disk_mb")
 
 
 @click.command(short_help="Train, rotate, correlate, freeze, connect: the whole study, with a report.")
@@ -49,9 +50,9 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, style) -> None
     elif dry_run:
         from basiscli import estimates
 
-        records.emit(estimates.of_steps(found, parse), style)
+        records.emit(estimates.of_steps(found, parse), style, DRY_COLUMNS)
     elif status:
-        records.emit(_states(folder, found), style, COLUMNS)
+        records.emit(_states(folder, found), style, STATUS_COLUMNS)
     else:
         if text is not None:
             steps.prepare(folder, name, text, found)
@@ -78,7 +79,8 @@ def _open(plan: str) -> tuple[str, str | None, list]:
     from basiscli import steps
 
     if Path(plan).is_dir():
-        return *steps.load(Path(plan))[:1], None, steps.load(Path(plan))[1]
+        name, found = steps.load(Path(plan))
+        return name, None, found
     found = plans.load(plan, parse)
     return found.name, found.text, plans.expand(found, parse)
 

@@ -1,0 +1,25 @@
+"""`python -m basiscli.follow ...`: `basiscli ...` that leaves when whoever started it does, which the end of stdin tells."""
+
+import os
+import signal
+import threading
+import time
+
+from basiscli.cli import main
+
+# Seconds to save and leave.
+GRACE = 60
+
+
+def _follow(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os.killpg(0, signal.SIGTERM)  # the workers of a pool, too; training saves first
+    time.sleep(GRACE)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    kept, null = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    threading.Thread(target=_follow, args=(kept,), daemon=True).start()
+    main()

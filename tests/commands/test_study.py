@@ -1,0 +1,138 @@
+"""`basiscli study` through its command line: what it runs, says and leaves, also when it is killed."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Outcome, call
+
+# Kills in a run of the tests; BASISCLI_KILLS=20 for as many as the issue asks for.
+KILLS = int(os.environ.get("BASISCLI_KILLS", "2"))
+PLAN = """\
+[train]
+dataset = "digits"
+seeds = 3
+epochs = 2
+batch_size = 256
+
+[correlate]
+widths = [8]
+draws = 2
+
+[freeze]
+widths = [8]
+prefixes = [0, 1]
+donors = "trained"
+draws = 2
+"""
+STEPS = ["train-w8-free", "correlate-w8", "train-w8-donor-trained", "train-w8-trained-1", "freeze-w8"]
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("plan") / "small.toml"
+    path.write_text(PLAN)
+    return path
+
+
+@pytest.fixture(scope="module")
+def study(plan) -> tuple[Path, Outcome]:
+    """A finished study and what it said. Not to be changed."""
+    folder = plan.parent / "study"
+    outcome = call("study", plan, "--out", folder)
+    assert outcome.code == 0, outcome.stderr
+    return folder, outcome
+
+
+def test_it_ends_in_a_report_and_four_claims(study):
+    folder, outcome = study
+    assert [record["claim"] for record in outcome.records] == ["C1", "C2", "C3", "C4"]
+    assert outcome.records[1]["networks"] == 3 and "width 8" in outcome.records[1]["measure"]
+    results = json.loads((folder / "results.json").read_text())
+    assert results["claims"] == outcome.records and list(results["steps"]) == STEPS
+    assert (folder / "report.html").exists() and "[5/5]" in outcome.stderr
+
+
+def test_what_is_done_is_not_done_again_whatever_it_is_named_by(study, plan):
+    folder, outcome = study
+    for name in (plan, folder):
+        again = call("study", name, "--out", folder)
+        assert again.records == outcome.records and "[" not in again.stderr
+    assert call("report", folder).records == outcome.records
+
+
+def test_printed_lines_are_the_study(study, plan, tmp_path):
+    """Run by a shell in a folder of its own, they leave the same records."""
+    lines = call("study", plan, "--print").stdout
+    assert len(lines.splitlines()) == len(STEPS) and all(line.startswith("basiscli ") for line in lines.splitlines())
+    define = f'basiscli() {{ "{sys.executable}" -m basiscli "$@"; }}; set -e; mkdir records\n'
+    subprocess.run(["bash", "-c", define + lines], cwd=tmp_path, check=True, capture_output=True)
+    for path in (study[0] / "records").iterdir():
+        assert (tmp_path / "records" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_status_before_and_after(study, plan, tmp_path):
+    *rows, last = call("study", study[0], "--status").records
+    assert [(row["step"], row["status"]) for row in rows] == [(name, "done") for name in STEPS]
+    assert (last["status"], last["left"]) == ("5 done", 0) and last["seconds"] > 0
+    *rows, last = call("study", plan, "--out", tmp_path / "none", "--status").records
+    assert {row["status"] for row in rows} == {"waiting"} and last["left"] is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_dry_run_says_what_it_would_take(plan, tmp_path):
+    *rows, last = call("study", plan, "--out", tmp_path / "none", "--dry-run").records
+    assert [row["step"] for row in rows] == STEPS and not (tmp_path / "none").exists()
+    assert all(row["seconds"] > 0 for row in rows if row["step"].startswith("train"))
+    assert last["networks"] == 3 + 1 + 3 and last["seconds"] == pytest.approx(sum(r["seconds"] for r in rows), abs=1)
+
+
+def test_failed_steps_are_told_and_end_in_1(plan, tmp_path):
+    text = PLAN[: PLAN.index("[freeze]")] + 'layer = "nothing"\n'
+    (tmp_path / "plan.toml").write_text(text)
+    outcome = call("study", tmp_path / "plan.toml", "--out", tmp_path / "study")
+    assert outcome.code == 1 and "1 of 2 steps failed: correlate-w8; see" in outcome.stderr
+    assert [record["verdict"] for record in outcome.records][1] == "undecided"
+    assert json.loads((tmp_path / "study/results.json").read_text())["failed"] == ["correlate-w8"]
+    assert "nothing" in (tmp_path / "study/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_changes_nothing(study, plan, tmp_path):
+    """Killed and run again and again, the study ends in the same results to the last digit."""
+    rng = random.Random(8)
+    command = [sys.executable, "-m", "basiscli", "study", str(plan), "--out", str(tmp_path / "study")]
+    kills = 0
+    while kills < KILLS:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(1, 12))
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+            kills += 1
+        else:  # it was done before: from the beginning
+            shutil.rmtree(tmp_path / "study")
+    subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "study/results.json").read_bytes() == (study[0] / "results.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--dry-run", "--print"), "choose one"),
+        (("--jobs", 0), "--jobs"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(arguments, words):
+    call("study", *arguments).refused(words, code=2)
+
+
+def test_no_plan_of_that_name():
+    call("study", "nonsense").refused("nonsense: no plan; name a TOML file, the folder of a study, or one of")
