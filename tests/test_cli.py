@@ -111,7 +111,7 @@ LAYERS = [
     {"ops"},
     {"graph", "basis", "cut", "weights", "optim", "models", "cost", "augment"},
     {"analysis", "train", "store", "records", "data", "figures", "memory"},
-    {"checkpoint", "progress", "defaults", "timing"},
+    {"checkpoint", "corrections", "progress", "defaults", "timing"},
     {"sources", "summary"},
     {"session"},
     {"freezing"},

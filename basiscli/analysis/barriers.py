@@ -1,0 +1,47 @@
+"""How high the loss lies between two networks: curves over L values of λ, and what is read off them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean loss (nats) and accuracy along a path, (L,) each; λ goes from 0, network a, to 1, network b.
+
+    L is odd and λ evenly spaced, so that one is the midpoint.
+    """
+
+    lambdas: np.ndarray
+    loss: np.ndarray
+    accuracy: np.ndarray
+
+    def fields(self) -> dict[str, float]:
+        """Return the ends' values and the barriers, as the fields of a record (docs/connectivity.md)."""
+        loss, accuracy = self.above_chord(self.loss), -self.above_chord(self.accuracy)
+        middle, highest = len(loss) // 2, int(np.argmax(loss))
+        return {
+            "loss_a": self.loss[0],
+            "loss_b": self.loss[-1],
+            "accuracy_a": self.accuracy[0],
+            "accuracy_b": self.accuracy[-1],
+            "barrier": loss[highest],
+            "barrier_at": self.lambdas[highest],
+            "midpoint": loss[middle],
+            "accuracy_barrier": accuracy.max(),
+            "accuracy_midpoint": accuracy[middle],
+        }
+
+    def above_chord(self, values: np.ndarray) -> np.ndarray:
+        """Return f(λ) - ((1 - λ) f(0) + λ f(1))."""
+        return values - ((1 - self.lambdas) * values[0] + self.lambdas * values[-1])
+
+
+BARRIERS = ("barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint")
+
+
+def evenly(points: int) -> np.ndarray:
+    """Return `points` values of λ from 0 to 1; an odd number has the midpoint exactly. Raises ValueError if not odd."""
+    if points < 3 or points % 2 == 0:
+        raise ValueError(f"{points} points: choose an odd number from 3 on")
+    return np.arange(points) / (points - 1)
