@@ -62,6 +62,22 @@ def read_lines(lines: Iterable[str]) -> Iterator[str | dict]:
             yield text
 
 
+def kept(items: Iterable[Mapping], into: list[Mapping]) -> Iterator[Mapping]:
+    """Yield the items, each also appended to a list."""
+    for item in items:
+        into.append(item)
+        yield item
+
+
+def interval(record: Mapping, field: str, digits: int = 3) -> str | None:
+    """Return a field and its interval as a cell of a table: `0.523 [0.497, 0.534]`."""
+    value, *ends = (record[f"{field}{end}"] for end in ("", "_low", "_high"))
+    if value is None or None in ends:
+        return None if value is None else f"{value:.{digits}f}"
+    low, high = (f"{end:.{digits}f}" for end in ends)
+    return f"{value:.{digits}f} [{low}, {high}]"
+
+
 def _plain(value):
     """Return a value that JSON has: numpy scalars as Python's, what is not finite as null."""
     value = value.item() if hasattr(value, "item") else value

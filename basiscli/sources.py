@@ -152,12 +152,18 @@ def _stored(reader: store.Reader, arrays: dict, split: str | None = None) -> Sou
 def computed(path: str, split: str, tap: str, dataset: str | None = None) -> Source:
     """Return a source that runs a network over a split of its data set, by its name or the one given."""
     loaded = checkpoint.load(path)
-    images = load_dataset(dataset or loaded.file.dataset["name"])
+    images = dataset_of(loaded, dataset)
+    return of_network(path, loaded.network, loaded.arrays, loaded.standard, images, split, tap)
+
+
+def dataset_of(loaded: checkpoint.Loaded, name: str | None = None) -> Dataset:
+    """Return the data set that a network was trained on, by its name or the one given. Raises BadInput if it is not."""
+    images = load_dataset(name or loaded.file.dataset["name"])
     if images.checksum != loaded.file.dataset.get("checksum"):
         raise BadInput(
-            f"{path}: the data set {images.name} is not the one it was trained on; name that one with --dataset"
+            f"{loaded.path}: the data set {images.name} is not the one it was trained on; name that one with --dataset"
         )
-    return of_network(path, loaded.network, loaded.arrays, loaded.standard, images, split, tap)
+    return images
 
 
 def of_network(

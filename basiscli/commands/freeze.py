@@ -1,7 +1,6 @@
 """`basiscli freeze`: does a common start of frozen layers make the layers after it more alike?"""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -91,7 +90,7 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
     options |= SET | {"command": records.command_line()}
     sweep = freezing.Sweep(options, donors, donor_seed, prefixes, split, tap, positions, request)
     found: list[dict] = []
-    records.emit(_kept(freezing.run(sweep), found), style, row=_row)
+    records.emit(records.kept(freezing.run(sweep), found), style, row=_row)
     if plot:
         from basiscli import figures
 
@@ -105,23 +104,9 @@ def _row(record: dict) -> dict:
         "layer": record["layer"],
         "dead": record["dead"],
         "matched_held_out": record["matched_held_out"],
-        "rise": _interval(record, "rise"),
-        "excess_rise": _interval(record, "excess_rise"),
+        "rise": records.interval(record, "rise"),
+        "excess_rise": records.interval(record, "excess_rise"),
     }
-
-
-def _interval(record: dict, field: str) -> str | None:
-    value, low, high = (record[f"{field}{end}"] for end in ("", "_low", "_high"))
-    if value is None or low is None:
-        return None if value is None else f"{value:.3f}"
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _kept(items: Iterator[dict], into: list[dict]) -> Iterator[dict]:
-    """Yield the items, each also appended to a list."""
-    for item in items:
-        into.append(item)
-        yield item
 
 
 command.params += [option for option in train.command.params if option.name not in NOT_TRAINS]
