@@ -32,7 +32,7 @@ class NetworkFile:
 
     architecture: what models.build takes. training: the recipe. dataset: name, checksum, and the mean and deviation of
     each channel that standardise the images. position: how far training has come, for resuming. optimizer: by slot,
-    then by path; history: one value an epoch.
+    then by path; history: one value an epoch. origin: what a network that no training ended in was made of, else empty.
     """
 
     architecture: dict
@@ -47,6 +47,7 @@ class NetworkFile:
     optimizer: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     history: dict[str, np.ndarray] = field(default_factory=dict)
     position: dict = field(default_factory=dict)
+    origin: dict = field(default_factory=dict)
 
 
 class Writer:
@@ -91,6 +92,8 @@ class Writer:
                 "position": network.position,
             }
         )
+        if network.origin:
+            self.attributes({"origin": network.origin})
         self.arrays("weights", network.weights)
         self.arrays("state", network.state)
         for slot, arrays in network.optimizer.items():
@@ -265,10 +268,10 @@ class Reader:
             value = value.decode(errors="replace") if isinstance(value, bytes) else value
             return value.item() if isinstance(value, np.generic) else value
 
-    def json(self, name: str) -> dict:
-        """Return an attribute that holds a JSON object."""
+    def json(self, name: str, default: str | None = None) -> dict:
+        """Return an attribute that holds a JSON object, `default` taking its place if there is none."""
         with self.checked(f"the attribute {name}"):
-            value = json.loads(self.attribute(name))
+            value = json.loads(self.attribute(name, default=default))
             if not isinstance(value, dict):
                 raise ValueError("no JSON object")
             return value
@@ -403,6 +406,7 @@ def load_network(path: str | Path) -> NetworkFile:
                 optimizer=optimizer,
                 history=file.arrays("history"),
                 position=file.json("position"),
+                origin=file.json("origin", default="{}"),
             )
 
 

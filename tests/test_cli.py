@@ -113,6 +113,7 @@ LAYERS = [
     {"analysis", "train", "store", "records", "data", "figures", "memory"},
     {"checkpoint", "corrections", "progress", "defaults", "timing"},
     {"sources", "summary"},
+    {"matching"},
     {"session"},
     {"freezing"},
     {"commands"},
