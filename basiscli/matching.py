@@ -77,13 +77,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Permutations by group, what they did to each, and the objective over all weights before and after."""
+    """Permutations by group, what they did to each, and to all groups together."""
 
     permutations: dict[str, np.ndarray]
     groups: tuple[Group, ...]
-    objective_before: float
-    objective_after: float
-    agreed: int
+    total: Group
 
 
 def require_alike(networks: Sequence[Loaded]) -> None:
@@ -154,7 +152,7 @@ def align(
         found = match.search(f, starts, spread)
         after = found.best.permutations
     reports = _reports(groups, f, (before, after), found, correlations)
-    return Alignment(after, reports, f.cosine(before), f.cosine(after), found.agreed if found else 1)
+    return Alignment(after, reports, _total(reports, f.cosine(before), f.cosine(after), found))
 
 
 def align_all(networks: Sequence[Loaded], request: Request) -> Iterator[Alignment]:
@@ -320,6 +318,27 @@ def _reports(
             agreed=found.same[group] if found else 1,
         )
         for group, units in groups.groups.items()
+    )
+
+
+def _total(reports: Sequence[Group], before: float, after: float, found: match.Search | None) -> Group:
+    """Return the report of all groups together; the correlation is the mean over all units."""
+
+    def mean(name: str) -> float | None:
+        values = [getattr(one, name) for one in reports]
+        return None if None in values else float(np.average(values, weights=[one.units for one in reports]))
+
+    return Group(
+        group="all",
+        units=sum(one.units for one in reports),
+        layers="",
+        moved=sum(one.moved for one in reports),
+        objective_before=before,
+        objective_after=after,
+        correlation_before=mean("correlation_before"),
+        correlation_after=mean("correlation_after"),
+        iterations=sum(one.iterations for one in reports),
+        agreed=found.agreed if found else 1,
     )
 
 

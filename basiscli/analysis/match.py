@@ -125,7 +125,7 @@ def descend(f: Objective, start: Permutations, order: Sequence[str]) -> Descent:
     for nothing until its first turn.
     """
     p, tables, steps = dict(start), {}, dict.fromkeys(f.units, 0)
-    stale = set(f.units)
+    stale = set(order)
     for _ in range(MOST_SWEEPS):
         for group in order:
             if group not in stale:
@@ -138,7 +138,7 @@ def descend(f: Objective, start: Permutations, order: Sequence[str]) -> Descent:
             p[group], steps[group] = found, steps[group] + 1
             for other in f.neighbours(group):
                 tables.pop((other, group), None)
-                stale.add(other)
+                stale |= {other} & set(order)
         if not stale:
             break
     return Descent(p, f.value(p), steps)
