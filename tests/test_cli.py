@@ -114,8 +114,9 @@ LAYERS = [
     {"checkpoint", "corrections", "progress", "defaults", "timing"},
     {"sources", "summary"},
     {"matching"},
+    {"interpolation"},
     {"session"},
-    {"freezing"},
+    {"connectivity", "freezing"},
     {"commands"},
     {"cli", "__main__"},
 ]
