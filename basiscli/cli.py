@@ -11,9 +11,13 @@ from basiscli.errors import BadInput
 
 # Command modules import click at their top and everything heavy inside their functions: `--help` stays fast.
 COMMANDS = {
+    "connectivity": "basiscli.commands.connectivity",
     "correlate": "basiscli.commands.correlate",
     "data": "basiscli.commands.data",
     "freeze": "basiscli.commands.freeze",
+    "interpolate": "basiscli.commands.interpolate",
+    "match": "basiscli.commands.match",
+    "merge": "basiscli.commands.merge",
     "models": "basiscli.commands.models",
     "record": "basiscli.commands.record",
     "report": "basiscli.commands.report",

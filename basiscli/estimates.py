@@ -94,7 +94,7 @@ def _correlation(options: Mapping, one: _Trained) -> float:
 
 
 def _connectivity(options: Mapping, one: _Trained) -> float:
-    chords = one.seeds * (one.seeds - 1) / 2 * len(options["match"]) * options["points"]
+    chords = one.seeds * (one.seeds - 1) / 2 * len(options["matches"]) * options["points"]
     return chords * one.images * one.multiply_adds + _correlation({"draws": options["draws"]}, one)
 
 

@@ -10,12 +10,14 @@ from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure
 
 from basiscli.analysis.assess import Assessment, summarise
+from basiscli.analysis.barriers import DEGRADED, LINES, Curve, band
 from basiscli.analysis.correlate import Scores
 from basiscli.analysis.nulls import Null
 
 UNITS_SHOWN = 80  # a finer matrix would lose its diagonal between the pixels
 DPI = 160
 GREY, IN_SAMPLE, HELD_OUT, NULL, CEILING = "#5a6270", "#5b7ba6", "#c8553d", "#8b8f98", "#2f7f79"
+CONDITIONS = (NULL, HELD_OUT, IN_SAMPLE, CEILING, "#a8843a", "#7a5c99")
 
 KINDS = {
     "orthogonal": HELD_OUT, "permutation": IN_SAMPLE, "signed-permutation": NULL, "relu-symmetry": CEILING,
@@ -155,10 +157,7 @@ def prefixes(records: Sequence[Mapping]) -> Figure:
         column[0].set_title(_donor(donor), fontsize=10, loc="left", color=GREY)
     for axis in panels.flat:
         axis.set_xlim(-0.25, len(layers) - 0.75)
-        axis.tick_params(labelsize=9, colors=GREY)
-        axis.grid(axis="y", color="#e8e9ec", linewidth=0.8)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right", "left"]].set_visible(False)
+        _plain(axis)
     panels[0, 0].set_ylabel("matched correlation, held out\n(dashed: rotated null)", fontsize=9)
     panels[1, 0].set_ylabel("excess over the null", fontsize=9)
     return figure
@@ -209,10 +208,7 @@ def _penalties(axis: Axes, records, field: str, places: Sequence, place: str, li
         labels.append((_intervals(axis, at, shown, "", {"color": colour, "zorder": 3}), label, colour))
     axis.axhline(0, color=GREY, linewidth=0.8)
     axis.set_xlim(-0.25, len(places) - 0.75)
-    axis.tick_params(labelsize=9, colors=GREY)
-    axis.grid(axis="y", color="#e8e9ec", linewidth=0.8)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right", "left"]].set_visible(False)
+    _plain(axis)
     _label_ends(axis, len(places) - 1, labels)
 
 
@@ -220,11 +216,106 @@ def _number(value: float | None) -> float:
     return np.nan if value is None else value
 
 
+def paths(conditions: Mapping[tuple[tuple[str, str], str], Mapping[tuple[int, int], Curve]], seed: int = 0) -> Figure:
+    """Draw loss (above) and accuracy (below) along the path, a column a split, a line a condition.
+
+    conditions: for each ((match, correct), split) the curves of pairs of networks. Lines are means over pairs, bands
+    intervals over networks; a correction is a dashed line.
+    """
+    splits = list(dict.fromkeys(split for _, split in conditions))
+    names = list(dict.fromkeys(name for name, _ in conditions))
+    figure = Figure(figsize=(1.6 + 4.2 * len(splits), 6.2), layout="constrained")
+    panels = figure.subplots(2, len(splits), sharex=True, sharey="row", squeeze=False)
+    for column, split in zip(panels.T, splits, strict=True):
+        for axis, line in zip(column, LINES, strict=True):
+            for name in names:
+                curves = conditions[name, split]
+                lambdas, look = next(iter(curves.values())).lambdas, _condition(name, names)
+                mean, low, high = band(curves, line, seed)
+                axis.plot(lambdas, mean, label=_labelled(name), **look)
+                axis.fill_between(lambdas, low, high, color=look["color"], alpha=0.12, linewidth=0)
+            _plain(axis)
+            axis.set_xlim(0, 1)
+        column[0].set_ylim(bottom=0)
+        column[1].set_ylim(0, 1)
+        column[0].set_title(f"{split} images", fontsize=10, loc="left", color=GREY)
+        column[1].set_xticks([0, 0.5, 1], ["A", "½", "B"])
+    panels[0, 0].set_ylabel("loss", fontsize=9)
+    panels[1, 0].set_ylabel("accuracy", fontsize=9)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=2, fontsize=9, frameon=False)
+    return figure
+
+
+def connectivity(records: Sequence[Mapping]) -> Figure:
+    """Draw the records of `basiscli connectivity`: barrier against width beside correlation against width.
+
+    Left, a line a condition, on the first split that was evaluated; right, the matched correlation, held out, between
+    its rotated null and the best rotation, and the correlations under the permutations that were undone in part. Bars
+    are intervals over networks.
+    """
+    first = [record for record in records if record["split"] == records[0]["split"]]
+    widths = sorted({record["width"] for record in first})
+    names = list(dict.fromkeys((record["match"], record["correct"]) for record in first))
+    figure = Figure(figsize=(10.4, 5.2), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.08)
+    left, right = figure.subplots(1, 2)
+
+    def of(name: tuple[str, str]) -> list[Mapping]:
+        return sorted((r for r in first if (r["match"], r["correct"]) == name), key=lambda record: record["width"])
+
+    for name in names:
+        line = of(name)
+        at = [widths.index(record["width"]) for record in line]
+        _intervals(left, np.array(at), line, "barrier", _condition(name, names) | {"label": _labelled(name)})
+        if name[0].endswith(DEGRADED) and name[1] == names[0][1]:
+            look = _condition(name, names) | {"label": f"under {name[0]}"}
+            _intervals(right, np.array(at), line, "correlation", look)
+    line, at = of(names[0]), np.arange(len(widths))
+    for field, label, colour in (
+        ("aligned_held_out", "best rotation", CEILING),
+        ("matched_held_out", "matched, held out", HELD_OUT),
+        ("rotated_held_out_mean", "its rotated null", NULL),
+    ):
+        _intervals(right, at, line, field, {"color": colour, "label": label})
+    for axis in (left, right):
+        _plain(axis)
+        axis.set_xticks(at, [f"{width:g}" for width in widths])
+        axis.set_xlabel("width", fontsize=9)
+        axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
+        axis.legend(fontsize=8, frameon=False, loc="best" if axis is right else "upper right")
+    left.set_title(f"barrier of the loss, {first[0]['split']} images", fontsize=10, loc="left", color=GREY)
+    right.set_title("correlation of paired units", fontsize=10, loc="left", color=GREY)
+    return figure
+
+
+def _condition(name: tuple[str, str], names: Sequence[tuple[str, str]]) -> dict:
+    """Return the look of a condition (match, correct): a colour a match, a dash a correction."""
+    matches, corrections = (list(dict.fromkeys(part)) for part in zip(*names, strict=True))
+    return {
+        "color": CONDITIONS[matches.index(name[0]) % len(CONDITIONS)],
+        "linestyle": ("-", (0, (4, 2)), (0, (1, 1.5)))[corrections.index(name[1]) % 3],
+        "linewidth": 1.8,
+    }
+
+
+def _labelled(name: tuple[str, str]) -> str:
+    match, correct = name
+    return f"{'not matched' if match == 'none' else match}{'' if correct == 'none' else f', {correct}'}"
+
+
+def _plain(axis: Axes) -> None:
+    axis.tick_params(labelsize=9, colors=GREY)
+    axis.grid(axis="y", color="#e8e9ec", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+
+
 def _intervals(axis: Axes, at: np.ndarray, line: Sequence[Mapping], field: str, look: Mapping) -> float:
     """Draw a field of records with its intervals, and return the last value."""
     score = _column(line, field)
     bars = np.nan_to_num(np.abs([_column(line, f"{field}{end}") - score for end in ("_low", "_high")]))
-    axis.errorbar(at, score, bars, linewidth=2, elinewidth=1.4, capsize=3, marker="o", markersize=4, **look)
+    axis.errorbar(at, score, bars, elinewidth=1.4, capsize=3, marker="o", markersize=4, **{"linewidth": 2} | look)
     return score[-1]
 
 

@@ -1,4 +1,4 @@
-"""`python -m basiscli.follow ...`: `basiscli ...` that leaves when whoever started it does, which the end of stdin tells."""
+"""`python -m basiscli.follow ...`: a command that leaves when whoever started it does, which the end of stdin tells."""
 
 import os
 import signal

@@ -5,7 +5,7 @@ path ("hidden1/w") to (S, ...).
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -116,21 +116,25 @@ def forward(
     train: bool = False,
     keep: Collection[str] = (),
     until: str | None = None,
+    run: Callable[[Node, Mapping[str, np.ndarray], Sequence[np.ndarray]], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict]:
     """Walk the nodes up to `until` (all of them if None).
 
     x (S or 1, N, ...); for a part of a network, what it `reads` by name. Returns the output of the last node walked,
     the outputs of the nodes named in `keep`, and the caches for `backward` (empty unless `train`): each node walked,
     with its own. An output that nobody needs any more is dropped on the way.
+
+    run: what gives a node's output, in use, from the node, its arrays by their short names and its inputs (`use` if
+    None); it may change those arrays.
     """
     values = dict(x) if isinstance(x, Mapping) else {INPUT: x}
     kept, caches = {}, {}
-    nodes = network.nodes if keep or until else network.fused
+    nodes = network.nodes if keep or until or run else network.fused
     waiting = _uses(nodes)
     for node in nodes:
         inputs = [values[name] for name in node.inputs]
         local = {name: arrays[path] for name, path in node.paths.items()}
-        y, cache = node.op.forward(local, *inputs, train=train, **node.options)
+        y, cache = (run(node, local, inputs), None) if run else _apply(node, local, inputs, train)
         values[node.name] = y
         if train:
             caches[node.name] = node, cache
@@ -143,6 +147,11 @@ def forward(
         if node.name == until:
             break
     return y, kept, caches
+
+
+def use(node: Node, arrays: Mapping[str, np.ndarray], inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Return a node's output in use, from its arrays by their short names."""
+    return _apply(node, arrays, inputs, train=False)[0]
 
 
 def backward(network: Network, caches: dict, dy: np.ndarray, dweights: Mapping[str, np.ndarray]) -> None:
@@ -163,6 +172,10 @@ def backward(network: Network, caches: dict, dy: np.ndarray, dweights: Mapping[s
             if name in wanted:
                 present = gradients.get(name)
                 gradients[name] = gradient if present is None else kernels.of(gradient).add(present, gradient)
+
+
+def _apply(node: Node, arrays: Mapping[str, np.ndarray], inputs: Sequence[np.ndarray], train: bool) -> tuple:
+    return node.op.forward(arrays, *inputs, train=train, **node.options)
 
 
 def _uses(nodes: Collection[Node]) -> Counter:

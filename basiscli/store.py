@@ -32,7 +32,7 @@ class NetworkFile:
 
     architecture: what models.build takes. training: the recipe. dataset: name, checksum, and the mean and deviation of
     each channel that standardise the images. position: how far training has come, for resuming. optimizer: by slot,
-    then by path; history: one value an epoch. origin: what the network was made of, empty if it was only trained.
+    then by path; history: one value an epoch. origin: what a network that no training ended in was made of, else empty.
     """
 
     architecture: dict
@@ -90,9 +90,10 @@ class Writer:
                 "command": network.command,
                 "versions": network.versions,
                 "position": network.position,
-                **({"origin": network.origin} if network.origin else {}),
             }
         )
+        if network.origin:
+            self.attributes({"origin": network.origin})
         self.arrays("weights", network.weights)
         self.arrays("state", network.state)
         for slot, arrays in network.optimizer.items():
@@ -268,7 +269,7 @@ class Reader:
             return value.item() if isinstance(value, np.generic) else value
 
     def json(self, name: str, default: str | None = None) -> dict:
-        """Return an attribute that holds a JSON object; `default` stands for a missing one."""
+        """Return an attribute that holds a JSON object, `default` taking its place if there is none."""
         with self.checked(f"the attribute {name}"):
             value = json.loads(self.attribute(name, default=default))
             if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Explicit control of every weight: initialise, select by glob, lay out in one flat array, copy from a donor."""
+"""Explicit control of every weight: initialise, select by glob, lay out in one flat array, copy, mix."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +53,23 @@ def transplant(
             here = weights[path].shape if path in weights else "no such weight"
             raise BadInput(f"{name}: {path} {donor[path].shape} does not fit ({here}); choose with --start-weights")
         weights[path][...] = donor[path]
+
+
+def mix(networks: Sequence[Mapping[str, np.ndarray]], shares: np.ndarray) -> dict[str, np.ndarray]:
+    """Return θ_l = Σ_k shares[l, k] θ_k for every array, state too: (L, ...), of K networks with arrays (1, ...).
+
+    A share of 1 among shares of 0 gives that network exactly. All networks must have the same arrays.
+    """
+    mixed = {}
+    for path, first in networks[0].items():
+        parts = shares.astype(first.dtype).reshape(*shares.shape, *(1,) * (first.ndim - 1))
+        mixed[path] = sum(parts[:, k] * network[path] for k, network in enumerate(networks))
+    return mixed
+
+
+def interpolate(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], lambdas: np.ndarray) -> dict[str, np.ndarray]:
+    """Return θ(λ) = (1 - λ) θ_a + λ θ_b for L values of λ: (L, ...); a and b exactly at λ = 0 and 1."""
+    return mix([a, b], np.stack([1 - lambdas, lambdas], axis=1))
 
 
 def prefix(network: Network, layers: int) -> list[str]:

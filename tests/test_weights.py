@@ -67,3 +67,23 @@ def test_a_transplant_that_does_not_fit_is_refused():
     donor = weights.initial(models.mlp((8, 8, 1), 10, [64, 40]), 1)
     with pytest.raises(BadInput, match=r"donor.h5: hidden2/w \(64, 40\) does not fit"):
         weights.transplant(weights.initial(NETWORK, 0), donor, ["hidden?/w"], "donor.h5")
+
+
+def test_mixing_gives_the_ends_exactly_and_what_lies_between():
+    a, b = ({path: values[None] for path, values in weights.initial(NETWORK, seed).items()} for seed in (0, 1))
+    lambdas = np.arange(25) / 24
+    mixed = weights.interpolate(a, b, lambdas)
+    for path in NETWORK.weights:
+        assert mixed[path].shape == (25, *NETWORK.weights[path].shape) and mixed[path].dtype == np.float32
+        np.testing.assert_array_equal(mixed[path][0], a[path][0])
+        np.testing.assert_array_equal(mixed[path][24], b[path][0])
+        np.testing.assert_allclose(mixed[path][12], (a[path][0] + b[path][0]) / 2, rtol=1e-6, atol=1e-7)
+    alone = weights.interpolate(a, b, lambdas[6:7])
+    np.testing.assert_array_equal(alone["hidden1/w"][0], mixed["hidden1/w"][6])
+
+
+def test_the_mean_of_many():
+    three = [{path: values[None] for path, values in weights.initial(NETWORK, seed).items()} for seed in range(3)]
+    mean = weights.mix(three, np.full((1, 3), 1 / 3))
+    wanted = np.mean([one["output/w"][0] for one in three], axis=0)
+    np.testing.assert_allclose(mean["output/w"][0], wanted, rtol=1e-5, atol=1e-7)

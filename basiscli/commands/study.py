@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -62,13 +63,10 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, style) -> None
 
 def parse(name: str, words: Sequence[str]) -> Mapping:
     """Return the parameters of a command line, without running it. Raises ValueError with what is wrong."""
-    from basiscli.cli import group
-
-    context = click.Context(group, info_name="basiscli")
-    command = group.get_command(context, name)
+    command = import_module(f"basiscli.commands.{name}").command
     needed = ["x.h5" for argument in command.params if isinstance(argument, click.Argument) and argument.required]
     try:
-        return command.make_context(name, [*needed, *words], parent=context).params
+        return command.make_context(name, [*needed, *words]).params
     except click.ClickException as error:
         raise ValueError(error.format_message()) from error
 

@@ -1,0 +1,79 @@
+"""How high the loss lies between two networks: curves over L values of λ, and what is read off them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from basiscli.analysis.statistics import over_networks
+
+LINES = ("loss", "accuracy")
+# What a match is called that was undone in part.
+DEGRADED = "-degraded"
+BARRIERS = ("barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean loss (nats) and accuracy along a path, (L,) each; λ goes from 0, network a, to 1, network b.
+
+    L is odd and λ evenly spaced, so that one is the midpoint.
+    """
+
+    lambdas: np.ndarray
+    loss: np.ndarray
+    accuracy: np.ndarray
+
+    def fields(self) -> dict[str, float]:
+        """Return the ends' values and the barriers, as the fields of a record (docs/connectivity.md)."""
+        loss, accuracy = self.above_chord(self.loss), -self.above_chord(self.accuracy)
+        middle, highest = len(loss) // 2, int(np.argmax(loss))
+        return {
+            "loss_a": self.loss[0],
+            "loss_b": self.loss[-1],
+            "accuracy_a": self.accuracy[0],
+            "accuracy_b": self.accuracy[-1],
+            "barrier": loss[highest],
+            "barrier_at": self.lambdas[highest],
+            "midpoint": loss[middle],
+            "accuracy_barrier": accuracy.max(),
+            "accuracy_midpoint": accuracy[middle],
+        }
+
+    def above_chord(self, values: np.ndarray) -> np.ndarray:
+        """Return f(λ) - ((1 - λ) f(0) + λ f(1))."""
+        return values - ((1 - self.lambdas) * values[0] + self.lambdas * values[-1])
+
+
+def evenly(points: int) -> np.ndarray:
+    """Return `points` values of λ from 0 to 1; an odd number has the midpoint exactly. Raises ValueError if not odd."""
+    if points < 3 or points % 2 == 0:
+        raise ValueError(f"{points} points: choose an odd number from 3 on")
+    return np.arange(points) / (points - 1)
+
+
+def mean(curves: Mapping[tuple[int, int], Curve]) -> Curve:
+    """Return the mean curve of pairs."""
+    loss, accuracy = (np.mean([getattr(curve, name) for curve in curves.values()], axis=0) for name in LINES)
+    return Curve(next(iter(curves.values())).lambdas, loss, accuracy)
+
+
+def mean_fields(
+    curves: Mapping[tuple[int, int], Curve], seed: int
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Return the means over pairs of networks of every field, and the barriers' intervals, <field>_low and _high."""
+    fields = {pair: curve.fields() for pair, curve in curves.items()}
+    means, intervals = {}, {}
+    for name in next(iter(fields.values())):
+        finite = {pair: one[name] if np.isfinite(one[name]) else None for pair, one in fields.items()}
+        means[name], low, high = over_networks(finite, seed)
+        if name in BARRIERS:
+            intervals |= {f"{name}_low": low, f"{name}_high": high}
+    return means, intervals
+
+
+def band(curves: Mapping[tuple[int, int], Curve], name: str, seed: int) -> np.ndarray:
+    """Return mean, low and high of "loss" or "accuracy" at every λ, (3, L); no interval, NaN, of two networks."""
+    columns = zip(*(getattr(curve, name) for curve in curves.values()), strict=True)
+    found = [over_networks(dict(zip(curves, column, strict=True)), seed) for column in columns]
+    return np.array(found, dtype=float).T

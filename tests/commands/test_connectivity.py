@@ -1,0 +1,152 @@
+"""`basiscli connectivity` through its command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from basiscli import store
+from tests.conftest import Outcome, call
+from tests.test_cli import shell
+
+TRAINING = ("--depth", 2, "--epochs", 2, "--batch-size", 64)
+QUICK = ("--match", "none,activations", "--points", 5, "--correct-on", 300, "--draws", 3)
+CORRELATION = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out")
+FIELDS = [
+    "width", "match", "correct", "split", "networks", "pairs", "test_accuracy", "dead",
+    "barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint",
+    *(f"{name}_{end}" for name in ("barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint")
+      for end in ("low", "high")),
+    *(f"{name}{end}" for name in ("correlation", *CORRELATION) for end in ("", "_low", "_high")),
+]  # fmt: skip
+
+
+def done(*arguments: object, stdin: str = "") -> Outcome:
+    outcome = call(*arguments, stdin=stdin)
+    assert outcome.code == 0, outcome.stderr
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> tuple[Path, Outcome]:
+    """Two widths of three seeds, trained, matched, degraded and drawn."""
+    folder = tmp_path_factory.mktemp("connectivity")
+    arguments = (*TRAINING, "--widths", "24,8", "--seeds", 3, *QUICK, "--degrade", "--out", folder / "runs")
+    return folder, done("connectivity", *arguments, "--plot", folder / "widths.png")
+
+
+def test_a_record_for_each_width_and_condition(study):
+    _, outcome = study
+    conditions = [(r["width"], r["match"], r["correct"]) for r in outcome.records]
+    matches = ("none", "activations", "activations-degraded")
+    assert conditions == [(w, match, c) for w in (8, 24) for match in matches for c in ("none", "repair")]
+    for record in outcome.records:
+        assert list(record) == FIELDS
+        assert (record["networks"], record["pairs"], record["split"]) == (3, 3, "test")
+        for name in ("barrier", "correlation", *CORRELATION):
+            assert record[f"{name}_low"] <= record[name] <= record[f"{name}_high"], name
+        assert 0 <= record["dead"] < 0.5 < record["test_accuracy"]
+
+
+def test_the_barriers_are_those_of_interpolate_and_the_correlations_those_of_correlate(study):
+    folder, outcome = study
+    files = sorted((folder / "runs/width24").iterdir())
+    means = done("interpolate", *files, *QUICK[:-2]).records[-4:]
+    for record, mean in zip(outcome.records[6:10], means, strict=True):
+        assert (record["match"], record["correct"]) == (mean["match"], mean["correct"])
+        for name in ("barrier", "barrier_low", "midpoint", "accuracy_barrier_high"):
+            assert record[name] == mean[name], name
+    options = ("--split", "test-shifts", "--null", "rotated", "--draws", 3, "--intervals")
+    layers = [record for record in done("correlate", *files, *options).records if record["pairs"] == 3]
+    for name in CORRELATION:
+        assert outcome.records[6][name] == pytest.approx(np.mean([layer[name] for layer in layers])), name
+
+
+def test_the_correlation_under_a_match_is_that_of_units_with_the_same_number(study, tmp_path):
+    folder, outcome = study
+    first, second = sorted((folder / "runs/width24").iterdir())[:2]
+    record = done("connectivity", first, second, *QUICK).records[2]
+    done("match", first, second, "--by", "activations", "--apply", tmp_path / "moved.h5")
+    layers = done("correlate", first, tmp_path / "moved.h5", "--split", "test-shifts").records
+    assert record["correlation"] == pytest.approx(np.mean([layer["identity"] for layer in layers]))
+    none = outcome.records[6]
+    assert abs(none["correlation"]) < 0.15 < outcome.records[8]["correlation"]
+
+
+def test_degrading_hits_the_narrowest_networks_correlation(study):
+    _, outcome = study
+    found = {(record["width"], record["match"]): record for record in outcome.records}
+    goal = found[8, "activations"]
+    assert found[24, "activations"]["correlation"] > goal["correlation"] + 0.03
+    assert found[24, "activations-degraded"]["correlation"] == pytest.approx(goal["correlation"], abs=0.01)
+    assert found[24, "activations-degraded"]["barrier"] > found[24, "activations"]["barrier"]
+    assert found[8, "activations-degraded"]["correlation"] == pytest.approx(goal["correlation"], rel=1e-6)
+    assert found[8, "activations-degraded"]["barrier"] == goal["barrier"]
+
+
+def test_what_is_trained_is_kept_and_can_be_taken(study):
+    folder, outcome = study
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")}
+    assert len(before) == 6
+    trained = (*TRAINING, "--widths", "8,24", "--seeds", 3, "--out", folder / "runs")
+    again = done("connectivity", *trained, *QUICK, "--degrade")
+    assert again.records == outcome.records and "epoch" not in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")} == before
+    taken = done("connectivity", folder / "runs/width24", folder / "runs/width8", *QUICK, "--degrade")
+    assert taken.records == outcome.records
+
+
+def test_a_figure_and_a_table(study):
+    folder, _ = study
+    assert (folder / "widths.png").read_bytes().startswith(b"\x89PNG")
+    table = done("connectivity", folder / "runs/width8", *QUICK, "--split", "test,train", "--format", "table").stdout
+    assert "train" in table and "null" in table and "[" in table
+
+
+def test_networks_come_through_a_pipe(study):
+    folder, outcome = study
+    script = f"ls {folder}/runs/width8/*.h5 | basiscli connectivity - {' '.join(map(str, QUICK))} | head -1"
+    piped = shell(script, folder)
+    assert json.loads(piped.stdout) == outcome.records[0], piped.stderr
+
+
+def test_convolutional_networks_of_fractional_widths(tmp_path):
+    model = ("--model", "convnet", "--layout", "16,pool,32", "--norm", "batch", "--epochs", 1, "--augment", "none")
+    outcome = done("connectivity", *model, "--widths", "1/4,1/8", "--seeds", 2, *QUICK, "--out", tmp_path)
+    assert [record["width"] for record in outcome.records] == [0.125] * 4 + [0.25] * 4
+    assert {record["correct"] for record in outcome.records} == {"none", "reset-bn"}
+    assert outcome.records[0]["barrier_low"] is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["width0.125", "width0.25"]
+
+
+def test_networks_that_make_no_study_are_refused(study, networks, tmp_path):
+    folder, _ = study
+    narrow, wide = sorted((folder / "runs/width8").iterdir()), sorted((folder / "runs/width24").iterdir())
+    call("connectivity", *narrow, wide[0]).refused("width24/seed0.h5: the only network of width 24")
+    call("connectivity", tmp_path).refused("holds no network")
+    other = done("train", "--hidden", "8,8,8", "--epochs", 0, "--out", tmp_path / "deeper").records[0]["path"]
+    call("connectivity", *narrow, other).refused("seed0.h5: differs from", "in more than its width (hidden 3 layers")
+    file = store.load_network(narrow[0])
+    file.status = "diverged"
+    for name in ("a.h5", "b.h5"):
+        store.save_network(tmp_path / name, file)
+    outcome = done("connectivity", *narrow, tmp_path / "a.h5", *QUICK)
+    assert "a.h5: diverged in training, left out" in outcome.stderr and outcome.records[0]["networks"] == 3
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--widths", "16,16"), "names a width twice"),
+        (("--widths", "0"), "write a number above 0"),
+        (("--seeds", 1), "two seeds or more"),
+        (("--model", "vgg"), "--widths: vgg has no usual ones"),
+        (("--match", "a.h5"), "a file of permutations is of one width"),
+        (("a.h5", "--lr", 0.1), "--lr is for training"),
+        (("--model", "mlp", "--widths", "1/2"), "whole number of units"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(tmp_path, arguments, words):
+    call("connectivity", *arguments, "--out", tmp_path / "a").refused(words, code=2)
+    assert not (tmp_path / "a").exists()
