@@ -96,10 +96,10 @@ def words(options: Mapping) -> list[str]:
 
 
 def expand(plan: Plan, parse: Parser) -> list[Step]:
-    """Return the steps of a plan, each after those whose files it reads."""
+    """Return the steps of a plan, in the order of its tables, each after those whose files it reads."""
     expansion = _Expansion(plan, parse)
-    for table in CLAIMS:
-        if table in plan.tables:
+    for table in plan.tables:
+        if table in CLAIMS:
             getattr(expansion, table)()
     return list(expansion.steps.values())
 

@@ -186,7 +186,8 @@ def _failures(found: Sequence[Step], states: Mapping[str, Mapping]) -> str:
 
 def _commands(found: Sequence[Step], states: Mapping[str, Mapping]) -> str:
     rows = [
-        {"step": step.name, "status": states[step.name]["status"], "seconds": _seconds(states[step.name]),
+        {"step": step.name, "status": states[step.name]["status"], "seconds": _seconds(states[step.name], "seconds"),
+         "processor seconds": _seconds(states[step.name], "processor_seconds"),
          "command": step.command}
         for step in found
     ]  # fmt: skip
@@ -194,8 +195,8 @@ def _commands(found: Sequence[Step], states: Mapping[str, Mapping]) -> str:
     return f"<p>In the study's folder; {total:.0f} seconds in all, added up over steps.</p>{_grid(rows)}"
 
 
-def _seconds(state: Mapping) -> str:
-    return f"{state['seconds']:.1f}" if "seconds" in state else ""
+def _seconds(state: Mapping, field: str) -> str:
+    return f"{state[field]:.1f}" if field in state else ""
 
 
 def _versions(states: Mapping[str, Mapping]) -> str:

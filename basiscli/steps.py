@@ -83,26 +83,30 @@ def load(folder: Path) -> tuple[str, list[Step]]:
 
 
 def walk(
-    folder: Path, steps: Sequence[Step], executor: Callable[[Step], Executor], threads: int | None = None
+    folder: Path,
+    steps: Sequence[Step],
+    executor: Callable[[Step], Executor],
+    slots: int | None = None,
+    threads: int | None = None,
 ) -> Iterator[tuple[Step, dict]]:
-    """Run the steps, each as soon as those before it are done; yield each with its outcome when it has one.
+    """Run the steps as soon as those before them are done, in their order; yield each with its outcome.
 
-    executor(step) says who runs it. What comes after a failed step is blocked and yielded, too; nothing else stops.
+    executor(step) says who runs it; `slots` steps are in hand at once, None: all that can be. What comes after a failed
+    step is blocked and yielded, too; nothing else stops.
     """
-    outcomes: dict[str, dict] = {}
-    running: dict[Future, Step] = {}
     by_name = {step.name: step for step in steps}
-    waiting = dict(by_name)
+    waiting, running, outcomes = dict(by_name), {}, {}
     while waiting or running:
         for step in [step for step in waiting.values() if set(step.after) <= set(outcomes)]:
-            del waiting[step.name]
             if lost := [name for name in step.after if outcomes[name]["status"] != DONE]:
+                del waiting[step.name]
                 outcomes[step.name] = {"status": BLOCKED, "error": f"needs {', '.join(lost)}"}
                 yield step, outcomes[step.name]
-                continue
-            before = [(by_name[name], outcomes[name]["files"]) for name in step.after]
-            inputs = {path: files[path]["sha256"] for one, files in before for path in one.files}
-            running[executor(step).submit(execute, folder, step, inputs, threads)] = step
+            elif slots is None or len(running) < slots:
+                del waiting[step.name]
+                before = [(by_name[name], outcomes[name]["files"]) for name in step.after]
+                inputs = {path: files[path]["sha256"] for one, files in before for path in one.files}
+                running[executor(step).submit(execute, folder, step, inputs, threads)] = step
         if running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 step = running.pop(future)
@@ -128,10 +132,11 @@ def execute(folder: Path, step: Step, inputs: Mapping[str, str], threads: int | 
         state |= {"host": platform.node(), "process": os.getpid()}
         for tries in range(1, TRIES + 1):
             _keep(folder, step, state | {"status": RUNNING, "tries": tries})
-            code = _run(folder, step, lock, threads)
+            code, cpu = _run(folder, step, lock, threads)
             if code == 0:
                 break
-        state |= {"tries": tries, "seconds": round(time.time() - began, 3), "versions": versions()}
+        state |= {"seconds": round(time.time() - began, 3), "processor_seconds": round(cpu, 3)}
+        state |= {"tries": tries, "versions": versions()}
         if code == 0:
             state |= {"status": DONE, "files": {path: _describe(folder / path) for path in (*step.files, step.records)}}
         else:
@@ -200,8 +205,11 @@ def _forget(folder: Path, step: Step) -> None:
         shutil.rmtree(folder / step.folder, ignore_errors=True)
 
 
-def _run(folder: Path, step: Step, lock: int, threads: int | None) -> int:
-    """Run the command of a step once and return its exit code; its records take their name when it has succeeded."""
+def _run(folder: Path, step: Step, lock: int, threads: int | None) -> tuple[int, float]:
+    """Run the command of a step once; return its exit code and its seconds of processor time.
+
+    Its records take their name when it has succeeded.
+    """
     for path in step.files:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ) | ({name: str(threads) for name in THREADS} if threads else {})
@@ -212,14 +220,13 @@ def _run(folder: Path, step: Step, lock: int, threads: int | None) -> int:
             [sys.executable, "-m", "basiscli.follow", *step.words], cwd=folder, env=environment, stdin=subprocess.PIPE,
             stdout=stdout, stderr=stderr, pass_fds=(lock,), start_new_session=True,
         )  # fmt: skip
-        try:
-            code = process.wait()
-        finally:
-            process.stdin.close()
+        with process.stdin:  # open as long as this process lives
+            _, ended, usage = os.wait4(process.pid, 0)
+    code = process.returncode = os.waitstatus_to_exitcode(ended)
     if code == 0:
         partial.replace(records)
     partial.unlink(missing_ok=True)
-    return code
+    return code, usage.ru_utime + usage.ru_stime
 
 
 def _outcome(future: Future) -> dict:

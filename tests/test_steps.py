@@ -28,7 +28,9 @@ def run(folder: Path, *found: Step) -> dict[str, dict]:
     """Run steps in a pool, and return how each went."""
     steps.prepare(folder, "test", "", found)
     with ThreadPoolExecutor(2) as pool:
-        return {step.name: outcome for step, outcome in steps.walk(folder, found, lambda step: pool, threads=1)}
+        return {
+            step.name: outcome for step, outcome in steps.walk(folder, found, lambda step: pool, slots=2, threads=1)
+        }
 
 
 @pytest.fixture(scope="module")

@@ -89,8 +89,7 @@ def _run(folder: Path, found: Sequence, jobs: int, scheduler: str | None) -> Non
 
     outcomes: dict[str, dict] = {}
     try:
-        executor, threads = _executor(found, jobs, scheduler)
-        for step, outcome in steps.walk(folder, found, executor, threads):
+        for step, outcome in steps.walk(folder, found, *_executor(found, jobs, scheduler)):
             outcomes[step.name] = outcome
             if not outcome.get("reused"):
                 left = steps.seconds_left(found, outcomes, jobs)
@@ -101,18 +100,18 @@ def _run(folder: Path, found: Sequence, jobs: int, scheduler: str | None) -> Non
 
 
 def _executor(found: Sequence, jobs: int, scheduler: str | None) -> tuple:
-    """Return who runs a step, and the threads of a step."""
+    """Return who runs a step, how many steps are in hand at once, and the threads of a step."""
     if scheduler is None:
         from concurrent.futures import ThreadPoolExecutor
 
         pool = ThreadPoolExecutor(jobs)  # a thread for each running command
-        return (lambda step: pool), max(1, (os.cpu_count() or 1) // jobs)
+        return (lambda step: pool), jobs, max(1, (os.cpu_count() or 1) // jobs)
     from basiscli import cluster
 
     executor = cluster.connect(scheduler)
     if waiting := cluster.unmet(scheduler, found):
         _note(f"no worker of {scheduler} has the resources of {', '.join(waiting)}; they wait for one that does")
-    return executor, None
+    return executor, None, None
 
 
 def _conclude(folder: Path, found: Sequence, style: str | None) -> None:
