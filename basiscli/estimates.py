@@ -5,6 +5,7 @@ The analyses are rough, within a factor of about three: they count multiply-adds
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from basiscli import defaults, session, sources
 from basiscli.graph import Network
@@ -28,6 +29,7 @@ class _Trained:
     network: Network
     images: int
     shown: int
+    epochs: int
     multiply_adds: int
     speed: float
 
@@ -69,6 +71,7 @@ def _known(options: dict, record: Mapping) -> _Trained:
         network=network,
         images=len(dataset.test.labels) * (SHIFTS if "shifts" in defaults.probe(dataset) else 1),
         shown=record["steps"] * options["batch_size"],
+        epochs=max(record["epochs"], 1),
         multiply_adds=record["multiply_adds"],
         speed=work / max(record["step_seconds"], 1e-4),
     )
@@ -82,8 +85,9 @@ def _analysis(command: str, options: Mapping, networks: Sequence[_Trained]) -> d
 
 
 def _rotation(options: Mapping, one: _Trained) -> float:
-    arms = len(one.network.layers) * len(options["kinds"] or KINDS) * options["repeats"] * one.seeds
-    return arms * RETRAINING * one.multiply_adds * one.shown
+    layers = sum(any(fnmatchcase(layer, glob) for glob in options["layers"]) for layer in one.network.layers)
+    arms = layers * len(options["kinds"] or KINDS) * options["repeats"] * one.seeds
+    return arms * RETRAINING * one.multiply_adds * one.shown * (options["epochs"] or one.epochs) / one.epochs
 
 
 def _correlation(options: Mapping, one: _Trained) -> float:

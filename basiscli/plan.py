@@ -15,10 +15,10 @@ CLAIMS = {"rotate": "C1", "correlate": "C2", "freeze": "C3", "connectivity": "C4
 # Keys that are the study's own, by table; all others are options of the command that the table is named after.
 OWN = {
     "train": {"seeds_per_step"},
-    "rotate": {"widths", "linear"},
-    "correlate": {"widths"},
-    "freeze": {"widths"},
-    "connectivity": {"widths"},
+    "rotate": {"widths", "seeds", "linear"},
+    "correlate": {"widths", "seeds"},
+    "freeze": {"widths", "seeds"},
+    "connectivity": {"widths", "seeds"},
 }
 # Options that the study sets itself.
 SET = {"out", "plot", "force", "resume", "dry_run", "style", "width", "hidden", "donor", "freeze_prefix",
@@ -136,7 +136,7 @@ def _problem(table: str, key: str, value: object, parse: Parser) -> str | None:
         return _widths_problem(value, parse)
     if key == "linear" and table == "rotate":
         return None if isinstance(value, bool) else f"{value!r} is neither true nor false"
-    if key == "seeds_per_step" and table == "train":
+    if key == "seeds_per_step" or (key == "seeds" and table != "train"):
         return None if type(value) is int and value > 0 else f"{value!r} is no whole number from 1"
     try:
         parse(table, words({key: value}))
@@ -184,7 +184,8 @@ class _Expansion:
 
     def correlate(self) -> None:
         """C2: correlations of all pairs of networks of each width."""
-        intervals = {"intervals": True} if len(_seeds(self.plan, self.parse)) > 2 else {}
+        seeds = self._own("correlate", "seeds", len(_seeds(self.plan, self.parse)))
+        intervals = {"intervals": True} if seeds > 2 else {}
         options = {"null": "rotated"} | intervals | self._options("correlate")
         for width in self._widths("correlate"):
             self._analysis("correlate", width, self._networks(width), words(options))
@@ -193,23 +194,25 @@ class _Expansion:
         """C3: a donor, networks that share its first layers, and the sweep that reads them all."""
         options = {"prefixes": PREFIXES} | self._options("freeze")
         chosen = self.parse("freeze", words(options))
+        seeds = {key: value for key, value in self.plan.tables["freeze"].items() if key == "seeds"}
         for width in self._widths("freeze"):
-            after = [*self._networks(width)]
+            after = self._first("freeze", self._networks(width))[1]
             for donor in chosen["donors"]:
                 changes = {"seeds": f"{chosen['donor_seed']}-{chosen['donor_seed']}"}
                 changes |= {"epochs": 0} if donor == "initial" else {}
                 (given,) = self._networks(width, f"donor-{donor}", changes)
                 for prefix in sorted(set(chosen["prefixes"]) - {0}):
-                    changes = {"donor": given.files[0], "freeze_prefix": prefix}
+                    changes = {"donor": given.files[0], "freeze_prefix": prefix} | seeds
                     after += [given, *self._networks(width, f"{donor}-{prefix}", changes, given)]
             trained = {key: value for key, value in self._options("train").items() if key != "activations"}
-            line = words(trained | {"width": width, "out": f"networks/{_label(width)}"} | options)
+            line = words(trained | seeds | {"width": width, "out": f"networks/{_label(width)}"} | options)
             self._add("freeze", f"freeze-{_label(width)}", line, dict.fromkeys(after), about={"width": width})
 
     def connectivity(self) -> None:
         """C4: barriers between the networks of each width beside their correlations."""
-        networks = [step for width in self._widths("connectivity") for step in self._networks(width)]
-        self._add("connectivity", "connectivity", [*_files(networks), *words(self._options("connectivity"))], networks)
+        chosen = [self._first("connectivity", self._networks(width)) for width in self._widths("connectivity")]
+        files, after = ([one for part in parts for one in part] for parts in zip(*chosen, strict=True))
+        self._add("connectivity", "connectivity", [*files, *words(self._options("connectivity"))], after)
 
     def _networks(
         self, width: object, condition: str = "free", changes: Mapping | None = None, donor: Step | None = None
@@ -237,8 +240,13 @@ class _Expansion:
         suffix: str = "",
         folder: str | None = None,
     ) -> None:
-        name, line = f"{command}-{_label(width)}{suffix}", [*_files(networks), *options]
-        self._add(command, name, line, networks, about={"width": width}, folder=folder)
+        name, (files, after) = f"{command}-{_label(width)}{suffix}", self._first(command, networks)
+        self._add(command, name, [*files, *options], after, about={"width": width}, folder=folder)
+
+    def _first(self, command: str, networks: Sequence[Step]) -> tuple[list[str], list[Step]]:
+        """Return the files of as many networks as a command is to read, and the steps that train them."""
+        files = [file for step in networks for file in step.files][: self._own(command, "seeds", None)]
+        return files, [step for step in networks if set(step.files) & set(files)]
 
     def _add(
         self,
@@ -270,10 +278,6 @@ class _Expansion:
 
 def _label(width: object) -> str:
     return f"w{width}".replace("/", "_")
-
-
-def _files(networks: Iterable[Step]) -> list[str]:
-    return [file for step in networks for file in step.files]
 
 
 def _seed_text(seeds: Sequence[int]) -> str:
