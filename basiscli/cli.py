@@ -19,6 +19,7 @@ COMMANDS = {
     "rotate": "basiscli.commands.rotate",
     "show": "basiscli.commands.show",
     "train": "basiscli.commands.train",
+    "transform": "basiscli.commands.transform",
 }
 
 EXIT_BAD_INPUT = 1

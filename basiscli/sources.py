@@ -157,10 +157,7 @@ def computed(path: str, split: str, tap: str, dataset: str | None = None) -> Sou
 
 
 def dataset_of(loaded: checkpoint.Loaded, name: str | None = None) -> Dataset:
-    """Return the data set that a network was trained on, by its name or the one given.
-
-    Raises BadInput if it is gone or another one.
-    """
+    """Return the data set that a network was trained on, by its name or the one given. Raises BadInput if it is not."""
     images = load_dataset(name or loaded.file.dataset["name"])
     if images.checksum != loaded.file.dataset.get("checksum"):
         raise BadInput(

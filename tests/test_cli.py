@@ -114,7 +114,7 @@ LAYERS = [
     {"checkpoint", "progress", "defaults", "timing", "rotation"},
     {"sources", "summary"},
     {"session"},
-    {"freezing", "rotating"},
+    {"freezing", "rotating", "transforming"},
     {"commands"},
     {"cli", "__main__"},
 ]
