@@ -25,6 +25,7 @@ COMMANDS = {
     "show": "basiscli.commands.show",
     "study": "basiscli.commands.study",
     "train": "basiscli.commands.train",
+    "transform": "basiscli.commands.transform",
 }
 
 EXIT_BAD_INPUT = 1

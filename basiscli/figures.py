@@ -182,7 +182,7 @@ def rotations(records: Sequence[Mapping]) -> Figure:
         axis.set_xticklabels(layers, rotation=0 if len(layers) < 6 else 60)
     turned = [record for record in arms if record["kind"] == "orthogonal"]
     for axis, (field, label) in zip(panels[1] if rows == 2 else (), PENALTIES.items(), strict=rows == 2):
-        lines = [(layer, layer, _shade(k + 1, len(layers) + 1)) for k, layer in enumerate(layers)]
+        lines = [(layer, layer, _depth(k, len(layers))) for k, layer in enumerate(layers)]
         _penalties(axis, turned, field, powers, "power", lines, "layer")
         axis.set(xticks=range(len(powers)), ylabel=label, xlabel="power of the rotation")
         axis.set_xticklabels([f"{power:g}" for power in powers])
@@ -334,6 +334,11 @@ def _donor(name: str | None) -> str:
 def _shade(k: int, count: int) -> str:
     """Return the colour of the k-th line: grey for the free networks, then from blue to red."""
     return GREY if not k else to_hex(_diverging()(0.08 + 0.84 * (k - 1) / max(count - 2, 1)))
+
+
+def _depth(k: int, count: int) -> str:
+    """Return the colour of the k-th of some layers: from light to dark blue."""
+    return to_hex(_diverging()(0.32 - 0.31 * k / max(count - 1, 1)))
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -61,11 +61,10 @@ def kept(items: Iterable[Mapping], into: list) -> Iterator[Mapping]:
 
 def interval(record: Mapping, field: str, scale: float = 1, digits: int = 3) -> str | None:
     """Return a field with its `_low` and `_high` in brackets, as a cell of a table: 0.031 [0.012, 0.050]."""
-    value, low, high = (record[f"{field}{end}"] for end in ("", "_low", "_high"))
-    if value is None:
-        return None
-    text = f"{scale * value:.{digits}f}"
-    return text if low is None else f"{text} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+    found = [record[f"{field}{end}"] for end in ("", "_low", "_high")]
+    # 0 is added since rounding may leave -0.
+    value, low, high = (None if x is None else f"{round(scale * x, digits) + 0:.{digits}f}" for x in found)
+    return value if low is None else f"{value} [{low}, {high}]"
 
 
 def read_lines(lines: Iterable[str]) -> Iterator[str | dict]:

@@ -394,13 +394,17 @@ def fold_residual(
 ) -> float | None:
     """Return how far a network in which M is folded away is from the untouched one, whose logits are given.
 
-    It is the largest difference of a logit over the largest logit; None where M cannot be folded (`rotation.folded`).
+    It is the largest difference of a logit over the largest logit. None where M cannot be folded (`rotation.folded`),
+    or not into what is retrained alone.
     """
     try:
-        arrays = rotation.folded(site.network, arrays, upstream)
+        changed = rotation.folded(site.network, arrays, upstream)
     except BadInput:
         return None
-    return float(np.abs(forward(site.network, arrays, images)[0] - logits).max() / np.abs(logits).max())
+    touched = {path.rpartition("/")[0] for path in arrays if not np.array_equal(changed[path], arrays[path])}
+    if site.retrained and touched - {path.rpartition("/")[0] for path in site.retrained}:
+        return None
+    return float(np.abs(forward(site.network, changed, images)[0] - logits).max() / np.abs(logits).max())
 
 
 def _mean(values: Iterable[float]) -> float | None:

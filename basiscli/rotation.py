@@ -7,7 +7,6 @@ in one repeat.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from basiscli import basis, models, weights
 from basiscli.analysis import rotations
 from basiscli.analysis.rotations import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
-from basiscli.basis import Axis, Basis
+from basiscli.basis import Basis, Segment
 from basiscli.errors import BadInput
 from basiscli.graph import Layer, Network
 from basiscli.ops import batchnorm, layernorm, rotation
@@ -109,17 +108,15 @@ def filled(protocol: Protocol, network: Network) -> Protocol:
 
 @dataclass(frozen=True)
 class Site:
-    """A layer and where its M goes: the rotated network, and the paths that stay as they are."""
+    """A layer and where its M goes: the rotated network, the paths that stay as they are, and what M turns.
+
+    blocks: for each fixed map, by its path, the segments of its axis that are turned; the rest passes unchanged.
+    """
 
     layer: str
     network: Network
     frozen: tuple[str, ...]
-
-    @cached_property
-    def axes(self) -> dict[str, Axis]:
-        """The axis of units that each fixed map gives, by the map's path."""
-        outputs = basis.of(self.network).outputs
-        return {node.paths["w"]: outputs[node.name] for node in fixed_maps(self.network)}
+    blocks: Mapping[str, Sequence[Segment]]
 
     @property
     def units(self) -> int:
@@ -157,14 +154,19 @@ def sites(network: Network, protocol: Protocol, globs: Sequence[str]) -> list[Si
 def _site(network: Network, protocol: Protocol, layer: str) -> Site:
     layers = list(network.layers)
     depth = layers.index(layer) + 1
-    found = basis.of(network)
+    found, turned = basis.of(network), layers[:depth] if protocol.cumulative else [layer]
     where: dict[str, str] = {}
-    for name in layers[:depth] if protocol.cumulative else [layer]:
+    for name in turned:
         where |= places(network, found, name, protocol.tap)
+    groups = {part.group for name in turned for part in found.layers[name]}
+    blocks = {}
+    for place, tap in where.items():
+        axis = found.outputs[models.rotates(network, place, tap).name]
+        blocks[f"{place}/rotation/w"] = [part for part in axis.segments if part.group in groups]
     rotated = models.rotated(network, where)
     below = set(weights.prefix(rotated, depth))
     free = {DOWNSTREAM: set(rotated.trained) - below, UPSTREAM: below, NOTHING: set()}[protocol.retrain]
-    return Site(layer, rotated, tuple(path for path in rotated.trained if path not in free))
+    return Site(layer, rotated, tuple(path for path in rotated.trained if path not in free), blocks)
 
 
 def places(network: Network, found: Basis, layer: str, tap: str) -> dict[str, str]:
@@ -207,41 +209,41 @@ def matrices(site: Site, part: Slice, seed: int) -> dict[str, np.ndarray]:
     The powers of an arm share their M.
     """
     kind, drawn, found = part.arm.kind, {}, {}
-    for path, axis in site.axes.items():
-        w = np.eye(axis.units)
-        for group, start, stop in _groups(axis):
-            if group not in drawn:
-                rng = generator(seed, "rotation", kind, group)
-                drawn[group] = rotations.draw(kind, rng, stop - start, part.arm.power)
-            w[start:stop, start:stop] = drawn[group].T
+    for path, blocks in site.blocks.items():
+        w = np.eye(site.network.weights[path].shape[0])
+        for block in blocks:
+            if block.group not in drawn:
+                rng = generator(seed, "rotation", kind, block.group)
+                drawn[block.group] = rotations.draw(kind, rng, block.stop - block.start, part.arm.power)
+            w[block.start : block.stop, block.start : block.stop] = drawn[block.group].T
         found[path] = w.astype(np.float32)
     return found
 
 
 def folded(network: Network, arrays: Mapping[str, np.ndarray], upstream: bool) -> dict[str, np.ndarray]:
-    """Return arrays (1, ...) of a rotated network in which every M is undone by weights around it, if that is possible.
+    """Return arrays (1, ...) of a rotated network in which the weights around every M undo it, if that is possible.
 
-    Downstream M⁻¹ goes into what reads M x, upstream into what makes x; the rest is not touched. Exact where nothing
-    lies between, or only what M passes through. Raises BadInput where a normalisation lies between, unless M is a
-    permutation.
+    Downstream M⁻¹ goes into what reads M x, upstream into what makes x; M and the rest are not touched. Exact where
+    nothing lies between, or only what M passes through. Raises BadInput where a normalisation lies between, unless M is
+    a permutation.
     """
     fixed = fixed_maps(network)
-    # The basis is named after layers: let those be the units after M, or before.
+    # The basis is named after layers: let those be the units before M, or after.
     taps = {node.name: node.inputs[0] if upstream else node.name for node in fixed}
-    layers = {name: Layer(tap, tap, node.shape[-1]) for (name, tap), node in zip(taps.items(), fixed, strict=True)}
+    layers = {node.name: Layer(taps[node.name], taps[node.name], node.shape[-1]) for node in fixed}
     found = basis.of(replace(network, layers=layers))
-    inverses, permutations = {}, {}
+    matrices, permutations = {}, {}
     for node in fixed:
         m = arrays[node.paths["w"]].astype(np.float64).swapaxes(1, 2)
-        for group, start, stop in _groups(found.outputs[taps[node.name]]):
-            block = m[:, start:stop, start:stop]
-            inverses[group] = np.linalg.inv(block)
-            permutations[group] = block.argmax(axis=1)
-    if all(np.isin(inverse, (0, 1)).all() for inverse in inverses.values()):
+        for part in found.outputs[taps[node.name]].segments:
+            block = m[:, part.start : part.stop, part.start : part.stop]
+            matrices[part.group] = np.linalg.inv(block) if upstream else block
+            permutations[part.group] = matrices[part.group].argmax(axis=2)
+    if all(np.isin(matrix, (0, 1)).all() for matrix in matrices.values()):
         changed = basis.permute(found, arrays, permutations)
     else:
-        changed = basis.rotate(found, arrays, inverses)
-    return changed | {path: arrays[path] for node in fixed for path in node.paths.values() if upstream}
+        changed = basis.rotate(found, arrays, matrices)
+    return changed | {path: arrays[path] for node in fixed for path in node.paths.values()}
 
 
 def fixed_maps(network: Network) -> list[Node]:
@@ -251,7 +253,3 @@ def fixed_maps(network: Network) -> list[Node]:
 
 def _makes_units(node: Node) -> bool:
     return any(INPUTS in weight.axes for weight in node.weights.values())
-
-
-def _groups(axis: Axis) -> list[tuple[str, int, int]]:
-    return [(part.group, part.start, part.stop) for part in axis.segments if part.group is not None]

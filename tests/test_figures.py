@@ -110,3 +110,35 @@ def test_a_failed_figure_leaves_nothing(tmp_path):
     with pytest.raises(OSError):
         figures.save(figures.pair("a", "b", drawn[0]), tmp_path / "nowhere" / "pair.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def rotation_record(layer: str, kind: str, power: float = 1, over: str = "identity", **penalty: float | None) -> dict:
+    """A record of `basiscli rotate`, as far as it is drawn."""
+    fields = {"layer": layer, "kind": kind, "power": power, "over": over, "model": "mlp", "activation": "relu"}
+    fields |= {"tap": "pre", "retrain": "downstream", "start": "reinit"}
+    for field in ("penalty_accuracy", "penalty_train_loss"):
+        value = penalty.get("value", 0.02)
+        ends = (None, None) if value is None else (value - 0.01, value + 0.01)
+        fields |= dict(zip((field, f"{field}_low", f"{field}_high"), (value, *ends), strict=True))
+    return fields
+
+
+def test_rotations(tmp_path):
+    kinds = ("orthogonal", "permutation", "identity")
+    drawn = [rotation_record(layer, kind) for layer in ("hidden1", "hidden2") for kind in kinds]
+    contrasts = [rotation_record(layer, "orthogonal", over="permutation", value=9) for layer in ("hidden1", "hidden2")]
+    figure = figures.rotations(drawn + contrasts)
+    assert len(figure.axes) == 2 and max(axis.get_ylim()[1] for axis in figure.axes) < 5
+    assert sorted(texts(figure).split("\n")) == ["orthogonal", "orthogonal", "permutation", "permutation"]
+    powers = [rotation_record(layer, "orthogonal", 0.5) for layer in ("hidden1", "hidden2")]
+    figure = figures.rotations(drawn + powers)
+    assert len(figure.axes) == 4 and "hidden2" in texts(figure)
+    line = figure.axes[0].lines[0].get_ydata()
+    assert line.tolist() == pytest.approx([2, 2])
+    figures.save(figure, tmp_path / "rotations.png")
+
+
+def test_rotations_that_all_failed_draw_nothing(tmp_path):
+    figure = figures.rotations([rotation_record("hidden1", kind, value=None) for kind in ("orthogonal", "identity")])
+    assert not texts(figure)
+    figures.save(figure, tmp_path / "rotations.png")

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from basiscli.analysis.statistics import over_networks, rise
+from basiscli.analysis.statistics import over_networks, over_runs, rise
 
 
 def pairs_of(effects: np.ndarray, noise: float = 0, seed: int = 0) -> dict:
@@ -67,3 +67,26 @@ def test_a_rise_is_over_pairs_that_both_have():
     values[2, 3] = None
     assert rise(values, over, 0) == pytest.approx((1.0, 1.0, 1.0))
     assert rise(values, {}, 0) == (None, None, None)
+
+
+def test_an_interval_over_runs_of_known_values():
+    assert over_runs({(n, r): 0.5 for n in range(3) for r in range(2)}, 0) == (0.5, 0.5, 0.5)
+    assert over_runs({(0, 0): 1.0, (0, 1): 3.0}, 0) == (2.0, None, None)
+    assert over_runs({}, 0) == (None, None, None)
+    mean, low, high = over_runs({(0, r): value for r, value in enumerate((1.0, 2.0, 3.0))}, 0)
+    assert low < mean == 2 < high
+    unequal = {(0, 0): 0.0, (0, 1): 1.0, (1, 0): 2.0, (2, 0): 3.0}
+    assert over_runs(unequal, 0)[0] == pytest.approx((0.5 + 2 + 3) / 3)
+
+
+@pytest.mark.parametrize("networks, between", [(3, 1.0), (5, 1.0), (10, 0.2), (1, 0.0)])
+def test_an_interval_over_runs_covers_the_truth(networks, between):
+    """Networks that differ and repeats that differ: resampling runs would miss the former."""
+    covered = 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        effects = between * rng.standard_normal(networks)
+        values = {(n, r): effects[n] + 0.5 * rng.standard_normal() for n in range(networks) for r in range(4)}
+        _, low, high = over_runs(values, seed)
+        covered += low <= 0 <= high
+    assert 0.91 <= covered / 400 <= 0.99
