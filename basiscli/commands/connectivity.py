@@ -153,7 +153,7 @@ def _row(record: dict) -> dict:
         "width": f"{record['width']:g}",
         "match": record["match"],
         "correct": record["correct"] if record["split"] == "test" else f"{record['correct']}, {record['split']}",
-        "barrier": records.interval(record, "barrier", 2),
+        "barrier": records.interval(record, "barrier", digits=2),
         "correlation": _short(record["correlation"]),
         "held out": _short(record["matched_held_out"]),
         "null": _short(record["rotated_held_out_mean"]),

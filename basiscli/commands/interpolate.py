@@ -178,7 +178,7 @@ def _row(record: dict) -> dict:
         "match": record["match"],
         "correct": record["correct"],
         "split": record["split"],
-        "barrier": records.interval(record, "barrier", 2),
+        "barrier": records.interval(record, "barrier", digits=2),
         "accuracy": record["accuracy_barrier"],
     }
 
