@@ -39,6 +39,7 @@ setup(
         "pooch>=1.8",
         "rich>=13",
         "scipy>=1.11",
+        "threadpoolctl>=3.1",
     ],
     extras_require={
         "cuda": ["cupy-cuda13x>=14"],

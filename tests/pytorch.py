@@ -3,8 +3,8 @@
 from basiscli.graph import INPUT, Network
 
 
-def logits_of(torch, network: Network, p: dict, images):
-    """Return the logits (N, K) of a network in training, from weights and state without the seed axis.
+def logits_of(torch, network: Network, p: dict, images, training: bool = True):
+    """Return the logits (N, K) of a network in training or in use, from weights and state without the seed axis.
 
     images (N, H, W, C). The running statistics in `p` move as they do in training.
     """
@@ -12,7 +12,8 @@ def logits_of(torch, network: Network, p: dict, images):
     for node in network.nodes:
         inputs = [values[name] for name in node.inputs]
         local = {name: p[f"{node.name}/{name}"] for name in node.weights}
-        values[node.name] = OPS[node.op.__name__.rpartition(".")[2]](f, local, node.options, *inputs)
+        options = {**node.options, "training": training}
+        values[node.name] = OPS[node.op.__name__.rpartition(".")[2]](f, local, options, *inputs)
     return values[network.nodes[-1].name]
 
 
@@ -21,7 +22,8 @@ def _convolution(f, p, options, x):
 
 
 def _batchnorm(f, p, options, x):
-    return f.batch_norm(x, p["mean"], p["variance"], p["scale"], p["shift"], training=True, momentum=0.1, eps=1e-5)
+    statistics = p["mean"], p["variance"], p["scale"], p["shift"]
+    return f.batch_norm(x, *statistics, training=options["training"], momentum=0.1, eps=1e-5)
 
 
 def _layernorm(f, p, options, x):

@@ -1,12 +1,15 @@
 """Moments equal float64 numpy's for any chunking; merging is addition; halves are random and keep copies together."""
 
+from contextlib import nullcontext
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from basiscli.analysis import moments
 from basiscli.analysis.moments import Accumulator, Moments, halves, merge
 
 
@@ -165,3 +168,12 @@ def test_some_units_of_each_network():
     chosen = [tables[0][:, kept[0]], tables[1][:, kept[1]]]
     assert_close(accumulate(tables, []).units(*kept), reference(chosen))
     assert accumulate(tables, [], full=False).units(*kept).own[1].shape == (2,)
+
+
+@pytest.mark.parametrize("units, threads", [(8, [1]), (moments.ONE_THREAD // 2 + 1, [])])
+def test_products_of_narrow_layers_take_one_thread(monkeypatch, units, threads):
+    asked: list[int] = []
+    blas = SimpleNamespace(limit=lambda limits: asked.append(limits) or nullcontext())
+    monkeypatch.setattr(moments, "_blas", lambda: blas)
+    accumulate([np.ones((4, units), np.float32)] * 2, [])
+    assert asked == threads

@@ -1,0 +1,86 @@
+"""Train networks again with PyTorch: the same weights to begin with, the same batches, the same recipe.
+
+    basiscli train --dataset cifar10 --model resnet --epochs 10 --seeds 3 --out runs/cifar
+    python tests/benchmarks/curves.py runs/cifar/seed*.h5
+
+It needs PyTorch. Prints a line for each epoch of each network: train loss and test accuracy of both. Rounding differs,
+so the curves part after some hundred steps; they should stay as near as those of two seeds.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from basiscli import checkpoint, optim, sources, train
+from basiscli.train import Recipe, Run
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.pytorch import logits_of
+
+
+def curve(run: Run) -> Iterator[tuple[float, float]]:
+    """Train the one network of a run in PyTorch; yield train loss and test accuracy of each epoch."""
+    network, recipe = run.network, run.recipe
+    p = {path: torch.tensor(values[0]) for path, values in run.arrays.items()}
+    for path in network.trained:
+        p[path].requires_grad_()
+    groups = [[path for path in network.trained if network.weights[path].decays == decays] for decays in (True, False)]
+    optimizer = torch.optim.SGD(
+        [
+            {"params": [p[path] for path in group], "weight_decay": decay}
+            for group, decay in zip(groups, (recipe.weight_decay, 0), strict=True)
+        ],
+        lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov,
+    )  # fmt: skip
+    for run.epoch in range(recipe.epochs):
+        losses = [step(run, p, optimizer, number, *batch) for number, batch in enumerate(run._batches())]
+        yield float(np.mean(losses)), accuracy(run, p)
+
+
+def step(run: Run, p: dict, optimizer, number: int, images: np.ndarray, labels: np.ndarray) -> float:
+    """Make one step and return its loss."""
+    recipe, per_epoch = run.recipe, train.steps_per_epoch(run.dataset, run.recipe)
+    at, total, warmup = run.epoch * per_epoch + number, recipe.epochs * per_epoch, round(recipe.warmup * per_epoch)
+    for group in optimizer.param_groups:
+        group["lr"] = optim.rate(recipe.schedule, recipe.lr, at, total, warmup)
+    optimizer.zero_grad()
+    logits = logits_of(torch, run.network, p, torch.tensor(images[0]))
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels[0]), label_smoothing=recipe.label_smoothing)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@torch.no_grad()
+def accuracy(run: Run, p: dict) -> float:
+    """Return the share of test images that the network names rightly."""
+    hits, split = 0, run.dataset.test
+    for start in range(0, len(split.labels), 500):
+        rows = range(start, min(start + 500, len(split.labels)))
+        images, labels = train.probe(split, run.standard, rows)
+        found = logits_of(torch, run.network, p, torch.tensor(images[0]), training=False).argmax(1)
+        hits += int((found.numpy() == labels[0]).sum())
+    return hits / len(split.labels)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="+")
+    for path in parser.parse_args().networks:
+        loaded = checkpoint.load(path)
+        recipe, history = Recipe.from_stored(loaded.file.training), loaded.file.history
+        run = Run.start(loaded.network, recipe, sources.load_dataset(loaded.file.dataset["name"]), [loaded.file.seed])
+        for epoch, (loss, hits) in enumerate(curve(run)):
+            row = {"path": path, "epoch": epoch + 1}
+            row |= {name: float(history[name][epoch]) for name in ("train_loss", "test_accuracy")}
+            row |= {"pytorch_train_loss": loss, "pytorch_test_accuracy": hits}
+            print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
