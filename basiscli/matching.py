@@ -3,15 +3,14 @@
 Docs: docs/match.md. The first of several networks is the reference; unit i of it is unit p[i] of the other.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from basiscli import basis, cost, sources, store, train, weights
-from basiscli.analysis import match, nulls, pairs
+from basiscli.analysis import match, pairs
 from basiscli.analysis.moments import Moments, merge
 from basiscli.basis import Basis
 from basiscli.checkpoint import DIVERGED, Loaded
@@ -123,13 +122,11 @@ def align(
     other: Loaded,
     request: Request,
     of_pair: Mapping[str, Moments] | None = None,
-    spread: Callable = map,
 ) -> Alignment:
     """Return the permutations that bring a network into the reference's basis.
 
-    of_pair: the moments of the two, from `pair`; taken here if they are needed and None. spread: what maps over parts
-    of the restarts. Raises BadInput for networks that are not alike, for initial weights that cannot be drawn again,
-    and as `load` does.
+    of_pair: the moments of the two, from `pair`; taken here if they are needed and None. Raises BadInput for networks
+    that are not alike, for initial weights that cannot be drawn again, and as `load` does.
     """
     require_alike([reference, other])
     groups = basis.of(reference.network)
@@ -149,7 +146,7 @@ def align(
     f, found = _objective(groups, reference, other, request.from_init), None
     if request.searches:
         starts = match.starts(groups.groups, request.restarts, request.seed, after, fixed=request.by == BOTH)
-        found = match.search(f, starts, spread)
+        found = match.search(f, starts)
         after = found.best.permutations
     reports = _reports(groups, f, (before, after), found, correlations)
     return Alignment(after, reports, _total(reports, f.cosine(before), f.cosine(after), found))
@@ -160,15 +157,8 @@ def align_all(networks: Sequence[Loaded], request: Request) -> Iterator[Alignmen
     reference, *others = networks
     require_alike(networks)
     found = moments(networks, request) if request.needs_moments else None
-    with workers(reference, request) as spread:
-        for k, other in enumerate(others, 1):
-            yield align(reference, other, request, pair(found, 0, k) if found else None, spread)
-
-
-def workers(reference: Loaded, request: Request) -> AbstractContextManager[Callable]:
-    """Give what maps over restarts, see `nulls.workers`: other processes only where there is enough to do."""
-    alone = request.restarts == 1 or not request.searches
-    return nulls.workers(0 if alone else max(basis.of(reference.network).groups.values()))
+    for k, other in enumerate(others, 1):
+        yield align(reference, other, request, pair(found, 0, k) if found else None)
 
 
 def probe(loaded: Loaded, dataset: str | None = None) -> np.ndarray:

@@ -164,7 +164,7 @@ class Accumulator:
     def _add_products(self) -> None:
         block = self._block[: self._waiting]
         self._waiting = 0
-        threads = _blas().limit(limits=1) if block.shape[1] <= ONE_THREAD else nullcontext()
+        threads = blas().limit(limits=1) if block.shape[1] <= ONE_THREAD else nullcontext()
         with threads, np.errstate(invalid="ignore", over="ignore"):
             for i, columns in enumerate(self._columns):
                 if self._full:
@@ -183,7 +183,7 @@ class Accumulator:
 
 
 @cache
-def _blas() -> ThreadpoolController:
+def blas() -> ThreadpoolController:
     """Return what sets the number of threads of the BLAS libraries that numpy and scipy have loaded."""
     return ThreadpoolController().select(user_api="blas")
 

@@ -1,6 +1,5 @@
 """Matching against brute force, against the networks' own permutation, and planted permutations."""
 
-from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations, product
 
 import numpy as np
@@ -142,13 +141,13 @@ def test_a_local_optimum_cannot_be_left_by_any_single_group():
             assert end.value >= max(others) - 1e-5 * abs(end.value)
 
 
-def test_a_search_is_the_same_however_it_is_spread():
+def test_a_search_is_the_best_of_its_descents_every_time():
     f, starts = problem(5), match.starts(UNITS, 9, 1, match.identities(UNITS))
-    with ThreadPoolExecutor(2) as pool:
-        spread = match.search(f, starts, pool.map)
-    alone = match.search(f, starts)
-    assert spread.best.value == alone.best.value and spread.same == alone.same
-    assert all(np.array_equal(p, alone.best.permutations[g]) for g, p in spread.best.permutations.items())
+    found, again = match.search(f, starts), match.search(f, starts)
+    alone = [match.descend(f, start.permutations, start.order) for start in starts]
+    assert found.best.value == max(one.value for one in alone)
+    assert all(np.array_equal(p, again.best.permutations[group]) for group, p in found.best.permutations.items())
+    assert found.agreed == sum(one.value > found.best.value * (1 - 1e-6) for one in alone)
 
 
 def test_starts_are_first_then_unplaced_and_random_in_turn_and_no_order_unplaced_twice():

@@ -174,6 +174,6 @@ def test_some_units_of_each_network():
 def test_products_of_narrow_layers_take_one_thread(monkeypatch, units, threads):
     asked: list[int] = []
     blas = SimpleNamespace(limit=lambda limits: asked.append(limits) or nullcontext())
-    monkeypatch.setattr(moments, "_blas", lambda: blas)
+    monkeypatch.setattr(moments, "blas", lambda: blas)
     accumulate([np.ones((4, units), np.float32)] * 2, [])
     assert asked == threads
