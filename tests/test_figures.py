@@ -142,6 +142,91 @@ def test_barrier_and_correlation_against_width(tmp_path):
         for correct in ("none", "repair")
     ]
     figure = figures.connectivity(records)
+    labels = [text.get_text() for text in figure.legends[0].texts]
+    assert labels[-1] == "activations-degraded, repair" and len(labels) == 6
+    assert [len(axis.containers) for axis in figure.axes] == [6, 2 + 3]
+    assert "best rotation" in texts(figure)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["layer0", "layer1", "layer2"]
+    figures.save(figure, tmp_path / "layers.png")
+
+
+def test_layers_without_a_null():
+    drawn = assessed(*([relu_features(10 * k + i) for i in range(2)] for k in range(3)), request=Request())
+    assert "best rotation" not in texts(figures.layers(drawn))
+
+
+def test_labels_do_not_cover_each_other():
+    drawn = assessed(*([relu_features(k)] * 2 for k in range(3)), request=Request(("rotated",), 5))
+    heights = sorted(text.xy[1] for text in figures.layers(drawn).axes[0].texts)
+    assert min(np.diff(heights)) > 0.04
+
+
+def sweep_record(donor: str, prefix: int, layer: str, score: float, interval: float | None = 0.01) -> dict:
+    """A record of `basiscli freeze`, as far as it is drawn."""
+    fields = {"donor": donor, "prefix": prefix, "layer": layer, "rotated_held_out_mean": 0.3}
+    for field, value in (("matched_held_out", score), ("rotated_held_out_excess", score - 0.3)):
+        ends = (None, None) if interval is None else (value - interval, value + interval)
+        fields |= dict(zip((field, f"{field}_low", f"{field}_high"), (value, *ends), strict=True))
+    return fields
+
+
+@pytest.mark.parametrize("donors, interval", [(("trained", "initial"), 0.01), (("initial",), None), ((), 0.01)])
+def test_prefixes(donors, interval, tmp_path):
+    drawn = [sweep_record("free", 0, f"hidden{k}", 0.5, interval) for k in (1, 2, 3)]
+    for donor in donors:
+        drawn += [sweep_record(donor, k, f"hidden{j}", 0.6, interval) for k in (1, 2) for j in range(k + 1, 4)]
+    figure = figures.prefixes(drawn)
+    assert len(figure.axes) == 2 * max(len(donors), 1)
+    names = ["first 2 shared", "first layer shared", "none shared"] if donors else ["none shared"]
+    assert sorted(texts(figure).split("\n")) == sorted(names * max(len(donors), 1))
+    figures.save(figure, tmp_path / "prefixes.png")
+
+
+def test_colours_are_even():
+    """White in the middle, as dark at either end."""
+    rgb = figures._diverging()(np.array([0.0, 0.5, 1.0]))[:, :3]
+    light = rgb @ [0.2126, 0.7152, 0.0722]
+    assert light[1] > 0.9
+    assert abs(light[0] - light[2]) < 0.12
+    assert rgb[0, 2] > rgb[0, 0] and rgb[2, 0] > rgb[2, 2]
+
+
+def test_a_failed_figure_leaves_nothing(tmp_path):
+    drawn = assessed([relu_features(0)], [relu_features(1)], request=Request())
+    with pytest.raises(OSError):
+        figures.save(figures.pair("a", "b", drawn[0]), tmp_path / "nowhere" / "pair.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def parabola(height: float) -> Curve:
+    lambdas = evenly(5)
+    return Curve(lambdas, 0.1 + height * lambdas * (1 - lambdas), 0.9 - height * lambdas * (1 - lambdas))
+
+
+@pytest.mark.parametrize("networks", [2, 3])
+def test_paths(networks, tmp_path):
+    pairs_of = {(a, b): parabola(0.1 * (a + b)) for a in range(networks) for b in range(a + 1, networks)}
+    names = [("none", "none"), ("activations", "none"), ("activations", "repair")]
+    figure = figures.paths({(name, split): pairs_of for split in ("test", "train") for name in names})
+    assert len(figure.axes) == 4 and all(len(axis.lines) == 3 for axis in figure.axes)
+    assert [text.get_text() for text in figure.legends[0].texts] == [
+        "not matched", "activations", "activations, repair",
+    ]  # fmt: skip
+    mean = figure.axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(mean, np.mean([curve.loss for curve in pairs_of.values()], axis=0))
+    figures.save(figure, tmp_path / "paths.png")
+
+
+def test_barrier_and_correlation_against_width(tmp_path):
+    scores = ("barrier", "correlation", "matched_held_out", "rotated_held_out_mean", "aligned_held_out")
+    records = [
+        {"width": width, "match": match, "correct": correct, "split": "test"}
+        | {f"{name}{end}": value for name in scores for end, value in (("", 0.5), ("_low", 0.4), ("_high", None))}
+        for width in (1, 0.25)
+        for match in ("none", "activations", "activations-degraded")
+        for correct in ("none", "repair")
+    ]
+    figure = figures.connectivity(records)
     left, right = (axis.get_legend().texts for axis in figure.axes)
     assert [text.get_text() for text in left][-1] == "activations-degraded, repair" and len(left) == 6
     assert [text.get_text() for text in right] == [
