@@ -102,14 +102,17 @@ def require_alike(networks: Sequence[Loaded]) -> None:
             raise BadInput(f"{other.path}: diverged in training; leave it out, or train it with a smaller --lr")
 
 
-def moments(networks: Sequence[Loaded], request: Request) -> list[pairs.LayerMoments]:
-    """Return the moments of every layer of networks that are alike, after its nonlinearity, from one pass."""
+def moments(networks: Sequence[Loaded], request: Request, star: bool = False) -> list[pairs.LayerMoments]:
+    """Return the moments of every layer of networks that are alike, after its nonlinearity, from one pass.
+
+    star: of the first network with each of the others only.
+    """
     images = _thinned(sources.dataset_of(networks[0], request.dataset), request.split, request.samples)
     opened = [
         sources.of_network(one.path, one.network, one.arrays, one.standard, images, request.split, "post")
         for one in networks
     ]
-    return list(pairs.layer_moments(opened, request.seed))
+    return list(pairs.layer_moments(opened, request.seed, star=star))
 
 
 def pair(found: Sequence[pairs.LayerMoments], i: int, j: int) -> dict[str, Moments]:
@@ -156,7 +159,7 @@ def align_all(networks: Sequence[Loaded], request: Request) -> Iterator[Alignmen
     """Yield for each network after the first what brings it into the first one's basis."""
     reference, *others = networks
     require_alike(networks)
-    found = moments(networks, request) if request.needs_moments else None
+    found = moments(networks, request, star=True) if request.needs_moments else None
     for k, other in enumerate(others, 1):
         yield align(reference, other, request, pair(found, 0, k) if found else None)
 
@@ -267,6 +270,8 @@ def _objective(groups: Basis, reference: Loaded, other: Loaded, from_init: bool)
     """Return the objective over what is trained: weights, or their change since initialisation."""
     counted = []
     for one in (reference, other):
+        if broken := [path for path in one.network.trained if not np.isfinite(one.arrays[path]).all()]:
+            raise BadInput(f"{one.path}: {broken[0]} holds values that are not finite; leave the network out")
         start = _initial(one) if from_init else dict.fromkeys(one.network.trained, 0)
         counted.append({path: one.arrays[path][0] - start[path] for path in one.network.trained})
     return match.objective(groups.groups, groups.axes, *counted)

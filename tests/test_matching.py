@@ -219,6 +219,9 @@ def test_networks_that_are_not_alike_are_refused_with_the_reason(trained, few, t
     diverged = replace(a, file=replace(a.file, status="diverged"))
     with pytest.raises(BadInput, match="diverged in training"):
         matching.require_alike([a, diverged])
+    broken = replace(a, arrays=a.arrays | {"hidden1/w": a.arrays["hidden1/w"] * np.inf})
+    with pytest.raises(BadInput, match="hidden1/w holds values that are not finite"):
+        matching.align(a, broken, Request())
 
 
 @pytest.fixture

@@ -121,8 +121,8 @@ def descend(f: Objective, start: Permutations, order: Sequence[str]) -> Descent:
     """Return a local optimum of f by coordinate descent over groups (Ainsworth et al. 2023, algorithm 1).
 
     Given all other permutations f is linear in one group's, and linear assignment finds its best. Groups are taken in
-    order, again and again, until none can gain: f never falls. A group that `start` leaves out is unplaced and counts
-    for nothing until its first turn.
+    order, again and again, until none can gain: f never falls; those that are not in it stay as they are. A group that
+    `start` leaves out is unplaced and counts for nothing until its first turn.
     """
     p, tables, steps = dict(start), {}, dict.fromkeys(f.units, 0)
     stale = set(order)
@@ -138,7 +138,8 @@ def descend(f: Objective, start: Permutations, order: Sequence[str]) -> Descent:
             p[group], steps[group] = found, steps[group] + 1
             for other in f.neighbours(group):
                 tables.pop((other, group), None)
-                stale |= {other} & set(order)
+                if other in order:
+                    stale.add(other)
         if not stale:
             break
     return Descent(p, f.value(p), steps)
