@@ -32,7 +32,7 @@ class Study:
     """How to look at the networks of each width.
 
     matching, walking: keywords of `interpolation.requests` and `interpolation.plan`. corrected None: none and what the
-    networks need. probe None: the data set's.
+    networks need. probe None: the data set's. degrade_to None: what the narrowest networks correlate.
     """
 
     matches: Sequence[str]
@@ -45,6 +45,7 @@ class Study:
     positions: str | int
     request: Request
     degrade: bool
+    degrade_to: float | None
 
 
 @dataclass
@@ -127,7 +128,7 @@ def run(study: Study, groups: Iterator[tuple[float, list[str]]]) -> Iterator[dic
         _say(f"width {width:g}: correlating")
         found = _correlate(study, paths, study.probe or defaults.probe(dataset), aligned, networks[0])
         if study.degrade:
-            aligned |= _degraded(networks[0], aligned, found, goals)
+            aligned |= _degraded(networks[0], aligned, found, goals, study.degrade_to)
         for match, permutations in aligned.items():
             _say(f"width {width:g}: walking, {match}")
             walked = list(interpolation.walk_pairs(walk, networks, match, permutations, corrected))
@@ -150,8 +151,8 @@ def _correlate(
                 by_layer.setdefault(pair, []).append(one.fields)
                 found.dead += sum(scores.dead) / sum(scores.units)
                 for match, permutations in aligned.items():
-                    p = along(segments[moments.layer], permutations[pair])
-                    rows.setdefault((match, pair), []).append(float(scores.r[np.arange(len(p)), p].mean()))
+                    applied = _applied(scores.r, segments[moments.layer], permutations[pair])
+                    rows.setdefault((match, pair), []).append(applied)
                 if study.degrade:
                     found.layers.setdefault(pair, {})[moments.layer] = scores.r.astype(np.float32)
     found.dead /= sum(map(len, by_layer.values()))
@@ -170,9 +171,13 @@ def along(segments: Sequence[Segment], permutations: Permutations) -> np.ndarray
 
 
 def _degraded(
-    first: Loaded, aligned: Mapping[str, Mapping[Pair, Permutations]], found: Correlations, goals: dict[str, list]
+    first: Loaded,
+    aligned: Mapping[str, Mapping[Pair, Permutations]],
+    found: Correlations,
+    goals: dict[str, list],
+    goal: float | None,
 ) -> dict[str, dict[Pair, Permutations]]:
-    """Return every match with part of it undone, so that each group correlates as in the narrowest networks.
+    """Return every match with part of it undone, so that each group correlates like the goal or the narrowest networks.
 
     `goals` holds the narrowest networks' correlations by match and number of the group; the first width sets them.
     Adds what the undone matches correlate to `found.applied`.
@@ -183,23 +188,23 @@ def _degraded(
         name = f"{match}{DEGRADED}"
         changed[name], found.applied[name], levels = {}, {}, []
         for pair, permutations in aligned[match].items():
-            tables = _group_tables(layers, found.layers[pair], permutations)
+            r, rng = found.layers[pair], generator(SEED, "degrade", *pair)
+            tables = _group_tables(layers, r, permutations)
             levels.append([float(tables[group].diagonal().mean()) for group in groups])
-            rng = generator(SEED, "degrade", *pair)
-            new = dict(permutations)
-            for group, goal in zip(groups, goals.get(match, ()), strict=False):
-                new[group] = new[group][undone(tables[group], goal, rng)]
+            wanted = goals.get(match, levels[-1]) if goal is None else [goal] * len(groups)
+            new = {
+                group: permutations[group][undone(tables[group], level, rng)]
+                for group, level in zip(groups, wanted, strict=True)
+            }
             changed[name][pair] = new
-            r = found.layers[pair]
-            rows = [r[layer][np.arange(len(p)), p].mean() for layer, p in _all_along(layers, new)]
-            found.applied[name][pair] = float(np.mean(rows))
+            found.applied[name][pair] = float(np.mean([_applied(r[layer], layers[layer], new) for layer in layers]))
         goals.setdefault(match, list(np.mean(levels, axis=0)))
     return changed
 
 
-def _all_along(layers: Mapping, permutations: Permutations) -> Iterator[tuple[str, np.ndarray]]:
-    for layer, segments in layers.items():
-        yield layer, along(segments, permutations)
+def _applied(r: np.ndarray, segments: Sequence[Segment], permutations: Permutations) -> float:
+    """Return the mean r (U, U) of the units of a layer that a match pairs."""
+    return float(np.mean(r[np.arange(len(r)), along(segments, permutations)], dtype=np.float64))
 
 
 def _group_tables(

@@ -17,7 +17,7 @@ from basiscli.analysis.nulls import Null
 UNITS_SHOWN = 80  # a finer matrix would lose its diagonal between the pixels
 DPI = 160
 GREY, IN_SAMPLE, HELD_OUT, NULL, CEILING = "#5a6270", "#5b7ba6", "#c8553d", "#8b8f98", "#2f7f79"
-CONDITIONS = (NULL, HELD_OUT, IN_SAMPLE, CEILING, "#a8843a", "#7a5c99")
+CONDITIONS = (NULL, HELD_OUT, IN_SAMPLE, "#a8843a", "#7a5c99")
 
 KINDS = {
     "orthogonal": HELD_OUT, "permutation": IN_SAMPLE, "signed-permutation": NULL, "relu-symmetry": CEILING,
@@ -251,51 +251,62 @@ def connectivity(records: Sequence[Mapping]) -> Figure:
     """Draw the records of `basiscli connectivity`: barrier against width beside correlation against width.
 
     Left, a line a condition, on the first split that was evaluated; right, the matched correlation, held out, between
-    its rotated null and the best rotation, and the correlations under the permutations that were undone in part. Bars
-    are intervals over networks.
+    its rotated null and the best rotation, and the correlation under every match. Hollow marks are matches undone in
+    part, bars intervals over networks.
     """
     first = [record for record in records if record["split"] == records[0]["split"]]
     widths = sorted({record["width"] for record in first})
     names = list(dict.fromkeys((record["match"], record["correct"]) for record in first))
-    figure = Figure(figsize=(10.4, 5.2), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.08)
+    lines = {name: sorted((r for r in first if (r["match"], r["correct"]) == name), key=_width) for name in names}
+    figure = Figure(figsize=(10.8, 5.6), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)
     left, right = figure.subplots(1, 2)
-
-    def of(name: tuple[str, str]) -> list[Mapping]:
-        return sorted((r for r in first if (r["match"], r["correct"]) == name), key=lambda record: record["width"])
-
-    for name in names:
-        line = of(name)
-        at = [widths.index(record["width"]) for record in line]
-        _intervals(left, np.array(at), line, "barrier", _condition(name, names) | {"label": _labelled(name)})
-        if name[0].endswith(DEGRADED) and name[1] == names[0][1]:
-            look = _condition(name, names) | {"label": f"under {name[0]}"}
-            _intervals(right, np.array(at), line, "correlation", look)
-    line, at = of(names[0]), np.arange(len(widths))
-    for field, label, colour in (
-        ("aligned_held_out", "best rotation", CEILING),
-        ("matched_held_out", "matched, held out", HELD_OUT),
-        ("rotated_held_out_mean", "its rotated null", NULL),
-    ):
-        _intervals(right, at, line, field, {"color": colour, "label": label})
+    for k, (name, line) in enumerate(lines.items()):
+        at = np.array([widths.index(record["width"]) for record in line]) + 0.03 * (k - (len(names) - 1) / 2)
+        look = _condition(name, names)
+        _intervals(left, at, line, "barrier", look | {"label": _labelled(name)})
+        if name[1] == names[0][1] and name[0] != "none":
+            _intervals(right, at, line, "correlation", look)
+    at = np.arange(len(widths))
+    labels = [
+        (_intervals(right, at, lines[names[0]], field, {"color": colour}), label, colour)
+        for field, label, colour in (
+            ("aligned_held_out", "best rotation", CEILING),
+            ("matched_held_out", "matched,\nheld out", "#2b2f36"),
+            ("rotated_held_out_mean", "its null", NULL),
+        )
+    ]
     for axis in (left, right):
         _plain(axis)
         axis.set_xticks(at, [f"{width:g}" for width in widths])
         axis.set_xlabel("width", fontsize=9)
-        axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
-        axis.legend(fontsize=8, frameon=False, loc="best" if axis is right else "upper right")
+    left.set_yscale("symlog", linthresh=0.01, linscale=0.3)
+    left.set_ylim(bottom=0)
+    left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    right.set_ylim(min(0, right.get_ylim()[0]), 1)
+    _label_ends(right, at[-1] - 0.15, [label for label in labels if np.isfinite(label[0])])
     left.set_title(f"barrier of the loss, {first[0]['split']} images", fontsize=10, loc="left", color=GREY)
     right.set_title("correlation of paired units", fontsize=10, loc="left", color=GREY)
+    handles, names = left.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower left", ncols=3, fontsize=8.5, frameon=False, handlelength=4)
     return figure
 
 
+def _width(record: Mapping) -> float:
+    return record["width"]
+
+
 def _condition(name: tuple[str, str], names: Sequence[tuple[str, str]]) -> dict:
-    """Return the look of a condition (match, correct): a colour a match, a dash a correction."""
-    matches, corrections = (list(dict.fromkeys(part)) for part in zip(*names, strict=True))
+    """Return the look of a condition (match, correct): a colour a match, a dash a correction, hollow if undone."""
+    matches = list(dict.fromkeys(match.removesuffix(DEGRADED) for match, _ in names))
+    corrections = list(dict.fromkeys(correct for _, correct in names))
+    colour = CONDITIONS[matches.index(name[0].removesuffix(DEGRADED)) % len(CONDITIONS)]
+    undone = name[0].endswith(DEGRADED)
     return {
-        "color": CONDITIONS[matches.index(name[0]) % len(CONDITIONS)],
+        "color": colour,
         "linestyle": ("-", (0, (4, 2)), (0, (1, 1.5)))[corrections.index(name[1]) % 3],
-        "linewidth": 1.8,
+        "linewidth": 1 if undone else 1.8,
+        "markerfacecolor": "white" if undone else colour,
     }
 
 

@@ -101,10 +101,9 @@ def alignments(
         if request.needs_moments:
             found = found or matching.moments(networks, request)
         aligned = {}
-        with matching.workers(networks[0], request) as spread:
-            for a, b in combinations(range(len(networks)), 2):
-                of_pair = matching.pair(found, a, b) if request.needs_moments else None
-                aligned[a, b] = matching.align(networks[a], networks[b], request, of_pair, spread).permutations
+        for a, b in combinations(range(len(networks)), 2):
+            of_pair = matching.pair(found, a, b) if request.needs_moments else None
+            aligned[a, b] = matching.align(networks[a], networks[b], request, of_pair).permutations
         yield name, aligned
 
 

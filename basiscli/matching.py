@@ -3,15 +3,14 @@
 Docs: docs/match.md. The first of several networks is the reference; unit i of it is unit p[i] of the other.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from basiscli import basis, cost, sources, store, train, weights
-from basiscli.analysis import match, nulls, pairs
+from basiscli.analysis import match, pairs
 from basiscli.analysis.moments import Moments, merge
 from basiscli.basis import Basis
 from basiscli.checkpoint import DIVERGED, Loaded
@@ -103,14 +102,17 @@ def require_alike(networks: Sequence[Loaded]) -> None:
             raise BadInput(f"{other.path}: diverged in training; leave it out, or train it with a smaller --lr")
 
 
-def moments(networks: Sequence[Loaded], request: Request) -> list[pairs.LayerMoments]:
-    """Return the moments of every layer of networks that are alike, after its nonlinearity, from one pass."""
+def moments(networks: Sequence[Loaded], request: Request, star: bool = False) -> list[pairs.LayerMoments]:
+    """Return the moments of every layer of networks that are alike, after its nonlinearity, from one pass.
+
+    star: of the first network with each of the others only.
+    """
     images = _thinned(sources.dataset_of(networks[0], request.dataset), request.split, request.samples)
     opened = [
         sources.of_network(one.path, one.network, one.arrays, one.standard, images, request.split, "post")
         for one in networks
     ]
-    return list(pairs.layer_moments(opened, request.seed))
+    return list(pairs.layer_moments(opened, request.seed, star=star))
 
 
 def pair(found: Sequence[pairs.LayerMoments], i: int, j: int) -> dict[str, Moments]:
@@ -123,13 +125,11 @@ def align(
     other: Loaded,
     request: Request,
     of_pair: Mapping[str, Moments] | None = None,
-    spread: Callable = map,
 ) -> Alignment:
     """Return the permutations that bring a network into the reference's basis.
 
-    of_pair: the moments of the two, from `pair`; taken here if they are needed and None. spread: what maps over parts
-    of the restarts. Raises BadInput for networks that are not alike, for initial weights that cannot be drawn again,
-    and as `load` does.
+    of_pair: the moments of the two, from `pair`; taken here if they are needed and None. Raises BadInput for networks
+    that are not alike, for initial weights that cannot be drawn again, and as `load` does.
     """
     require_alike([reference, other])
     groups = basis.of(reference.network)
@@ -149,7 +149,7 @@ def align(
     f, found = _objective(groups, reference, other, request.from_init), None
     if request.searches:
         starts = match.starts(groups.groups, request.restarts, request.seed, after, fixed=request.by == BOTH)
-        found = match.search(f, starts, spread)
+        found = match.search(f, starts)
         after = found.best.permutations
     reports = _reports(groups, f, (before, after), found, correlations)
     return Alignment(after, reports, _total(reports, f.cosine(before), f.cosine(after), found))
@@ -159,16 +159,9 @@ def align_all(networks: Sequence[Loaded], request: Request) -> Iterator[Alignmen
     """Yield for each network after the first what brings it into the first one's basis."""
     reference, *others = networks
     require_alike(networks)
-    found = moments(networks, request) if request.needs_moments else None
-    with workers(reference, request) as spread:
-        for k, other in enumerate(others, 1):
-            yield align(reference, other, request, pair(found, 0, k) if found else None, spread)
-
-
-def workers(reference: Loaded, request: Request) -> AbstractContextManager[Callable]:
-    """Give what maps over restarts, see `nulls.workers`: other processes only where there is enough to do."""
-    alone = request.restarts == 1 or not request.searches
-    return nulls.workers(0 if alone else max(basis.of(reference.network).groups.values()))
+    found = moments(networks, request, star=True) if request.needs_moments else None
+    for k, other in enumerate(others, 1):
+        yield align(reference, other, request, pair(found, 0, k) if found else None)
 
 
 def probe(loaded: Loaded, dataset: str | None = None) -> np.ndarray:
@@ -277,6 +270,8 @@ def _objective(groups: Basis, reference: Loaded, other: Loaded, from_init: bool)
     """Return the objective over what is trained: weights, or their change since initialisation."""
     counted = []
     for one in (reference, other):
+        if broken := [path for path in one.network.trained if not np.isfinite(one.arrays[path]).all()]:
+            raise BadInput(f"{one.path}: {broken[0]} holds values that are not finite; leave the network out")
         start = _initial(one) if from_init else dict.fromkeys(one.network.trained, 0)
         counted.append({path: one.arrays[path][0] - start[path] for path in one.network.trained})
     return match.objective(groups.groups, groups.axes, *counted)

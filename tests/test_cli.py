@@ -116,7 +116,7 @@ LAYERS = [
     {"matching"},
     {"interpolation"},
     {"session"},
-    {"connectivity", "freezing", "rotating"},
+    {"connectivity", "freezing", "rotating", "transforming"},
     {"claims", "steps", "plan", "cluster", "estimates"},
     {"claim_figures", "report"},
     {"commands"},

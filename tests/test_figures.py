@@ -6,6 +6,7 @@ import pytest
 from basiscli import figures
 from basiscli.analysis import pairs
 from basiscli.analysis.assess import Request, assess
+from basiscli.analysis.barriers import Curve, evenly
 from tests.analysis.memory import MemorySource
 from tests.analysis.planted import relu_features
 
@@ -142,3 +143,40 @@ def test_rotations_that_all_failed_draw_nothing(tmp_path):
     figure = figures.rotations([rotation_record("hidden1", kind, value=None) for kind in ("orthogonal", "identity")])
     assert not texts(figure)
     figures.save(figure, tmp_path / "rotations.png")
+
+
+def parabola(height: float) -> Curve:
+    lambdas = evenly(5)
+    return Curve(lambdas, 0.1 + height * lambdas * (1 - lambdas), 0.9 - height * lambdas * (1 - lambdas))
+
+
+@pytest.mark.parametrize("networks", [2, 3])
+def test_paths(networks, tmp_path):
+    pairs_of = {(a, b): parabola(0.1 * (a + b)) for a in range(networks) for b in range(a + 1, networks)}
+    names = [("none", "none"), ("activations", "none"), ("activations", "repair")]
+    figure = figures.paths({(name, split): pairs_of for split in ("test", "train") for name in names})
+    assert len(figure.axes) == 4 and all(len(axis.lines) == 3 for axis in figure.axes)
+    assert [text.get_text() for text in figure.legends[0].texts] == [
+        "not matched", "activations", "activations, repair",
+    ]  # fmt: skip
+    mean = figure.axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(mean, np.mean([curve.loss for curve in pairs_of.values()], axis=0))
+    figures.save(figure, tmp_path / "paths.png")
+
+
+def test_barrier_and_correlation_against_width(tmp_path):
+    scores = ("barrier", "correlation", "matched_held_out", "rotated_held_out_mean", "aligned_held_out")
+    records = [
+        {"width": width, "match": match, "correct": correct, "split": "test"}
+        | {f"{name}{end}": value for name in scores for end, value in (("", 0.5), ("_low", 0.4), ("_high", None))}
+        for width in (1, 0.25)
+        for match in ("none", "activations", "activations-degraded")
+        for correct in ("none", "repair")
+    ]
+    figure = figures.connectivity(records)
+    labels = [text.get_text() for text in figure.legends[0].texts]
+    assert labels[-1] == "activations-degraded, repair" and len(labels) == 6
+    assert [len(axis.containers) for axis in figure.axes] == [6, 2 + 3]
+    assert "best rotation" in texts(figure)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0.25", "1"]
+    figures.save(figure, tmp_path / "connectivity.png")

@@ -28,7 +28,7 @@ class Moments:
     rows:        N
     means[k]:    (U_k,), m_k = Σ x_k / N
     own[k]:      (U_k, U_k), S_kk = Σ (x_k - m_k)(x_k - m_k)ᵀ; its diagonal (U_k,) where only that was asked for
-    cross[i, j]: (U_i, U_j), S_ij = Σ (x_i - m_i)(x_j - m_j)ᵀ, for i < j
+    cross[i, j]: (U_i, U_j), S_ij = Σ (x_i - m_i)(x_j - m_j)ᵀ, for i < j; for i = 0 only where that was asked for
     """
 
     rows: int
@@ -87,16 +87,17 @@ class Accumulator:
     unit has a variance of exactly 0. They wait in blocks for products that are float32; sums of products are float64.
 
     full: keep S_kk, not only its diagonal. spread: what maps over networks, such as the `map` of a thread pool: copying
-    and summing run on one core, and beside products on all cores that is a third of the time.
+    and summing run on one core, and beside products on all cores that is a third of the time. star: keep S_0j alone.
     """
 
-    def __init__(self, networks: int, full: bool = False, spread: Callable = map) -> None:
+    def __init__(self, networks: int, full: bool = False, spread: Callable = map, star: bool = False) -> None:
         self.rows = 0
         self.not_finite = [0] * networks  # NaN or infinite activations seen, for each network
         self._full = full
         self._spread = spread
         self._networks = range(networks)
-        self._pairs = [(i, j) for i in range(networks) for j in range(i + 1, networks)]
+        self._hubs = range(1 if star else networks)
+        self._pairs = [(i, j) for i in self._hubs for j in range(i + 1, networks)]
 
     def add(self, chunk: Sequence[np.ndarray], chosen: np.ndarray | None = None) -> None:
         """Add one chunk: for each network k an array (n, ..., U_k), float32, of the same rows.
@@ -164,12 +165,12 @@ class Accumulator:
     def _add_products(self) -> None:
         block = self._block[: self._waiting]
         self._waiting = 0
-        threads = _blas().limit(limits=1) if block.shape[1] <= ONE_THREAD else nullcontext()
+        threads = blas().limit(limits=1) if block.shape[1] <= ONE_THREAD else nullcontext()
         with threads, np.errstate(invalid="ignore", over="ignore"):
             for i, columns in enumerate(self._columns):
                 if self._full:
                     self._own[i] += block[:, columns].T @ block[:, columns]
-                if i + 1 < len(self._columns):
+                if i in self._hubs and i + 1 < len(self._columns):
                     # One product with all that follow: few large ones keep the cores busy, many small ones do not.
                     products = block[:, columns].T @ block[:, columns.stop :]
                     for j in self._networks[i + 1 :]:
@@ -183,7 +184,7 @@ class Accumulator:
 
 
 @cache
-def _blas() -> ThreadpoolController:
+def blas() -> ThreadpoolController:
     """Return what sets the number of threads of the BLAS libraries that numpy and scipy have loaded."""
     return ThreadpoolController().select(user_api="blas")
 

@@ -75,7 +75,7 @@ def shared_layers(sources: Sequence) -> dict[str, tuple[int, ...]]:
 
 
 def layer_moments(
-    sources: Sequence, seed: int, full: bool = False, positions: str | int = "all"
+    sources: Sequence, seed: int, full: bool = False, positions: str | int = "all", star: bool = False
 ) -> Iterator[LayerMoments]:
     """Yield the moments of every shared layer, from one pass over each source.
 
@@ -83,11 +83,12 @@ def layer_moments(
     compute its activations, all layers are taken in one pass, and memory holds the moments of all.
 
     positions: of a convolution, "all" are rows, or their "mean" is, or so many of them, drawn once for all images.
+    star: only the cross moments with the first source.
     """
     shared = shared_layers(sources)
     passes = [[layer] for layer in shared] if all(source.stored for source in sources) else [list(shared)]
     for layers in passes:
-        yield from _one_pass(sources, {layer: shared[layer] for layer in layers}, seed, full, positions)
+        yield from _one_pass(sources, {layer: shared[layer] for layer in layers}, seed, full, positions, star)
 
 
 def compare_pairs(found: LayerMoments, drop_dead: bool = False) -> Iterator[LayerPair]:
@@ -136,11 +137,11 @@ def ahead(items: Iterable) -> Iterator:
 
 
 def _one_pass(
-    sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, full: bool, positions: str | int
+    sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, full: bool, positions: str | int, star: bool
 ) -> Iterator[LayerMoments]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sums = {
-            layer: [moments.Accumulator(len(networks), full, pool.map) for _ in range(2)]
+            layer: [moments.Accumulator(len(networks), full, pool.map, star) for _ in range(2)]
             for layer, networks in layers.items()
         }
         shapes = _add_all(sources, layers, sums, seed, positions)

@@ -41,6 +41,12 @@ class WidthList(click.ParamType):
     help="Also undo part of each matching until it correlates as in the narrowest networks (a control).",
 )
 @click.option(
+    "--degrade-to",
+    type=click.FloatRange(-1, 1),
+    metavar="R",
+    help="Undo until it correlates R instead, at every width.",
+)
+@click.option(
     "--probe",
     type=click.Choice(("test", "train", "test-shifts", "train-shifts")),
     help="Images to correlate on.  [default: test-shifts on digits, else test]",
@@ -71,6 +77,7 @@ def command(
     samples,
     temperature,
     degrade,
+    degrade_to,
     probe,
     draws,
     plot,
@@ -115,7 +122,8 @@ def command(
         tap=tap,
         positions=positions,
         request=Request(("rotated",), draws, drop_dead=dead == "drop", seed=connectivity.SEED),
-        degrade=degrade,
+        degrade=degrade or degrade_to is not None,
+        degrade_to=degrade_to,
     )
     found: list[dict] = []
     records.emit(records.kept(connectivity.run(study, groups), found), style, row=_row)

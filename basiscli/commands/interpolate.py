@@ -17,10 +17,12 @@ class Matches(Names):
     """Ways to match, separated by commas; the name of a file of permutations is one."""
 
     def convert(self, value, parameter, context) -> tuple[str, ...]:
-        names = value if isinstance(value, tuple) else tuple(dict.fromkeys(value.split(",")))
-        files = {name for name in names if name.endswith(".h5")}
-        super().convert(",".join(name for name in names if name not in files) or "none", parameter, context)
-        return names if value != "all" else self.choices
+        if isinstance(value, tuple):
+            return value
+        names = dict.fromkeys(value.split(","))
+        files = [name for name in names if name.endswith(".h5")]
+        ways = ",".join(name for name in names if name not in files)
+        return (*(super().convert(ways, parameter, context) if ways else ()), *files)
 
 
 class Points(click.ParamType):
@@ -43,8 +45,8 @@ def walk_options(function: Callable) -> Callable:
             type=Matches(MATCHES),
             default=MATCHES[:3],
             metavar="NAMES",
-            help="none, activations, weights, both (weights, from activations on), or a file that match wrote; several,"
-            " with commas.  [default: none,activations,weights]",
+            help="none, activations, weights, both (weights, from activations on); of single widths also files that"
+            " match wrote.  [default: none,activations,weights]",
         ),
         click.option("--restarts", type=click.IntRange(min=1), help="Of matching weights (see match).  [default: 8]"),
         click.option("--from-init", is_flag=True, help="Match weights minus what they were before training."),

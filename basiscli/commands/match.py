@@ -91,6 +91,8 @@ def command(files, out, applied, force, style, **options) -> None:
     paths = sources.paths_from(files)
     if len(paths) < 2:
         raise click.UsageError("match needs two networks or more")
+    if options["from_init"] and options["by"] == "activations":
+        raise click.UsageError("--from-init is about weights: give --by weights or --by both, too")
     targets = _targets(applied, paths[1:])
     for target in (*targets.values(), *([out] if out else [])):
         store.require_new(target, force)

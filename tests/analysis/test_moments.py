@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from basiscli.analysis import moments
 from basiscli.analysis.moments import Accumulator, Moments, halves, merge
+from tests.analysis.planted import relu_features
 
 
 def accumulate(tables: list[np.ndarray], cuts: list[int], full: bool = True) -> Moments:
@@ -174,6 +175,19 @@ def test_some_units_of_each_network():
 def test_products_of_narrow_layers_take_one_thread(monkeypatch, units, threads):
     asked: list[int] = []
     blas = SimpleNamespace(limit=lambda limits: asked.append(limits) or nullcontext())
-    monkeypatch.setattr(moments, "_blas", lambda: blas)
+    monkeypatch.setattr(moments, "blas", lambda: blas)
     accumulate([np.ones((4, units), np.float32)] * 2, [])
     assert asked == threads
+
+
+def test_a_star_keeps_the_products_with_the_first_network_only():
+    tables = [relu_features(seed).astype(np.float32) for seed in range(3)]
+    star, whole = Accumulator(3, star=True), Accumulator(3)
+    for accumulator in (star, whole):
+        accumulator.add(tables)
+    found, every = star.moments(), whole.moments()
+    assert list(found.cross) == [(0, 1), (0, 2)]
+    for pair, table in found.cross.items():
+        np.testing.assert_array_equal(table, every.cross[pair])
+    np.testing.assert_array_equal((found + found).cross[0, 2], (every + every).cross[0, 2])
+    np.testing.assert_array_equal(found.pair(0, 2).variances(1), every.variances(2))

@@ -85,6 +85,14 @@ def test_degrading_hits_the_narrowest_networks_correlation(study):
     assert found[8, "activations-degraded"]["barrier"] == goal["barrier"]
 
 
+def test_all_widths_can_be_degraded_to_one_correlation(study):
+    folder, _ = study
+    records = done("connectivity", folder / "runs/width8", folder / "runs/width24", *QUICK, "--degrade-to", 0.2).records
+    found = [record["correlation"] for record in records if record["match"] == "activations-degraded"]
+    # Few units cannot be undone in small steps: at width 8, swapping two moves the mean by about a tenth.
+    assert found == [pytest.approx(0.2, abs=0.06)] * 2 + [pytest.approx(0.2, abs=0.015)] * 2
+
+
 def test_what_is_trained_is_kept_and_can_be_taken(study):
     folder, outcome = study
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")}
@@ -144,6 +152,7 @@ def test_networks_that_make_no_study_are_refused(study, networks, tmp_path):
         (("--model", "vgg"), "--widths: vgg has no usual ones"),
         (("--match", "a.h5"), "a file of permutations is of one width"),
         (("a.h5", "--lr", 0.1), "--lr is for training"),
+        (("--degrade-to", 2), "--degrade-to"),
         (("--model", "mlp", "--widths", "1/2"), "whole number of units"),
     ],
 )

@@ -64,6 +64,15 @@ def test_the_barrier_to_a_permuted_copy_is_zero_after_matching(pairs, name):
     assert found["none", "none", "test"]["barrier"] > 0.01
 
 
+def test_permutations_come_from_a_file(pairs, tmp_path):
+    first, _, copy = pairs["mlp"]
+    file = str(tmp_path / "p.h5")
+    done("match", first, copy, "--by", "activations", "--out", file)
+    records = done("interpolate", first, copy, "--match", f"{file},none", "--points", 3, "--correct", "none").records
+    assert [record["match"] for record in records] == ["none", file]
+    assert abs(records[1]["barrier"]) < 1e-4 < records[0]["barrier"]
+
+
 def test_the_ends_are_the_networks(pairs):
     first, second, _ = pairs["vgg"]
     outcome = done("interpolate", first, second, *FEW)

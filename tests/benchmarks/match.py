@@ -1,0 +1,99 @@
+"""Time matching by weights, and count how often it recovers planted permutations.
+
+    python tests/benchmarks/match.py --width 4
+    python tests/benchmarks/match.py --recover --noise 0,3,4,5
+    python tests/benchmarks/match.py --quick
+
+Networks are ResNet-20 for CIFAR with random weights. Seconds are of the clock (best of the rounds) and of the
+processor, as the machine may be shared.
+"""
+
+import argparse
+import time
+from collections import Counter
+
+import numpy as np
+
+from basiscli import basis, models, weights
+from basiscli.analysis import match
+from basiscli.analysis.moments import blas
+
+DEPTH, RESTARTS = 20, 16
+
+
+def network(width: float, depth: int = DEPTH):
+    """Return a residual network for CIFAR."""
+    return models.build({"model": "resnet", "input_shape": [32, 32, 3], "classes": 10, "depth": depth, "width": width})
+
+
+def trained(net, arrays: dict) -> dict:
+    return {path: arrays[path] for path in net.trained}
+
+
+def seconds(width: float, restarts: int, rounds: int) -> None:
+    """Print how long it takes to set up the objective of two networks and to search it."""
+    net = network(width)
+    groups, (a, b) = basis.of(net), (trained(net, weights.initial(net, seed)) for seed in (0, 1))
+    best, used = [float("inf")] * 2, 0.0
+    for _ in range(rounds):
+        start, processor = time.perf_counter(), time.process_time()
+        f = match.objective(groups.groups, groups.axes, a, b)
+        made = time.perf_counter()
+        found = match.search(f, match.starts(groups.groups, restarts, 0, match.identities(groups.groups)))
+        best = [min(best[0], made - start), min(best[1], time.perf_counter() - made)]
+        used = time.process_time() - processor
+    print(f"width {width:g}, {restarts} restarts: objective {best[0]:.2f} s, search {best[1]:.2f} s")
+    print(f"  processor {used:.2f} s, cosine {f.cosine(found.best.permutations):.4f}, {found.agreed} agreed")
+
+
+def recover(width: float, depth: int, noise: float, tries: int) -> None:
+    """Print in how many tries a permutation was recovered, by number of restarts and by how one descent starts."""
+    net, hits = network(width, depth), Counter()
+    groups = basis.of(net)
+    for seed in range(tries):
+        rng = np.random.default_rng(seed)
+        hidden = {group: rng.permutation(units) for group, units in groups.groups.items()}
+        a = weights.initial(net, seed)
+        moved = basis.permute(
+            groups, {path: w[None] for path, w in a.items()}, {group: p[None] for group, p in hidden.items()}
+        )
+        b = {
+            path: (w[0] + noise * w.std() * rng.standard_normal(w[0].shape)).astype("f")
+            for path, w in trained(net, moved).items()
+        }
+        f = match.objective(groups.groups, groups.axes, trained(net, a), b)
+        starts = match.starts(groups.groups, RESTARTS, seed, match.identities(groups.groups))
+        with blas().limit(limits=1):
+            done = [match.descend(f, start.permutations, start.order) for start in starts]
+        right = [
+            all(np.array_equal(one.permutations[group], np.argsort(p)) for group, p in hidden.items()) for one in done
+        ]
+        for name, hit in zip(("identity", "unplaced", "random"), right[:3], strict=True):
+            hits[name] += hit
+        for restarts in (8, RESTARTS):
+            hits[f"{restarts} restarts"] += right[int(np.argmax([one.value for one in done[:restarts]]))]
+    print(f"noise {noise:g}: of {tries} " + ", ".join(f"{name} {count}" for name, count in hits.items()), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--width", type=float, default=4)
+    parser.add_argument("--restarts", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--recover", action="store_true", help="count recovered permutations, at width 1")
+    parser.add_argument("--noise", default="0,3,4,5")
+    parser.add_argument("--tries", type=int, default=100)
+    parser.add_argument("--quick", action="store_true", help="small networks, few tries")
+    options = parser.parse_args()
+    if options.recover:
+        for noise in map(float, options.noise.split(",")):
+            recover(1, DEPTH, noise, options.tries)
+    elif options.quick:
+        seconds(1, 4, 1)
+        recover(0.5, 14, 5, 10)
+    else:
+        seconds(options.width, options.restarts, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
