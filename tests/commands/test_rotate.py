@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basiscli import checkpoint, data, rotating, store
+from basiscli import checkpoint, data, rotating, sources, store
 from basiscli.rotating import chance_loss
 from basiscli.rotation import Protocol
 from tests.conftest import Outcome, call
@@ -302,6 +302,7 @@ def test_a_data_set_that_moved(tmp_path):
     np.savez(tmp_path / "few.npz", **few)
     done("train", "--dataset", tmp_path / "few.npz", "--hidden", "9", "--epochs", 1, "--out", tmp_path)
     (tmp_path / "few.npz").rename(tmp_path / "moved.npz")
+    sources.load_dataset.cache_clear()  # this process has just read it
     command = ("rotate", tmp_path / "seed0.h5", "--repeats", 1, "--epochs", 1, "--out", tmp_path / "a")
     call(*command).refused("few.npz")
     first = done(*command, "--dataset", tmp_path / "moved.npz")
