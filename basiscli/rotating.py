@@ -13,7 +13,7 @@ import numpy as np
 from basiscli import checkpoint, cost, rotation, session, sources, store, train
 from basiscli.analysis import rotations, statistics
 from basiscli.analysis.rotations import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
-from basiscli.checkpoint import DIVERGED, DONE, UNFINISHED, Loaded
+from basiscli.checkpoint import DONE, UNFINISHED, Loaded
 from basiscli.data import Dataset
 from basiscli.errors import BadInput
 from basiscli.graph import forward
@@ -66,9 +66,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Networks of one architecture, trained on one data set; the protocol, the sites, and where files go."""
+    """Networks of one architecture, trained on one data set; the protocol, the sites, and where files go.
+
+    checksums: SHA-256 in hex of the networks' arrays, by seed.
+    """
 
     networks: Sequence[Loaded]
+    checksums: Mapping[int, str]
     dataset: Dataset
     protocol: Protocol
     sites: Sequence[Site]
@@ -95,7 +99,8 @@ class Experiment:
         sites = rotation.sites(first.network, protocol, globs)
         folder = out or f"runs/{Path(images.name).stem}-{first.network.architecture['model']}-rotated"
         recipe = _recipe(first, protocol)
-        return cls(networks, images, protocol, sites, recipe, Path(folder) / protocol.name, command)
+        checksums = {network.file.seed: _checksum(network) for network in networks}
+        return cls(networks, checksums, images, protocol, sites, recipe, Path(folder) / protocol.name, command)
 
     def path(self, network: Loaded, site: Site, part: Slice) -> Path:
         """Return the path of the network that a slice makes of a network."""
@@ -110,7 +115,7 @@ class Experiment:
         return {
             "made": "rotate",
             "of": [network.path],
-            "checksum": _checksum(network),
+            "checksum": self.checksums[network.file.seed],
             "layer": site.layer,
             "kind": part.arm.kind,
             "power": part.arm.power,
@@ -175,10 +180,11 @@ def _require_alike(networks: Sequence[Loaded]) -> None:
         file = network.file
         if file.architecture.get("rotated"):
             raise BadInput(f"{network.path}: is a rotated network already; name the one that it was made of")
-        if file.status == DIVERGED:
-            raise BadInput(f"{network.path}: diverged in training")
-        if file.architecture != first.file.architecture or file.dataset != first.file.dataset:
-            raise BadInput(f"{first.path} and {network.path} differ in architecture or data; rotate them one by one")
+        if file.status != DONE:
+            raise BadInput(f"{network.path}: is {file.status}; rotate networks whose training is done")
+        for what in ("architecture", "dataset", "training"):
+            if getattr(file, what) != getattr(first.file, what):
+                raise BadInput(f"{first.path} and {network.path} differ in their {what}; rotate them one by one")
         if file.seed in seeds:
             raise BadInput(f"{seeds[file.seed]} and {network.path} are both of seed {file.seed}")
         seeds[file.seed] = network.path
@@ -235,7 +241,7 @@ def _require_same(experiment: Experiment, network: Loaded, site: Site, part: Sli
     wanted = {
         "architecture": site.network.architecture,
         "training": experiment.recipe_at(site).stored(),
-        "dataset": network.file.dataset,
+        "dataset": file.dataset | {"checksum": experiment.dataset.checksum},
         "origin": experiment.origin(network, site, part) | {"of": file.origin.get("of")},
     }
     path = experiment.path(network, site, part)

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basiscli import checkpoint, rotating, store
+from basiscli import checkpoint, data, rotating, sources, store
 from basiscli.rotating import chance_loss
+from basiscli.rotation import Protocol
 from tests.conftest import Outcome, call
 from tests.test_cli import shell
 
@@ -55,6 +56,20 @@ def test_a_record_for_each_layer_and_kind_and_for_each_contrast(rotated):
     assert of(records, "hidden1", "orthogonal")["parameters"] == 24 * 24 + 24 + 24 * 10 + 10
     for name in PENALTIES:
         assert of(records, "hidden1", "identity")[name] == 0
+
+
+def test_all_arms_share_the_features_below_m(networks):
+    protocol = Protocol(None, (1.0,), "pre", "downstream", None, False, 2, 1, None, 1.0, None)
+    experiment = rotating.Experiment.of(networks, ["hidden2"], protocol)
+    parts = experiment.protocol.slices
+    run = rotating.start(experiment, experiment.networks[1], experiment.sites[0], parts)
+    assert run.seeds == (2000,) * 4 + (2001,) * 4
+    assert run.cut.shared and run.cut.below.nodes[-1].name == "hidden2"
+    assert {name: table.shape for name, table in run.cache.items()} == {"hidden2": (9 * 1200, 24)}
+    assert run.arrays["hidden2/rotation/w"].shape == (8, 24, 24)
+    for s in range(4):
+        np.testing.assert_array_equal(run.arrays["output/w"][s], run.arrays["output/w"][0])
+        assert (run.arrays["output/w"][s + 4] != run.arrays["output/w"][0]).any()
 
 
 def test_penalties_are_paired_differences_of_the_files(rotated):
@@ -253,20 +268,19 @@ def test_networks_and_layers_that_do_not_fit_are_refused(networks, rotated, tmp_
     refused("--layer hidden7: no such layer; there are hidden1, hidden2", options=("--layer", "hidden7"))
     refused("output gives the logits and is not rotated", options=("--layer", "output"))
     refused("no.h5: no such file", of=[tmp_path / "no.h5"])
-    refused(
-        "are both of seed 0",
-        of=(
-            networks[0],
-            networks[0].with_name("./seed0.h5").resolve().parent / "../" / networks[0].parent.name / "seed0.h5",
-        ),
-    )
+    store.save_network(tmp_path / "again.h5", store.load_network(networks[0]))
+    refused("again.h5 are both of seed 0", of=(networks[0], tmp_path / "again.h5"))
     turned = rotated[0] / "runs/pre-downstream-reinit/hidden1/orthogonal/seed0-repeat0.h5"
     refused("is a rotated network already", of=[turned])
     done("train", "--hidden", "9", "--epochs", 0, "--seeds", "7-7", "--out", tmp_path / "small")
     small = tmp_path / "small/seed7.h5"
-    refused("differ in architecture or data", of=(networks[0], small))
+    refused("differ in their architecture", of=(networks[0], small))
     refused("seed7.h5: was trained for no epochs", of=[small])
     gone = store.load_network(small)
+    gone.status = "unfinished"
+    store.save_network(tmp_path / "unfinished.h5", gone)
+    refused("unfinished.h5: is unfinished", of=[tmp_path / "unfinished.h5"])
+    gone.status = "done"
     gone.dataset |= {"name": str(tmp_path / "gone.npz")}
     store.save_network(tmp_path / "gone.h5", gone)
     refused("gone.npz", of=[tmp_path / "gone.h5"])
@@ -279,6 +293,21 @@ def test_networks_and_layers_that_do_not_fit_are_refused(networks, rotated, tmp_
         of=[tmp_path / "tanh/seed0.h5"],
         options=("--kind", "relu-symmetry", "--epochs", 1),
     )
+
+
+def test_a_data_set_that_moved(tmp_path):
+    digits = data.load("digits")
+    few = {f"{name}/images": getattr(digits, name).images[:100] for name in ("train", "test")}
+    few |= {f"{name}/labels": getattr(digits, name).labels[:100] for name in ("train", "test")}
+    np.savez(tmp_path / "few.npz", **few)
+    done("train", "--dataset", tmp_path / "few.npz", "--hidden", "9", "--epochs", 1, "--out", tmp_path)
+    (tmp_path / "few.npz").rename(tmp_path / "moved.npz")
+    sources.load_dataset.cache_clear()  # this process has just read it
+    command = ("rotate", tmp_path / "seed0.h5", "--repeats", 1, "--epochs", 1, "--out", tmp_path / "a")
+    call(*command).refused("few.npz")
+    first = done(*command, "--dataset", tmp_path / "moved.npz")
+    again = done(*command, "--dataset", tmp_path / "moved.npz")
+    assert again.records == first.records and "epoch" not in again.stderr
 
 
 def test_a_convolutional_and_a_residual_network(tmp_path):
