@@ -28,7 +28,11 @@ setup(
         "basiscli.ops",
     ],
     package_dir={"basiscli.kernels": "kernels", "basiscli.data": "data"},
-    package_data={"basiscli": ["plans/*.toml", "report.css"], "basiscli.data": ["digits/*"]},
+    package_data={
+        "basiscli": ["plans/*.toml", "report.css"],
+        "basiscli.data": ["digits/*"],
+        "basiscli.kernels": ["cuda/*"],
+    },
     install_requires=[
         "click>=8.1",
         "h5py>=3.10",
@@ -43,8 +47,16 @@ setup(
     ],
     extras_require={
         "cluster": ["distributed>=2024.8"],
-        "cuda": ["cupy-cuda13x>=14"],
-        "test": ["distributed>=2024.8", "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
+        "cuda": ["cupy-cuda13x[ctk]>=14"],
+        "test": [
+            "distributed>=2024.8",
+            "hypothesis>=6.100",
+            # Compiles the CUDA kernels where there is no card.
+            "nvidia-cuda-nvrtc>=13; platform_system == 'Linux'",
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+        ],
         "bench": ["torch>=2.4"],
     },
     entry_points={"console_scripts": ["basiscli = basiscli.cli:main"]},

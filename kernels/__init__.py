@@ -11,9 +11,16 @@ import numpy as np
 
 
 def of(array: np.ndarray) -> ModuleType:
-    """Return the kernels for an array: compiled ones for float32, the numpy reference for float64.
+    """Return the kernels for an array: compiled ones for float32, the numpy reference for float64, and a GPU's own.
 
-    The rule makes a gradient check in float64 a check of the definition, and keeps numba away until it is needed.
+    The rule makes a gradient check in float64 a check of the definition, and keeps numba and cupy away until needed.
     """
+    if on_gpu(array):
+        return importlib.import_module("basiscli.kernels.gpu")
     fast = array.dtype == np.float32
     return importlib.import_module("basiscli.kernels.cpu" if fast else "basiscli.kernels.reference")
+
+
+def on_gpu(array: object) -> bool:
+    """Return whether an array is cupy's; cupy is not imported for it."""
+    return type(array).__module__.partition(".")[0] == "cupy"

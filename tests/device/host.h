@@ -1,0 +1,233 @@
+// Stands for what CUDA builds in, so that g++ compiles the kernels of kernels/cuda and a test can run them.
+//
+// Blocks run one after the other. The threads of a block are fibers that go on in turn until each waits at a barrier or
+// has ended; a barrier that some threads never reach, which CUDA leaves undefined, is reported as an error.
+
+#pragma once
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#define HOST_EMULATION
+#define __global__
+#define __device__
+#define __shared__ static
+#define __align__(bytes) __attribute__((aligned(bytes)))
+#define __launch_bounds__(threads)
+
+using std::min;
+
+struct Dimensions {
+  unsigned x, y, z;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
+static Dimensions threadIdx, blockIdx, blockDim, gridDim;
+
+namespace emulation {
+
+constexpr unsigned LANES = 32, STACK = 1 << 16;
+enum Waiting { NOTHING, WARP_BARRIER, BLOCK_BARRIER, ENDED };
+
+struct Fragments {
+  uint32_t a[4], b[2];
+};
+struct Fiber {
+  ucontext_t context;
+  std::vector<char> stack;
+  Waiting waiting;
+  uint64_t exchanged;
+  Fragments fragments;
+};
+
+static std::vector<Fiber> fibers;
+static ucontext_t scheduler;
+static const char* failure;
+static void* kernel;
+static void (*run_kernel)(void*);
+
+static Fiber& own() { return fibers[threadIdx.x]; }
+
+static void wait(Waiting at) {
+  Fiber& fiber = own();
+  fiber.waiting = at;
+  swapcontext(&fiber.context, &scheduler);
+}
+
+static void start() {
+  run_kernel(kernel);
+  wait(ENDED);
+}
+
+static bool all(unsigned first, unsigned last, Waiting state) {
+  for (unsigned t = first; t < last; ++t)
+    if (fibers[t].waiting != state) return false;
+  return true;
+}
+
+static void release(unsigned first, unsigned last) {
+  for (unsigned t = first; t < last; ++t) fibers[t].waiting = NOTHING;
+}
+
+static bool run_block(unsigned threads) {
+  for (unsigned t = 0; t < threads; ++t) {
+    Fiber& fiber = fibers[t];
+    fiber.stack.resize(STACK);
+    fiber.waiting = NOTHING;
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.data();
+    fiber.context.uc_stack.ss_size = STACK;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, start, 0);
+  }
+  while (!all(0, threads, ENDED)) {
+    bool moved = false;
+    for (unsigned t = 0; t < threads; ++t)
+      if (fibers[t].waiting == NOTHING) {
+        threadIdx = {t, 0, 0};
+        swapcontext(&scheduler, &fibers[t].context);
+        moved = true;
+      }
+    for (unsigned w = 0; w < threads; w += LANES)
+      if (w + LANES <= threads && all(w, w + LANES, WARP_BARRIER)) {
+        release(w, w + LANES);
+        moved = true;
+      }
+    if (all(0, threads, BLOCK_BARRIER)) {
+      release(0, threads);
+      moved = true;
+    }
+    if (!moved) {
+      failure = "a barrier that some threads never reach";
+      return false;
+    }
+  }
+  return true;
+}
+
+static bool run(const unsigned* grid, unsigned threads) {
+  failure = nullptr;
+  if (fibers.size() < threads) fibers.resize(threads);
+  gridDim = {grid[0], grid[1], grid[2]};
+  blockDim = {threads, 1, 1};
+  for (unsigned z = 0; z < grid[2]; ++z)
+    for (unsigned y = 0; y < grid[1]; ++y)
+      for (unsigned x = 0; x < grid[0]; ++x) {
+        blockIdx = {x, y, z};
+        if (!run_block(threads)) return false;
+      }
+  return true;
+}
+
+template <class Value>
+static std::string letter() {
+  if (std::is_pointer<Value>::value)
+    return "*" + letter<typename std::remove_cv<typename std::remove_pointer<Value>::type>::type>();
+  if (std::is_same<Value, float>::value) return "f";
+  if (std::is_same<Value, double>::value) return "d";
+  if (std::is_same<Value, int>::value) return "i";
+  if (std::is_same<Value, long long>::value) return "q";
+  return std::is_same<Value, unsigned char>::value ? "B" : "?";
+}
+template <>
+std::string letter<void>() {
+  return "?";
+}
+
+template <class... Parameters>
+static std::string signature(void (*)(Parameters...)) {
+  std::string letters;
+  using expand = int[];
+  (void)expand{0, (letters += letter<Parameters>(), 0)...};
+  return letters;
+}
+
+template <class... Parameters>
+struct Call {
+  void (*function)(Parameters...);
+  void** arguments;
+  template <std::size_t... I>
+  void with(std::index_sequence<I...>) {
+    function(*(std::remove_reference_t<Parameters>*)arguments[I]...);
+  }
+  static void run(void* call) { ((Call*)call)->with(std::index_sequence_for<Parameters...>{}); }
+};
+
+template <class... Parameters>
+static const char* launch(void (*function)(Parameters...), const unsigned* grid, unsigned threads, void** arguments) {
+  Call<Parameters...> call{function, arguments};
+  kernel = &call;
+  run_kernel = Call<Parameters...>::run;
+  return run(grid, threads) ? nullptr : failure;
+}
+
+}  // namespace emulation
+
+#define KERNEL_OF_THE_LIBRARY(name)                                                                      \
+  extern "C" const char* launch_##name(const unsigned* grid, unsigned threads, void** arguments) {       \
+    return emulation::launch(name, grid, threads, arguments);                                            \
+  }                                                                                                      \
+  extern "C" const char* signature_##name() {                                                            \
+    static const std::string letters = emulation::signature(name);                                       \
+    return letters.c_str();                                                                              \
+  }
+
+static inline void __syncthreads() { emulation::wait(emulation::BLOCK_BARRIER); }
+
+template <class Value>
+static Value __shfl_xor_sync(unsigned, Value value, int lane) {
+  emulation::Fiber& fiber = emulation::own();
+  std::memcpy(&fiber.exchanged, &value, sizeof value);
+  emulation::wait(emulation::WARP_BARRIER);
+  std::memcpy(&value, &emulation::fibers[threadIdx.x ^ lane].exchanged, sizeof value);
+  emulation::wait(emulation::WARP_BARRIER);
+  return value;
+}
+
+static inline uint32_t __float_as_uint(float x) {
+  uint32_t u;
+  std::memcpy(&u, &x, sizeof u);
+  return u;
+}
+static inline float __uint_as_float(uint32_t u) {
+  float x;
+  std::memcpy(&x, &u, sizeof x);
+  return x;
+}
+
+// mma.m16n8k8 of TF32 (precision 1) and mma.m16n8k16 of BF16 (2), by the tables of fragments in the PTX manual: which
+// lane's which register holds a(row, k) and b(k, column). What lies beyond a format's bits is not seen.
+static inline void emulated_mma(int precision, float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  emulation::Fiber& fiber = emulation::own();
+  std::copy(a, a + 4, fiber.fragments.a);
+  std::copy(b, b + 2, fiber.fragments.b);
+  emulation::wait(emulation::WARP_BARRIER);
+  const unsigned warp = threadIdx.x / 32 * 32, group = threadIdx.x % 32 / 4, inner = threadIdx.x % 4;
+  const unsigned pack = precision == 1 ? 1 : 2, half_depth = 4 * pack;
+  const auto number = [&](uint32_t held, unsigned k) {
+    if (precision == 1) return __uint_as_float(held & 0xffffe000u);
+    return __uint_as_float(k % 2 ? held & 0xffff0000u : held << 16);
+  };
+  for (unsigned e = 0; e < 4; ++e) {
+    const unsigned row = group + e / 2 * 8, column = 2 * inner + e % 2;
+    for (unsigned k = 0; k < 2 * half_depth; ++k) {
+      const unsigned lane = k % half_depth / pack, far = k / half_depth;
+      const emulation::Fragments& left = emulation::fibers[warp + row % 8 * 4 + lane].fragments;
+      const emulation::Fragments& right = emulation::fibers[warp + column * 4 + lane].fragments;
+      d[e] += number(left.a[row / 8 + 2 * far], k) * number(right.b[far], k);
+    }
+  }
+  emulation::wait(emulation::WARP_BARRIER);
+}
