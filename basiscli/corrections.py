@@ -114,7 +114,7 @@ def statistics(network: Network, arrays: Mapping[str, np.ndarray], images: np.nd
     def run(node, p, inputs):
         y = use(node, p, inputs)
         if node.name in wanted:
-            one = np.ones((len(y), y.shape[-1]), y.dtype)
+            one = np.ones_like(y, shape=(len(y), y.shape[-1]))
             _, mean, variance = _normalised(y, one, 0 * one)
             found[node.name] = Statistics(mean, _deviation(variance))
         return y

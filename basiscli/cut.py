@@ -55,7 +55,7 @@ class Cut:
         start = 0
         for images in chunks:
             for name, values in self._show(images).items():
-                table = tables.setdefault(name, np.empty((count, *values.shape[2:]), values.dtype))
+                table = tables.setdefault(name, np.empty_like(values, shape=(count, *values.shape[2:])))
                 table[start : start + values.shape[1]] = values[0]
             start += images.shape[1]
         return tables

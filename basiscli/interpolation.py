@@ -9,12 +9,12 @@ from itertools import combinations
 
 import numpy as np
 
-from basiscli import checkpoint, corrections, cost, matching, memory, weights
+from basiscli import backend, checkpoint, corrections, cost, matching, weights
 from basiscli.analysis.barriers import Curve, evenly
 from basiscli.checkpoint import DONE, Loaded
 from basiscli.data import Dataset, Split
 from basiscli.errors import BadInput
-from basiscli.graph import Network, forward
+from basiscli.graph import Network, show
 from basiscli.rng import generator
 from basiscli.store import NetworkFile
 from basiscli.train import Standardisation, evaluate
@@ -139,6 +139,7 @@ def mixed(
     walk: Walk, network: Network, ends: Sequence[Mapping[str, np.ndarray]], shares: np.ndarray, correct: str
 ) -> dict[str, np.ndarray]:
     """Return Σ_k shares[l, k] θ_k, corrected: arrays (L, ...) of K networks with arrays (1, ...)."""
+    ends, shares = [backend.all_here(end) for end in ends], backend.here(shares)
     arrays = weights.mix(ends, shares)
     corrections.correct(correct, network, arrays, ends, shares, walk.images)
     return arrays
@@ -169,8 +170,8 @@ def merge(
         first.file,
         status=DONE,
         versions=checkpoint.versions(),
-        weights={path: arrays[path][0] for path in first.file.weights},
-        state={path: arrays[path][0] for path in first.file.state},
+        weights={path: backend.host(arrays[path][0]) for path in first.file.weights},
+        state={path: backend.host(arrays[path][0]) for path in first.file.state},
         optimizer={},
         history={name: values[-1:] for name, values in scores.items()},
         origin={
@@ -191,7 +192,7 @@ def _tempered(network: Network, arrays: dict[str, np.ndarray], temperature: floa
 def _at_once(network: Network, images: int) -> int:
     """Return how many networks of a path fit the memory. Raises BadInput if not even one does."""
     needed = corrections.bytes_per_network(network, max(images, cost.evaluated_at_once(network)))
-    there = memory.available()
+    there = backend.available()
     if needed > there:
         raise BadInput(
             f"correcting a network of this size on {images} images needs about {needed / 1e9:.1f} GB, "
@@ -208,7 +209,7 @@ def _part(split: Split, samples: int | None, seed: int) -> Split:
 
 
 def _require_alive(loaded: Loaded, images: np.ndarray) -> None:
-    logits = forward(loaded.network, loaded.arrays, images[:, : cost.evaluated_at_once(loaded.network)])[0]
+    logits = show(loaded.network, loaded.arrays, images[:, : cost.evaluated_at_once(loaded.network)])[0]
     if not np.isfinite(logits).all():
         raise BadInput(f"{loaded.path}: its logits are not finite; leave it out")
     if not np.ptp(logits, axis=1).any():

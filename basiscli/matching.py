@@ -16,7 +16,7 @@ from basiscli.basis import Basis
 from basiscli.checkpoint import DIVERGED, Loaded
 from basiscli.data import Dataset, Split
 from basiscli.errors import BadInput
-from basiscli.graph import forward
+from basiscli.graph import show
 from basiscli.train import Recipe
 
 ACTIVATIONS, WEIGHTS, BOTH, NONE = "activations", "weights", "both", "none"
@@ -183,7 +183,7 @@ def apply(
     arrays = basis.permute(groups, other.arrays, moves)
     size = cost.evaluated_at_once(other.network)
     parts = [images[:, first : first + size] for first in range(0, images.shape[1], size)]
-    logits = [np.concatenate([forward(other.network, one, x)[0] for x in parts], 1) for one in (other.arrays, arrays)]
+    logits = [np.concatenate([show(other.network, one, x)[0] for x in parts], 1) for one in (other.arrays, arrays)]
     difference = float(np.abs(logits[1] - logits[0]).max() / max(np.abs(logits[0]).max(), np.finfo(np.float32).tiny))
     if not difference <= TOLERANCE:
         raise BadInput(f"{other.path}: permuted, its logits differ by {difference:.1e} of the largest: nothing is kept")

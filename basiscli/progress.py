@@ -4,6 +4,7 @@ import sys
 import time
 from contextlib import AbstractContextManager
 
+from basiscli import backend
 from basiscli.train import Run
 
 
@@ -16,6 +17,7 @@ class Progress(AbstractContextManager):
     def __init__(self, steps: int):
         self._total, self._done, self._began = steps, 0, time.monotonic()
         self._live = None
+        self._alive: tuple = (None, ())
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live
@@ -42,12 +44,16 @@ class Progress(AbstractContextManager):
         """Count one step."""
         self._done += 1
         if self._live:
-            self._live.update(_table(run, self._bar()))
+            # Which seeds are alive is asked of a GPU once an epoch: the question waits for all steps before it.
+            if self._alive[0] is not run or not backend.on_gpu():
+                self._alive = run, tuple(backend.host(run.alive))
+            self._live.update(_table(run, self._alive[1], self._bar()))
 
     def close_epoch(self, run: Run) -> None:
         """Say how the epoch that has just ended went."""
         if self._live:
-            self._live.update(_table(run, self._bar()))
+            self._alive = run, tuple(backend.host(run.alive))
+            self._live.update(_table(run, self._alive[1], self._bar()))
             return
         accuracy = " ".join(f"{value:.4f}" for value in run.history["test_accuracy"][-1])
         loss = " ".join(f"{value:.4f}" for value in run.history["train_loss"][-1])
@@ -70,7 +76,7 @@ class Progress(AbstractContextManager):
         return f"{'━' * filled}{'╺' * (30 - filled)} {part:4.0%}, {self._remaining()} left"
 
 
-def _table(run: Run, bar: str):
+def _table(run: Run, alive: tuple, bar: str):
     """Return the live display: a row a seed with its losses and accuracy, and the bar."""
     from rich import box
     from rich.table import Table
@@ -86,5 +92,5 @@ def _table(run: Run, bar: str):
             f"{last[name][s]:.4f}" if last else ""
             for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
         )
-        table.add_row(str(seed), *cells, "training" if run.alive[s] else "diverged")
+        table.add_row(str(seed), *cells, "training" if alive[s] else "diverged")
     return table

@@ -4,13 +4,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from basiscli import checkpoint, cost, data, records, store
+from basiscli import backend, checkpoint, cost, data, records, store
 from basiscli.data import Dataset
 from basiscli.errors import BadInput
 from basiscli.graph import Network, forward
@@ -179,13 +179,14 @@ def of_network(
     part = getattr(images, split.partition("-")[0])
     taps = {name: network.tap(name, tap) for name in network.layers}
     at_once = cost.evaluated_at_once(network)
+    there = cache(lambda: backend.all_here(arrays))
 
     def show(layers: Sequence[str], rows: range) -> dict[str, np.ndarray]:
         x, _ = probe(part, standard, rows, shifted=_copies(split) > 1)
         wanted = {name: taps[name] for name in layers}
         last = max(wanted.values(), key=[node.name for node in network.nodes].index)
-        _, kept, _ = forward(network, arrays, x, keep=set(wanted.values()), until=last)
-        return {name: kept[node][0] for name, node in wanted.items()}
+        _, kept, _ = forward(network, there(), x, keep=set(wanted.values()), until=last)
+        return {name: backend.host(kept[node][0]) for name, node in wanted.items()}
 
     def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
         parts = [show(layers, range(first, min(first + at_once, stop))) for first in range(start, stop, at_once)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from basiscli import cost
+from basiscli import backend, cost
 from basiscli.data import Dataset, Split
 from basiscli.graph import Network
 from basiscli.train import Recipe, Run
@@ -34,17 +34,23 @@ def seconds(network: Network, recipe: Recipe, dataset: Dataset, seeds: Sequence[
 
 def _step(network: Network, recipe: Recipe, dataset: Dataset, seeds: Sequence[int]) -> float:
     run = Run.start(network, recipe, replace(dataset, test=_first(dataset.test)), seeds)
-    times = [time.perf_counter()]
+    times = [_now()]
     while len(times) < STEPS + 2:
-        run.train_epoch(lambda: len(times) > STEPS + 1, lambda: times.append(time.perf_counter()))
+        run.train_epoch(lambda: len(times) > STEPS + 1, lambda: times.append(_now()))
     return min(after - before for before, after in pairwise(times[1:]))
 
 
 def _evaluation(run: Run, part: Split) -> float:
     run.evaluate(part)
-    start = time.perf_counter()
+    start = _now()
     run.evaluate(part)
-    return time.perf_counter() - start
+    return _now() - start
+
+
+def _now() -> float:
+    """Return the time when all that was begun is done."""
+    backend.wait()
+    return time.perf_counter()
 
 
 def _first(split: Split) -> Split:

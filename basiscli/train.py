@@ -10,7 +10,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from basiscli import augment, cost, kernels, memory, optim, weights
+from basiscli import augment, backend, cost, kernels, optim, weights
 from basiscli.cut import Cut
 from basiscli.data import Dataset, Split
 from basiscli.errors import BadInput
@@ -108,12 +108,16 @@ def frozen(network: Network, recipe: Recipe) -> list[str]:
 
 
 def batch(split: Split, chosen: np.ndarray, moves: np.ndarray, standard: Standardisation, hole: int = 0) -> np.ndarray:
-    """Return standardised images (S, N, H, W, C) for indices (S, N), moves (S, N, 2 or 5) and the side of a hole."""
-    return kernels.of(standard.mean).gather(split.images, chosen, moves, standard.mean, standard.inverse, hole)
+    """Return standardised images (S, N, H, W, C) for indices (S, N), moves (S, N, 2 or 5) and the side of a hole.
+
+    They are where the work is done (`backend`).
+    """
+    images, mean, inverse = (backend.kept_here(array) for array in (split.images, standard.mean, standard.inverse))
+    return kernels.of(mean).gather(images, backend.here(chosen), backend.here(moves), mean, inverse, hole)
 
 
 def probe(split: Split, standard: Standardisation, rows: range, shifted: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of a split as one shared batch, images (1, n, H, W, C) and labels (1, n).
+    """Return rows of a split as one shared batch, images (1, n, H, W, C) where the work is done, and labels (1, n).
 
     Of a shifted probe row i is image i // 9 moved by the (i % 9)-th of the nine shifts.
     """
@@ -131,6 +135,10 @@ class Totals:
     loss: np.ndarray
     hits: np.ndarray
     samples: int = 0
+
+    def clear(self) -> None:
+        """Begin again; the arrays stay the same."""
+        self.loss[...], self.hits[...], self.samples = 0, 0, 0
 
 
 @dataclass
@@ -169,15 +177,19 @@ class Run:
         """Return a run at its beginning; `adjust` may change each seed's initial arrays in place (a transplant)."""
         layout = weights.layout(network, frozen(network, recipe))
         theta = np.zeros((len(seeds), layout.size), dtype)
-        arrays = layout.views(theta) | _empty_state(network, len(seeds), dtype)
+        state = _empty_state(network, len(seeds), dtype)
+        arrays = layout.views(theta) | state
         for s, seed in enumerate(seeds):
             drawn = weights.initial(network, recipe.stream_seed("init", seed))
             adjust(drawn)
             for path, values in drawn.items():
                 arrays[path][s] = values
+        theta = backend.here(theta)
+        arrays = layout.views(theta) | backend.all_here(state)
+        totals = Totals(*(backend.here(np.zeros(len(seeds), kind)) for kind in (np.float64, np.int64)))
         return cls(
             network, recipe, dataset, Standardisation.of(dataset.train.images), tuple(seeds), layout, theta, arrays,
-            optim.slots(recipe.optimizer, theta), np.ones(len(seeds), bool), _no_totals(len(seeds)),
+            optim.slots(recipe.optimizer, theta), backend.here(np.ones(len(seeds), bool)), totals,
         )  # fmt: skip
 
     @property
@@ -191,7 +203,7 @@ class Run:
         different = list(dict.fromkeys(self.seeds))
         if len(different) == len(self.seeds):
             return different, None
-        return different, np.array([different.index(seed) for seed in self.seeds])
+        return different, backend.here(np.array([different.index(seed) for seed in self.seeds]))
 
     @cached_property
     def cut(self) -> Cut:
@@ -211,7 +223,7 @@ class Run:
         known = self._shifted or self.recipe.augment == augment.NONE
         if not (known and self.cut.shared and count <= shown):
             return {}
-        if count * self.cut.floats() * self.theta.itemsize > CACHE_PART * memory.available():
+        if count * self.cut.floats() * self.theta.itemsize > CACHE_PART * backend.available():
             return {}
         size = cost.evaluated_at_once(self.network)
         rows = (range(start, min(start + size, count)) for start in range(0, count, size))
@@ -228,11 +240,9 @@ class Run:
 
         `tick` is called after every step. A seed whose loss is not finite is not updated from then on.
         """
-        gradient = np.zeros_like(self.theta)
-        views = self.layout.views(gradient)
-        dweights = {path: views[path] for path in self.layout.trained_paths()}
-        for inputs, labels in self._batches():
-            self._train_step(inputs, labels, gradient, dweights)
+        for chosen, moves, labels, rate, number in self._batches():
+            self._step(chosen, moves, labels, rate, number)
+            self.totals.samples += labels.shape[1]
             self.step += 1
             tick()
             if stop():
@@ -240,10 +250,34 @@ class Run:
         self._close_epoch()
         return True
 
-    def _batches(self) -> Iterator[tuple[np.ndarray | dict[str, np.ndarray], np.ndarray]]:
-        """Yield the remaining batches of the epoch: images or their cached features (D, N, ...), labels (D, N).
+    @cached_property
+    def _gradient(self) -> np.ndarray:
+        return np.zeros_like(self.theta)
 
-        D counts the different seeds.
+    @cached_property
+    def _dweights(self) -> dict[str, np.ndarray]:
+        views = self.layout.views(self._gradient)
+        return {path: views[path] for path in self.layout.trained_paths()}
+
+    @cached_property
+    def _captured(self) -> Callable[..., None]:
+        """What trains on one batch on a GPU: the step captured as a graph."""
+        from basiscli.replay import Captured
+
+        self.cache  # noqa: B018  (worked out now: what is captured only launches work)
+        return Captured()
+
+    def _step(self, *batch) -> None:
+        if kernels.on_gpu(self.theta):
+            self._captured(self._train_step, *batch)
+        else:
+            self._train_step(*batch)
+
+    def _batches(self) -> Iterator[tuple]:
+        """Yield the remaining batches of the epoch: indices (D, N), moves (D, N, 2 or 5), labels (D, N), rate, number.
+
+        D counts the different seeds; the number is that of the step, from 1. On a GPU all of it is there when the epoch
+        begins, rate and number too.
         """
         split, recipe = self.dataset.train, self.recipe
         count = items(split, recipe.augment)
@@ -251,15 +285,27 @@ class Run:
             [generator(recipe.stream_seed("order", s), "order", self.epoch).permutation(count) for s in self.drawn[0]]
         )
         chosen, moves = self._augmented(order)
-        hole = augment.hole(augment.parse(recipe.augment), split.images.shape[1:3])
-        for start in range(self.step * recipe.batch_size, count, recipe.batch_size):
-            part = slice(start, start + recipe.batch_size)
-            yield self._inputs(chosen[:, part], moves[:, part], hole), split.labels[chosen[:, part]]
+        labels, schedule = backend.kept_here(split.labels), self._schedule()
+        if kernels.on_gpu(self.theta):
+            chosen, moves = (backend.here(array.astype(np.int32)) for array in (chosen, moves))
+            schedule = backend.here(np.array(schedule, np.float64))
+        for step in range(self.step, len(schedule)):
+            part = slice(step * recipe.batch_size, (step + 1) * recipe.batch_size)
+            yield chosen[:, part], moves[:, part], labels[chosen[:, part]], *schedule[step]
 
-    def _inputs(self, chosen: np.ndarray, moves: np.ndarray, hole: int) -> np.ndarray | dict[str, np.ndarray]:
+    def _schedule(self) -> list[tuple[float, int]]:
+        """Return learning rate and number of each step of the epoch."""
+        recipe, per_epoch = self.recipe, steps_per_epoch(self.dataset, self.recipe)
+        total, warmup = recipe.epochs * per_epoch, round(recipe.warmup * per_epoch)
+        numbers = range(self.epoch * per_epoch, (self.epoch + 1) * per_epoch)
+        return [(optim.rate(recipe.schedule, recipe.lr, number, total, warmup), number + 1) for number in numbers]
+
+    def _inputs(self, chosen: np.ndarray, moves: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
+        """Return images or their cached features (D, N, ...)."""
         if not self.cache:
+            hole = augment.hole(augment.parse(self.recipe.augment), self.dataset.train.images.shape[1:3])
             return batch(self.dataset.train, chosen, moves, self.standard, hole)
-        rows = chosen * len(SHIFTS) + (moves + 1) @ (3, 1) if self._shifted else chosen
+        rows = chosen * len(SHIFTS) + (moves[..., 0] + 1) * 3 + moves[..., 1] + 1 if self._shifted else chosen
         return {name: table[rows] for name, table in self.cache.items()}
 
     def _augmented(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -273,8 +319,9 @@ class Run:
         ]
         return order, np.stack([augment.moves(names, size, order.shape[1], stream) for stream in streams])
 
-    def _train_step(self, inputs, labels, gradient, dweights) -> None:
-        recipe, network, (_, of) = self.recipe, self.cut.above, self.drawn
+    def _train_step(self, chosen, moves, labels, rate, number) -> None:
+        recipe, network, (_, of), gradient = self.recipe, self.cut.above, self.drawn, self._gradient
+        inputs = self._inputs(chosen, moves)
         if self.cache:
             features = inputs if of is None else {name: values[of] for name, values in inputs.items()}
         else:
@@ -283,21 +330,16 @@ class Run:
         logits, _, caches = forward(network, self.arrays, features, train=True)
         loss, hits, dlogits = cross_entropy.forward(logits, labels, recipe.label_smoothing)
         self.alive &= np.isfinite(loss)
-        backward(network, caches, cross_entropy.backward(dlogits), dweights)
+        backward(network, caches, cross_entropy.backward(dlogits), self._dweights)
         factor = self.alive.astype(np.float64)
         if recipe.clip is not None:
             factor *= np.nan_to_num(optim.clip_factors(gradient, self.layout.trained, recipe.clip))
-        per_epoch = steps_per_epoch(self.dataset, recipe)
-        number = self.epoch * per_epoch + self.step
-        total, warmup = recipe.epochs * per_epoch, round(recipe.warmup * per_epoch)
         optim.step(
-            recipe.optimizer, self.theta, gradient, self.optimizer, self.layout, factor,
-            optim.rate(recipe.schedule, recipe.lr, number, total, warmup), number + 1,
+            recipe.optimizer, self.theta, gradient, self.optimizer, self.layout, factor, rate, number,
             momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
         )  # fmt: skip
         self.totals.loss += loss * labels.shape[1]
         self.totals.hits += hits
-        self.totals.samples += labels.shape[1]
 
     def _close_epoch(self) -> None:
         """Note the epoch's results in the history and go to the next one."""
@@ -309,8 +351,8 @@ class Run:
             "test_accuracy": test_accuracy,
         }
         for name, values in row.items():
-            self.history.setdefault(name, []).append(values)
-        self.totals = _no_totals(len(self.seeds))
+            self.history.setdefault(name, []).append(backend.host(values))
+        self.totals.clear()
         self.epoch, self.step = self.epoch + 1, 0
 
     def evaluate(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
@@ -327,17 +369,18 @@ def evaluate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean loss (S,) and the accuracy (S,) of networks on a split, in bounded memory.
 
-    With the networks' cut, what all seeds share is worked out once.
+    With the networks' cut, what all seeds share is worked out once. The results are on the host.
     """
+    arrays = backend.all_here(arrays)
     loss, hits, count, size = 0.0, 0, len(split.labels), cost.evaluated_at_once(network)
     for start in range(0, count, size):
         images, labels = probe(split, standard, range(start, min(start + size, count)))
         dtype = next(iter(arrays.values())).dtype
         images = images.astype(dtype, copy=False)
         logits = forward(cut.above, arrays, cut.features(images))[0] if cut else forward(network, arrays, images)[0]
-        part_loss, part_hits, _ = cross_entropy.forward(logits, labels)
+        part_loss, part_hits, _ = cross_entropy.forward(logits, backend.here(labels))
         loss, hits = loss + part_loss * labels.shape[1], hits + part_hits
-    return loss / count, hits / count
+    return backend.host(loss) / count, backend.host(hits) / count
 
 
 def bytes_per_seed(network: Network, recipe: Recipe) -> int:
@@ -349,7 +392,3 @@ def _empty_state(network: Network, seeds: int, dtype: type) -> dict[str, np.ndar
     return {
         path: np.zeros((seeds, *weight.shape), dtype) for path, weight in network.weights.items() if not weight.trained
     }
-
-
-def _no_totals(seeds: int) -> Totals:
-    return Totals(np.zeros(seeds), np.zeros(seeds, np.int64))

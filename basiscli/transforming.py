@@ -12,7 +12,7 @@ from basiscli.analysis import rotations
 from basiscli.basis import Basis
 from basiscli.checkpoint import DONE, Loaded
 from basiscli.errors import BadInput
-from basiscli.graph import Network, forward
+from basiscli.graph import Network, show
 from basiscli.rng import generator
 
 PERMUTE, ROTATE = "permute", "rotate"
@@ -45,7 +45,7 @@ def run(path: str, change: Change, out: Path, dataset: str | None, command: str,
     shown, labels = train.probe(images.test, loaded.standard, range(min(SHOWN, len(images.test.labels))))
     groups = _groups(basis.of(loaded.network), loaded.network, change.globs)
     arrays = _changed(loaded, change, groups)
-    before, after = (forward(loaded.network, values, shown)[0] for values in (loaded.arrays, arrays))
+    before, after = (show(loaded.network, values, shown)[0] for values in (loaded.arrays, arrays))
     difference = float(np.abs(after - before).max() / np.abs(before).max())
     exact = difference <= TOLERANCE
     if change.how == PERMUTE and not exact:

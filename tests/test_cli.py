@@ -108,9 +108,11 @@ def test_a_table_never_breaks_numbers(capsys, monkeypatch):
 BOTTOM = {"errors", "rng", "__init__"}
 LAYERS = [
     {"kernels"},
+    {"memory"},
+    {"backend"},
     {"ops"},
     {"graph", "basis", "cut", "weights", "optim", "models", "cost", "augment"},
-    {"analysis", "train", "store", "records", "data", "figures", "memory"},
+    {"analysis", "train", "store", "records", "data", "figures", "replay"},
     {"checkpoint", "corrections", "progress", "defaults", "timing", "rotation"},
     {"sources", "summary"},
     {"matching"},

@@ -210,10 +210,10 @@ def test_one_step_agrees_with_pytorch(name):
     )
     recipe = Recipe(weight_decay=0.01, nesterov=True, label_smoothing=0.1, lr=0.1, batch_size=32, schedule="constant")
     run = Run.start(network, recipe, digits, [0, 1])
-    images, labels = next(run._batches())
+    batch = next(run._batches())
+    images, labels = run._inputs(*batch[:2]), batch[2]
     before = {path: values.copy() for path, values in run.arrays.items()}
-    gradient = np.zeros_like(run.theta)
-    run._train_step(images, labels, gradient, run.layout.views(gradient))
+    run._train_step(*batch)
     for s in range(2):
         exact, single = (
             peer_step(torch, network, before, s, images, labels, recipe, t) for t in ("float64", "float32")

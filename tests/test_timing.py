@@ -20,9 +20,9 @@ def clock(monkeypatch):
     clock = Clock()
     train_step, evaluate = Run._train_step, Run.evaluate
 
-    def charged_step(run, images, *rest):
-        clock.now += 2 + 0.5 * images.shape[1] + (10 if not run.step else 0)  # the first compiles
-        return train_step(run, images, *rest)
+    def charged_step(run, chosen, *rest):
+        clock.now += 2 + 0.5 * chosen.shape[1] + (10 if not run.step else 0)  # the first compiles
+        return train_step(run, chosen, *rest)
 
     def charged_evaluation(run, split):
         clock.now += 0.1 * len(split.labels)

@@ -101,6 +101,10 @@ class MemoryPool:
         """Return the bytes that the pool holds."""
         return self.total
 
+    def free_bytes(self) -> int:
+        """Return the bytes that no array uses."""
+        return sum(size * len(blocks) for size, blocks in self.free.items())
+
     def free_all_blocks(self) -> None:
         """Forget what no array uses."""
         self.total -= sum(size * len(blocks) for size, blocks in self.free.items())
@@ -157,14 +161,16 @@ class ndarray:
         return compute(function.__name__, partial(function, **options), *arguments)
 
     def __getitem__(self, index):
-        return compute("getitem", lambda a, *chosen: a[_join(index, chosen)], self, *_arrays(index))
+        form, arrays = _taken_apart(index)
+        return compute("getitem", lambda a, *chosen: a[_put_together(form, chosen)], self, *arrays)
 
     def __setitem__(self, index, value):
-        def store(target, value, *chosen):
-            target[_join(index, chosen)] = value
+        form, arrays = _taken_apart(index)
 
-        _refuse_host(value)
-        values = [_inner(v) for v in (self, value, *_arrays(index))]
+        def store(target, value, *chosen):
+            target[_put_together(form, chosen)] = value
+
+        values = [_inner(v) for v in (self, value, *arrays)]
         DEVICE.enqueue("setitem", lambda: store(*values))
 
     def __bool__(self):
@@ -241,8 +247,10 @@ ndarray.__hash__ = object.__hash__
 def compute(name: str, function: Callable, *arguments):
     """Return function(*arguments) as an array of the device: a view where numpy gives one, else by a launch."""
     values = [_inner(argument) for argument in arguments]
+    # While a graph is captured indices are what memory happens to hold: any will do to see the result's shape.
+    seen = [np.zeros_like(v) if k and DEVICE.graph is not None and _is_index(v) else v for k, v in enumerate(values)]
     with np.errstate(all="ignore"):
-        found = np.asarray(function(*values))
+        found = np.asarray(function(*seen))
     for argument in arguments:
         if isinstance(argument, ndarray) and np.may_share_memory(found, argument._a):
             return ndarray(found, argument._block)
@@ -265,25 +273,26 @@ def _inner(value):
     return value._a if isinstance(value, ndarray) else value
 
 
+def _is_index(value) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "i"
+
+
 def _refuse_host(value) -> None:
     if isinstance(value, np.ndarray) and value.ndim:
         raise TypeError(f"Unsupported type {type(value)}")
 
 
-def _arrays(index) -> list:
-    """Return the arrays in an index; those of the host are moved."""
+def _taken_apart(index) -> tuple:
+    """Return an index without its arrays, and those; what is noted in a graph must not keep them from their pool."""
     parts = index if isinstance(index, tuple) else (index,)
-    return [asarray(part) if isinstance(part, np.ndarray) else part for part in parts
-            if isinstance(part, ndarray | np.ndarray)]  # fmt: skip
+    arrays = [asarray(part) for part in parts if isinstance(part, ndarray | np.ndarray)]
+    form = tuple("array" if isinstance(part, ndarray | np.ndarray) else part for part in parts)
+    return form, arrays
 
 
-def _join(index, chosen):
-    waiting = iter(chosen)
-    parts = tuple(
-        next(waiting) if isinstance(part, ndarray | np.ndarray) else part
-        for part in (index if isinstance(index, tuple) else (index,))
-    )
-    return parts if isinstance(index, tuple) else parts[0]
+def _put_together(form: tuple, arrays: tuple) -> tuple:
+    waiting = iter(arrays)
+    return tuple(next(waiting) if isinstance(part, str) else part for part in form)
 
 
 def _upload() -> None:

@@ -1,0 +1,149 @@
+"""Where the work is done: on the host, or on a GPU through cupy, which is imported for nothing else.
+
+`using` chooses for a command; then `here` moves arrays to where the work is, `host` brings them back, and
+`kernels.of` finds the kernels of either.
+"""
+
+import importlib
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+
+from basiscli import kernels, memory
+from basiscli.errors import BadInput
+
+AUTO, CPU, CUDA = "auto", "cpu", "cuda"
+FLOAT32 = "float32"
+# What the tensor cores of a card must be able to do for the other precisions.
+TENSOR_CORES = 80
+# The host is the way out of every failure.
+WAY_OUT = "or take --device cpu"
+_on_gpu = False
+_kept: dict[int, tuple[weakref.ref, object]] = {}
+
+
+@contextmanager
+def using(device: str, precision: str = FLOAT32) -> Iterator[None]:
+    """Work on a device, AUTO, CPU or CUDA, with products in a precision: "float32", "tf32" or "bf16".
+
+    AUTO is a GPU where cupy finds one. Raises BadInput, with a way out, if there is none for CUDA or for a precision
+    that only GPUs have.
+    """
+    global _on_gpu
+    before, _on_gpu = _on_gpu, _choose(device, precision)
+    try:
+        with multiplying(precision):
+            yield
+    finally:
+        _on_gpu = before
+        _kept.clear()
+
+
+def on_gpu() -> bool:
+    """Return whether the work is done on a GPU."""
+    return _on_gpu
+
+
+def multiplying(precision: str):
+    """Return a context in which a GPU multiplies in a precision; the host knows one only."""
+    if not _on_gpu:
+        return nullcontext()
+    from basiscli.kernels import device
+
+    return device.multiplying(precision)
+
+
+def here(array: np.ndarray) -> np.ndarray:
+    """Return an array where the work is done, copied only if it is not there."""
+    if not _on_gpu or kernels.on_gpu(array):
+        return array
+    import cupy
+
+    return cupy.asarray(array)
+
+
+def all_here(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays by name where the work is done."""
+    return {name: here(values) for name, values in arrays.items()} if _on_gpu else arrays
+
+
+def kept_here(array: np.ndarray) -> np.ndarray:
+    """Return an array of the host where the work is done; it is moved once in its life. It must not change."""
+    if not _on_gpu:
+        return array
+    found = _kept.get(id(array))
+    if found is None or found[0]() is not array:
+        number = id(array)
+        _kept[number] = weakref.ref(array, lambda _: _kept.pop(number, None)), here(array)
+    return _kept[id(array)][1]
+
+
+def host(array: np.ndarray) -> np.ndarray:
+    """Return an array on the host; this waits for the GPU."""
+    return array.get() if kernels.on_gpu(array) else array
+
+
+def wait() -> None:
+    """Wait until what was begun on a GPU is done."""
+    if _on_gpu:
+        import cupy
+
+        cupy.cuda.runtime.deviceSynchronize()
+
+
+def available() -> int:
+    """Return the bytes that new arrays may take where the work is done."""
+    if not _on_gpu:
+        return memory.available()
+    import cupy
+
+    pool = cupy.get_default_memory_pool()
+    return cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+
+
+def trouble() -> str | None:
+    """Return in a few words why no GPU can be used, None if one can."""
+    try:
+        import cupy
+    except ModuleNotFoundError:
+        return "cupy is not installed: pip install 'basiscli[cuda]'"
+    except ImportError as error:
+        return f"cupy cannot be imported ({_line(error)})"
+    try:
+        if not cupy.cuda.runtime.getDeviceCount():
+            return "cupy finds no GPU"
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"no NVIDIA driver that fits this CUDA ({_line(error)})"
+    try:
+        importlib.import_module("cupy_backends.cuda.libs.cublas")
+    except ImportError as error:
+        return f"cuBLAS is missing ({_line(error)}): pip install 'basiscli[cuda]'"
+    return None
+
+
+def capability() -> int:
+    """Return the compute capability of the GPU, 90 for 9.0."""
+    import cupy
+
+    properties = cupy.cuda.runtime.getDeviceProperties(0)
+    return 10 * properties["major"] + properties["minor"]
+
+
+def _choose(device: str, precision: str) -> bool:
+    """Return whether to work on the GPU."""
+    if device == CPU or (device == AUTO and trouble()):
+        if precision != FLOAT32:
+            why = "" if device == CPU else f" ({trouble()})"
+            raise BadInput(f"--precision {precision}: only a GPU has it{why}; leave it out")
+        return False
+    if device == CUDA and (why := trouble()):
+        raise BadInput(f"--device cuda: {why}, {WAY_OUT}")
+    if precision != FLOAT32 and capability() < TENSOR_CORES:
+        raise BadInput(f"--precision {precision}: needs a card of compute capability 8.0, {WAY_OUT}")
+    return True
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]

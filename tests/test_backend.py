@@ -1,0 +1,230 @@
+"""Work on a device that stands for a GPU gives what the host gives, and asks of it nothing that a GPU cannot do.
+
+The device is tests/device: kernels run by the emulation, launches noted and replayed, waiting and moving counted.
+"""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from basiscli import augment, backend, checkpoint, data, kernels, models, train, weights
+from basiscli.errors import BadInput
+from basiscli.rng import generator
+from basiscli.train import Recipe, Run
+from tests.device import fake
+
+SHAPE = (8, 8, 3)
+NETWORKS = {
+    "mlp": lambda: models.mlp(SHAPE, 5, [17, 9]),
+    "mlp of gelu with layernorm": lambda: models.mlp(SHAPE, 5, [12, 12], activation="gelu", norm="layer"),
+    "mlp of tanh with batchnorm": lambda: models.mlp(SHAPE, 5, [12], activation="tanh", norm="batch"),
+    "convnet": lambda: models.convnet(SHAPE, 5, layout=[6, "pool", 8], pooling="average"),
+    "vgg": lambda: models.vgg(SHAPE, 5, layout=[5, "pool", 6, "pool"]),
+    "resnet": lambda: models.resnet(SHAPE, 5, depth=20, width=0.25),
+    "resnet with projections": lambda: models.resnet(SHAPE, 5, depth=8, width=0.25, shortcut="B"),
+    "wideresnet with dropout": lambda: models.wideresnet(SHAPE, 5, depth=10, width=0.25, dropout=0.3),
+}
+RECIPE = Recipe(epochs=1, batch_size=8, lr=0.02, weight_decay=0.01, label_smoothing=0.1, clip=1.0, augment="crop,flip")
+
+
+@pytest.fixture(scope="module")
+def device():
+    with fake.installed() as there:
+        yield there
+
+
+def images(count: int = 20) -> data.Dataset:
+    rng = generator(0, "noise")
+    parts = {}
+    for split in ("train", "test"):
+        parts[f"{split}/images"] = rng.integers(0, 256, (count, *SHAPE)).astype(np.uint8)
+        parts[f"{split}/labels"] = np.arange(count) % 5
+    return data.from_arrays("noise", parts)
+
+
+def run_of(network, recipe: Recipe, seeds=(0, 1)) -> Run:
+    return Run.start(network, recipe, images(), seeds)
+
+
+def host(run: Run) -> dict[str, np.ndarray]:
+    return {path: backend.host(values) for path, values in run.arrays.items()}
+
+
+def assert_alike(got: dict, expected: dict, start: dict, tolerance: float) -> None:
+    """Compare arrays, relative to how far training moved each."""
+    for path, values in expected.items():
+        moved = max(np.abs(values - start[path]).max(), 1e-3)
+        np.testing.assert_allclose(got[path] / moved, values / moved, rtol=0, atol=tolerance, err_msg=path)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_is_that_of_the_host(device, name):
+    """An epoch: a step that warms up, one that is captured, one of a smaller batch; and the evaluation."""
+    network = NETWORKS[name]()
+    ours = run_of(network, RECIPE)
+    start = {path: values.copy() for path, values in ours.arrays.items()}
+    ours.train_epoch()
+    with backend.using("cuda"):
+        theirs = run_of(network, RECIPE)
+        assert kernels.on_gpu(theirs.theta)
+        theirs.train_epoch()
+        assert_alike(host(theirs), ours.arrays, start, 2e-3)
+    for field, values in ours.history.items():
+        np.testing.assert_allclose(theirs.history[field], values, rtol=1e-4, err_msg=field)
+
+
+@pytest.mark.parametrize("optimizer, rest", [("sgd", {"nesterov": True}), ("sgd", {"momentum": 0.0}), ("adamw", {})])
+def test_replayed_steps_are_those_of_the_host(device, optimizer, rest):
+    """Three epochs, in which all but two steps of each size are replays, with a rate that changes every step."""
+    recipe = replace(RECIPE, epochs=3, optimizer=optimizer, warmup=1.0, **rest)
+    network = NETWORKS["mlp of gelu with layernorm"]()
+    ours = run_of(network, recipe, (3, 1, 4))
+    start = {path: values.copy() for path, values in ours.arrays.items()}
+    before = device.graph_launches
+    while not ours.finished:
+        ours.train_epoch()
+    with backend.using("cuda"):
+        theirs = run_of(network, recipe, (3, 1, 4))
+        while not theirs.finished:
+            theirs.train_epoch()
+        found = host(theirs)
+    assert device.graph_launches - before == 3 * 3 - 2
+    assert_alike(found, ours.arrays, start, 2e-2 if optimizer == "adamw" else 2e-3)
+
+
+def test_no_step_waits_and_nothing_moves_within_an_epoch(device):
+    with backend.using("cuda"):
+        run = run_of(NETWORKS["resnet with projections"](), replace(RECIPE, epochs=2, batch_size=5))
+        run.train_epoch()
+        counted = []
+        run.train_epoch(tick=lambda: counted.append((device.waits, device.uploads)))
+    assert len(counted) == 4 and len(set(counted)) == 1
+
+
+def test_a_replayed_step_launches_a_graph_and_copies_its_inputs_only(device):
+    with backend.using("cuda"):
+        run = run_of(NETWORKS["mlp"](), replace(RECIPE, epochs=2, batch_size=5))
+        run.train_epoch()
+        begin, launches = len(device.log), device.graph_launches
+        run.train_epoch(stop=lambda: True)
+        names = device.log[begin:]
+    assert device.graph_launches == launches + 1
+    outside = names[: names.index("gather_bytes")]
+    assert outside.count("setitem") == 5 and set(outside) <= {"setitem", "getitem"}
+    assert names[-1] in ("add", "setitem") or "sgd" in names
+
+
+def test_what_is_captured_keeps_its_memory_to_itself(device):
+    """Arrays that are made between replays are not written over, and those of a run are left where they are."""
+    cupy = __import__("sys").modules["cupy"]
+    with backend.using("cuda"):
+        run = run_of(NETWORKS["convnet"](), replace(RECIPE, epochs=3, batch_size=10))
+        run.train_epoch()
+        address = {path: values.data.ptr for path, values in run.arrays.items()}
+        bystanders = [cupy.asarray(np.full(count, 7, np.float32)) for count in (10, 100, 1000, 2000, 5000) * 4]
+        run.train_epoch()
+        run.train_epoch()
+        assert all((b.get() == 7).all() for b in bystanders)
+        assert address == {path: values.data.ptr for path, values in run.arrays.items()}
+
+
+def test_a_seed_that_diverges_stays_alone_and_as_it_was(device):
+    network = NETWORKS["mlp"]()
+    with backend.using("cuda"):
+        good = run_of(network, RECIPE, (0, 2))
+        good.train_epoch()
+
+        run = run_of(network, RECIPE, (0, 1, 2))
+        run.arrays["hidden1/w"][1] = backend.here(np.full((192, 17), np.inf, np.float32))
+        poisoned = backend.host(run.theta)[1]
+        run.train_epoch()
+        assert backend.host(run.alive).tolist() == [True, False, True]
+        np.testing.assert_array_equal(backend.host(run.theta)[1], poisoned)
+        np.testing.assert_allclose(backend.host(run.theta)[[0, 2]], backend.host(good.theta), atol=1e-6)
+
+
+def test_a_frozen_bottom_is_cached_on_the_device(device):
+    network, recipe = NETWORKS["mlp"](), replace(RECIPE, frozen=("hidden1/*",), augment="shift", epochs=12)
+    donor = weights.initial(network, 9)
+
+    def adjust(arrays):
+        for path in ("hidden1/w", "hidden1/b"):
+            arrays[path][...] = donor[path]
+
+    runs = []
+    for place in ("cpu", "cuda"):
+        with backend.using(place):
+            run = Run.start(network, recipe, images(), (0, 1), adjust)
+            assert run.cache
+            run.train_epoch()
+            runs.append(host(run))
+    start = {path: np.stack([weights.initial(network, s)[path] for s in (0, 1)]) for path in network.trained}
+    assert_alike(runs[1], runs[0], start, 2e-3)
+
+
+def test_a_checkpoint_of_one_resumes_on_the_other(device, tmp_path):
+    network, recipe = NETWORKS["resnet with projections"](), replace(RECIPE, epochs=2)
+    whole = run_of(network, recipe)
+    start = {path: values.copy() for path, values in whole.arrays.items()}
+    whole.train_epoch()
+    files = [copy.deepcopy(checkpoint.snapshot(whole, s, "")) for s in range(2)]
+    whole.train_epoch()
+    with backend.using("cuda"):
+        run = checkpoint.resume(files, images())
+        assert kernels.on_gpu(run.theta)
+        run.train_epoch()
+        back = [checkpoint.snapshot(run, s, "") for s in range(2)]
+    for s, file in enumerate(back):
+        found = file.weights | file.state
+        assert all(isinstance(values, np.ndarray) for values in found.values())
+        expected = {path: values[s] for path, values in whole.arrays.items()}
+        assert_alike(found, expected, {path: values[s] for path, values in start.items()}, 2e-3)
+
+
+@pytest.mark.parametrize("precision, least, most", [("tf32", 1e-7, 1e-2), ("bf16", 1e-5, 1e-1)])
+def test_precisions_change_products_and_little_else(device, precision, least, most):
+    network = NETWORKS["resnet with projections"]()
+    losses = []
+    for asked in ("float32", precision):
+        with backend.using("cuda", asked):
+            run = run_of(network, replace(RECIPE, clip=None))
+            run.train_epoch()
+            losses.append(run.history["train_loss"][0])
+    assert least < np.abs(losses[1] - losses[0]).max() < most
+
+
+def test_every_move_of_an_image_is_that_of_the_host(device):
+    split, standard = images().train, train.Standardisation.of(images().train.images)
+    for text in ("crop,flip,cutout", "shift", "flip"):
+        names = augment.parse(text)
+        moves = augment.moves(names, SHAPE[:2], 20, lambda *name: generator(3, *name))[None]
+        hole = augment.hole(names, SHAPE[:2])
+        chosen = np.arange(20)[None]
+        expected = train.batch(split, chosen, moves, standard, hole)
+        with backend.using("cuda"):
+            got = backend.host(train.batch(split, chosen, moves, standard, hole))
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_where_the_work_is_done_is_chosen_for_a_while(device):
+    assert not backend.on_gpu() and not kernels.on_gpu(backend.here(np.zeros(2)))
+    with backend.using("auto"):
+        assert backend.on_gpu() and kernels.on_gpu(backend.here(np.zeros(2)))
+    with backend.using("cpu"):
+        assert not backend.on_gpu()
+
+
+def test_an_array_is_moved_once_in_its_life(device):
+    values = np.arange(5.0)
+    with backend.using("cuda"):
+        assert backend.kept_here(values) is backend.kept_here(values)
+        count = len(backend._kept)
+        del values
+        assert len(backend._kept) == count - 1
+
+
+def test_precisions_of_a_gpu_are_refused_on_the_host():
+    with pytest.raises(BadInput, match="only a GPU"), backend.using("cpu", "tf32"):
+        pass
