@@ -78,12 +78,17 @@ def main() -> None:
 
 def describe(error: Exception) -> str:
     """Return the one line that a user reads about an exception."""
+    on_gpu = type(error).__module__.startswith("cupy")
     if isinstance(error, BadInput):
         text = str(error)
+    elif isinstance(error, MemoryError) and on_gpu:
+        text = f"not enough memory on the GPU ({error}); use fewer seeds at once, smaller layers, or --device cpu"
     elif isinstance(error, MemoryError):
         text = f"not enough memory ({error}); use fewer seeds at once, smaller layers or fewer samples"
     elif isinstance(error, OSError) and error.strerror:
         text = f"{error.filename or 'input or output'}: {error.strerror}"
+    elif on_gpu:
+        text = f"the GPU failed: {error} (--device cpu does without it, basiscli selftest looks what works)"
     else:
         text = f"unexpected {type(error).__name__}: {error} (basiscli --debug ... shows where)"
     return " ".join(text.split())

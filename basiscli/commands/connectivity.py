@@ -6,11 +6,11 @@ import click
 from click.core import ParameterSource
 
 from basiscli import records
-from basiscli.commands import correlate, freeze, interpolate, train
+from basiscli.commands import correlate, device, freeze, interpolate, train
 
 # Options of train that the widths take the place of or that are of no use here, with what they are.
 SET = freeze.SET | {"hidden": None, "start_only": False}
-NOT_TRAINS = {*SET, "width", "seeds", "out", "force", "dry_run", "style"}
+NOT_TRAINS = {*SET, "width", "seeds", "out", "force", "dry_run", "device", "precision", "style"}
 CORRELATES = {"tap", "positions", "dead"}
 # The widths of a perceptron if nothing is said.
 WIDTHS = (16, 64, 256)
@@ -61,6 +61,7 @@ class WidthList(click.ParamType):
 )
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw barrier and correlation.")
 @click.option("--force", is_flag=True, help="Overwrite networks in the folder, and --plot.")
+@device.options
 @records.format_option
 @click.pass_context
 def command(

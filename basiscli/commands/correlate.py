@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from basiscli import records
+from basiscli.commands import device
 
 NULLS = ("rotated", "shuffled")
 SIMILARITIES = ("cka", "cca", "svcca", "pwcca", "procrustes", "soft-matching")
@@ -106,6 +107,7 @@ class Positions(click.ParamType):
     help="Draw the first pair; or, of several layers with --null or --intervals, the mean over pairs layer by layer.",
 )
 @click.option("--force", is_flag=True, help="Overwrite --out and --plot.")
+@device.options
 @records.format_option
 def command(
     files: tuple[str, ...],

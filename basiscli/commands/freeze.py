@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from basiscli import records
-from basiscli.commands import correlate, train
+from basiscli.commands import correlate, device, train
 
 DONORS = ("trained", "initial")
 # Options of train that the sweep sets itself, with what they are for the checks that both commands share.
@@ -14,7 +14,7 @@ SET = {
     "start_from": None, "start_weights": (), "freeze": (), "donor": None, "freeze_prefix": None, "resume": False,
     "activations": False,
 }  # fmt: skip
-NOT_TRAINS = {*SET, "seeds", "out", "force", "dry_run", "style"}
+NOT_TRAINS = {*SET, "seeds", "out", "force", "dry_run", "device", "precision", "style"}
 CORRELATES = {"tap", "positions", "dead"}
 
 
@@ -61,6 +61,7 @@ class Prefixes(click.ParamType):
 )
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw correlation against depth.")
 @click.option("--force", is_flag=True, help="Overwrite networks in the folder, and --plot.")
+@device.options
 @records.format_option
 def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, dead, draws, **options) -> None:
     """Are the layers after a common prefix more alike?

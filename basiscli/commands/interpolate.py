@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from basiscli import records
+from basiscli.commands import device
 from basiscli.commands.correlate import Names
 
 MATCHES = ("none", "activations", "weights", "both")
@@ -90,6 +91,7 @@ def walk_options(function: Callable) -> Callable:
 )
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw loss and accuracy.")
 @click.option("--force", is_flag=True, help="Overwrite --plot.")
+@device.options
 @records.format_option
 def command(
     files,

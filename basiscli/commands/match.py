@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from basiscli import records
+from basiscli.commands import device
 
 WAYS = ("activations", "weights", "both")
 
@@ -70,6 +71,7 @@ class Way(click.ParamType):
 @click.option("--dataset", help="Where the networks' data set is now, if it has moved.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For starts of restarts.")
 @click.option("--force", is_flag=True, help="Overwrite --out and --apply.")
+@device.options
 @records.format_option
 def command(files, out, applied, force, style, **options) -> None:
     """Which unit of B is which of A?

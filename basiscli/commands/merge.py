@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from basiscli import records
+from basiscli.commands import device
 from basiscli.commands.interpolate import CORRECTIONS, MATCHES
 
 
@@ -27,6 +28,7 @@ from basiscli.commands.interpolate import CORRECTIONS, MATCHES
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For matching and images.")
 @click.option("--force", is_flag=True, help="Overwrite --out.")
+@device.options
 @records.format_option
 def command(files, out, match, restarts, from_init, correct, correct_on, seed, force, style) -> None:
     """Write the mean of networks: the midpoint of two, the mean of many, after matching all to the first.

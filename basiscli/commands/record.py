@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from basiscli import records
+from basiscli.commands import device
 
 
 @click.command()
@@ -28,6 +29,7 @@ from basiscli import records
 @click.option("--dataset", help="Where the network's data set is now, if it has moved.")
 @click.option("--out", metavar="FILE", help="The file, for one network.  [default: NET.SPLIT-TAP.h5]")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
+@device.options
 @records.format_option
 def command(networks, layer, tap, split, samples, dataset, out, force, style) -> None:
     """Store activations of any layers of any networks.

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from basiscli import records
-from basiscli.commands import correlate
+from basiscli.commands import correlate, device
 
 KINDS = ("orthogonal", "permutation", "signed-permutation", "relu-symmetry", "identity")
 
@@ -83,6 +83,7 @@ class Powers(click.ParamType):
     help="Draw the penalty against depth and, with several powers, against the power.",
 )
 @click.option("--force", is_flag=True, help="Overwrite networks in the folder, and --plot.")
+@device.options
 @records.format_option
 def command(networks, layers, dataset, out, plot, force, style, **options) -> None:
     """Can training undo a rotation of a representation?

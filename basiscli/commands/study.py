@@ -4,12 +4,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import click
 
 from basiscli import records
+from basiscli.commands import device
 
 STATUS_COLUMNS = ("step", "status", "seconds", "left", "error")
 DRY_COLUMNS = ("step", "networks", "seconds", "memory_mb", "disk_mb")
@@ -25,8 +27,9 @@ DRY_COLUMNS = ("step", "networks", "seconds", "memory_mb", "disk_mb")
 @click.option("--dry-run", is_flag=True, help="Say what would run, how long and in how much memory.")
 @click.option("--print", "printed", is_flag=True, help="Write the steps as command lines, in an order that works.")
 @click.option("--status", is_flag=True, help="Say how far the study has come, step by step.")
+@device.asked
 @records.format_option
-def command(plan, out, jobs, scheduler, dry_run, printed, status, style) -> None:
+def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precision, style) -> None:
     """Run a study from end to end and write its report.
 
     PLAN is a shipped plan (digits, mnist, cifar10-small, cifar10-paper), a TOML file (docs/study.md), or the folder of
@@ -39,11 +42,12 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, style) -> None
     basiscli study --status
     basiscli study --print > steps.sh
     """
-    from basiscli import steps
+    from basiscli import backend, steps
 
     if sum((dry_run, printed, status)) > 1:
         raise click.UsageError("--dry-run, --print and --status each say something else: choose one")
     name, text, found = _open(plan)
+    found = [_placed(step, device, precision) for step in found]
     folder = (out or (Path(plan) if text is None else Path("runs") / f"study-{name}")).absolute()
     if printed:
         for step in found:
@@ -51,10 +55,14 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, style) -> None
     elif dry_run:
         from basiscli import estimates
 
-        records.emit(estimates.of_steps(found, parse), style, DRY_COLUMNS)
+        with backend.using(device, precision):
+            records.emit(estimates.of_steps(found, parse), style, DRY_COLUMNS)
     elif status:
         records.emit(_states(folder, found), style, STATUS_COLUMNS)
     else:
+        if scheduler is None:
+            with backend.using(device, precision):  # said now if it cannot be, not once for each step
+                pass
         if text is not None:
             steps.prepare(folder, name, text, found)
         _run(folder, found, jobs or min(os.cpu_count() or 1, 2), scheduler)
@@ -81,6 +89,16 @@ def _open(plan: str) -> tuple[str, str | None, list]:
         return name, None, found
     found = plans.load(plan, parse)
     return found.name, found.text, plans.expand(found, parse)
+
+
+def _placed(step, device: str, precision: str):
+    """Return a step that computes where it is asked for; what is the default is not said."""
+    wanted = {"device": device, "precision": precision}
+    command = import_module(f"basiscli.commands.{step.words[0]}").command
+    known = {option.name: option.default for option in command.params}
+    said = [word for name, value in wanted.items() if name in known and value != known[name]
+            for word in (f"--{name}", value)]  # fmt: skip
+    return replace(step, words=(*step.words, *said))
 
 
 def _run(folder: Path, found: Sequence, jobs: int, scheduler: str | None) -> None:

@@ -6,6 +6,7 @@ from fractions import Fraction
 import click
 
 from basiscli import records
+from basiscli.commands import device
 
 
 class SeedList(click.ParamType):
@@ -200,6 +201,7 @@ NOT_NEGATIVE = click.FloatRange(min=0)
     help="Store hidden activations of the test images.  [default: if they take 100 MB a network or less]",
 )
 @click.option("--dry-run", is_flag=True, help="Say how long and how large the run would be, from a few measured steps.")
+@device.options
 @records.format_option
 def command(style: str | None, **options) -> None:
     """Train networks that differ in their seed, and write one HDF5 file for each.
