@@ -113,7 +113,7 @@ LAYERS = [
     {"ops"},
     {"graph", "basis", "cut", "weights", "optim", "models", "cost", "augment"},
     {"analysis", "train", "store", "records", "data", "figures", "replay"},
-    {"checkpoint", "corrections", "progress", "defaults", "timing", "rotation"},
+    {"checkpoint", "corrections", "progress", "defaults", "timing", "rotation", "doctor", "selftest"},
     {"sources", "summary"},
     {"matching"},
     {"interpolation"},
