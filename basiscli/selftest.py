@@ -64,7 +64,7 @@ def run(precision: str = backend.FLOAT32, timed: bool = True) -> Iterator[dict]:
     of_product (by what a large matrix product in the same precision reaches).
     """
     place = "cuda" if backend.on_gpu() else "cpu"
-    ceilings = (_copied(COPIED[place]), _multiplied(MULTIPLIED[place])) if timed else (None, None)
+    ceilings = (copied(COPIED[place]), multiplied(MULTIPLIED[place])) if timed else (None, None)
     if timed:
         yield {"kernel": "copy", "ok": True, "gb_s": ceilings[0]}
         yield {"kernel": "product", "ok": True, "gflop_s": ceilings[1]}
@@ -177,7 +177,7 @@ def _speed(check: Check, copied: float, multiplied: float) -> dict:
     }
 
 
-def _copied(size: int) -> float:
+def copied(size: int) -> float:
     """Return the bytes read and written in a second, in 10⁹, when an array is copied."""
     source, target = (backend.here(np.zeros(size // 4, np.float32)) for _ in range(2))
 
@@ -187,7 +187,7 @@ def _copied(size: int) -> float:
     return 2 * size / _seconds(copy) / GIGA
 
 
-def _multiplied(side: int) -> float:
+def multiplied(side: int) -> float:
     """Return the operations in a second, in 10⁹, of a product of square matrices."""
     x = backend.here(np.zeros((1, side, side), np.float32))
     return 2 * side**3 / _seconds(lambda: kernels.of(x).dense_input_gradient(x, x)) / GIGA

@@ -36,7 +36,7 @@ class Source:
     copies: int
     stored: bool
     inputs: str | None
-    read: Callable[[Sequence[str], int, int], dict[str, np.ndarray]]
+    read: Callable[[Sequence[str], int, int], dict[str, np.ndarray]]  # where the work is done (`backend`)
 
     def chunks(self, layers: Sequence[str], size: int) -> Iterator[dict[str, np.ndarray]]:
         """Yield the activations (n, ..., units), float32, of some layers, n <= size samples at a time."""
@@ -136,7 +136,9 @@ def _stored(reader: store.Reader, arrays: dict, split: str | None = None) -> Sou
         raise BadInput(f"{path}: layers of different sample counts: {counts}; choose with --layer")
 
     def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
-        return {name: reader.rows(arrays[name], start, stop).astype(np.float32, copy=False) for name in layers}
+        return {
+            name: backend.here(reader.rows(arrays[name], start, stop).astype(np.float32, copy=False)) for name in layers
+        }
 
     return Source(
         path=path,
@@ -186,7 +188,7 @@ def of_network(
         wanted = {name: taps[name] for name in layers}
         last = max(wanted.values(), key=[node.name for node in network.nodes].index)
         _, kept, _ = forward(network, there(), x, keep=set(wanted.values()), until=last)
-        return {name: backend.host(kept[node][0]) for name, node in wanted.items()}
+        return {name: kept[node][0] for name, node in wanted.items()}
 
     def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
         parts = [show(layers, range(first, min(first + at_once, stop))) for first in range(start, stop, at_once)]
@@ -206,7 +208,8 @@ def of_network(
 def record(writer: store.Writer, source: Source, split: str, tap: str) -> None:
     """Write all layers of a source into a file, a chunk of samples at a time."""
     row = sum(values.nbytes for values in source.read(list(source.layers), 0, 1).values())
-    chunks = source.chunks(list(source.layers), max(1, min(RECORDED_AT_ONCE, RECORDED_BYTES // row)))
+    read = source.chunks(list(source.layers), max(1, min(RECORDED_AT_ONCE, RECORDED_BYTES // row)))
+    chunks = ({name: backend.host(values) for name, values in chunk.items()} for chunk in read)
     first = next(chunks)
     shapes = {name: (source.samples, *values.shape[1:]) for name, values in first.items()}
     writer.activations(split, tap, shapes, chain([first], chunks))

@@ -5,6 +5,7 @@ the first. `reference` is plain numpy in any precision; it is the definition and
 """
 
 import importlib
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 
 import numpy as np
@@ -19,6 +20,13 @@ def of(array: np.ndarray) -> ModuleType:
         return importlib.import_module("basiscli.kernels.gpu")
     fast = array.dtype == np.float32
     return importlib.import_module("basiscli.kernels.cpu" if fast else "basiscli.kernels.reference")
+
+
+def exactly(array: object) -> AbstractContextManager:
+    """Return a context in which products with an array are in float32, whatever else the precision on its GPU is."""
+    if not on_gpu(array):
+        return nullcontext()
+    return importlib.import_module("basiscli.kernels.device").multiplying("float32")
 
 
 def on_gpu(array: object) -> bool:

@@ -370,8 +370,8 @@ def _integers(array):
 
 
 def _number(value):
-    """Return a number, or numbers, as float64 on the device."""
-    return cupy.ascontiguousarray(value, dtype=np.float64)
+    """Return a number, or numbers, as float64 on the device; a number of the host is moved there."""
+    return cupy.asarray(value, dtype=np.float64)
 
 
 def _flat(*rows):

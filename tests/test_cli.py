@@ -124,7 +124,7 @@ LAYERS = [
     {"commands"},
     {"cli", "__main__", "follow"},
 ]
-ALONE = {"kernels": set(), "data": set(), "analysis": set(), "figures": {"analysis", "store"}}
+ALONE = {"kernels": set(), "data": set(), "analysis": {"kernels"}, "figures": {"analysis", "store"}}
 
 
 def imports(path: Path) -> set[str]:

@@ -5,6 +5,7 @@ K networks, N rows (samples, or samples times positions), U_k units of network k
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import cache, partial, reduce
 from itertools import pairwise
@@ -13,6 +14,7 @@ from operator import add
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from basiscli import kernels
 from basiscli.rng import generator
 
 # Up to so many units of all networks a product is so small that a second thread gains nothing; where other programs
@@ -92,7 +94,7 @@ class Accumulator:
 
     def __init__(self, networks: int, full: bool = False, spread: Callable = map, star: bool = False) -> None:
         self.rows = 0
-        self.not_finite = [0] * networks  # NaN or infinite activations seen, for each network
+        self._not_finite = [0] * networks
         self._full = full
         self._spread = spread
         self._networks = range(networks)
@@ -104,7 +106,7 @@ class Accumulator:
 
         chosen: (n,) bool, the samples to take. Raises ValueError if the networks differ in their number of rows.
         """
-        tables = [np.asarray(x, dtype=np.float32).reshape(-1, x.shape[-1]) for x in chunk]
+        tables = [_float32(x).reshape(-1, x.shape[-1]) for x in chunk]
         if any(len(table) != len(tables[0]) for table in tables):
             raise ValueError(f"networks with different numbers of rows: {[len(table) for table in tables]}")
         rows = np.arange(len(tables[0]))
@@ -112,6 +114,11 @@ class Accumulator:
             rows = rows[np.repeat(chosen, len(rows) // len(chosen))]
         if len(rows) and not self.rows:
             self._start([table[rows] for table in tables])
+        if kernels.on_gpu(tables[0]):
+            if len(rows):
+                self._add_on_gpu(tables if chosen is None else [table[rows] for table in tables])
+            self.rows += len(rows)
+            return
         first = 0
         while first < len(rows):
             last = min(len(rows), first + self._block_rows - self._waiting)
@@ -122,10 +129,17 @@ class Accumulator:
             first = last
         self.rows += len(rows)
 
+    @property
+    def not_finite(self) -> list[int]:
+        """NaN or infinite activations seen, for each network."""
+        return [int(count) for count in self._not_finite]
+
     def moments(self) -> Moments:
-        """Return the moments of all rows added so far."""
+        """Return the moments of all rows added so far, on the host."""
         if not self.rows:
             raise ValueError("no rows were added")
+        if kernels.on_gpu(self._sums[0]):
+            return self._brought_back().moments()
         self._add_products()
         with np.errstate(invalid="ignore", over="ignore"):  # counted in not_finite
             means = tuple(shift + total / self.rows for shift, total in zip(self._shifts, self._sums, strict=True))
@@ -139,12 +153,33 @@ class Accumulator:
         self._block_rows = min(max(4 * max(units), 1024), 8192)
         edges = np.cumsum([0, *units])
         self._columns = [slice(first, last) for first, last in pairwise(edges)]
-        self._block = np.empty((self._block_rows, edges[-1]), np.float32)
         self._waiting = 0
         self._shifts = [_shift(table) for table in tables]
-        self._sums = [np.zeros(u) for u in units]
-        self._own = [np.zeros((u, u) if self._full else u) for u in units]
-        self._cross = {(i, j): np.zeros((units[i], units[j])) for i, j in self._pairs}
+        zeros = partial(np.zeros_like, tables[0], np.float64)
+        self._sums = [zeros(shape=u) for u in units]
+        self._own = [zeros(shape=(u, u) if self._full else u) for u in units]
+        self._cross = {(i, j): zeros(shape=(units[i], units[j])) for i, j in self._pairs}
+        # On a GPU a chunk is multiplied as it comes.
+        rows = 0 if kernels.on_gpu(tables[0]) else self._block_rows
+        self._block = np.empty((rows, edges[-1]), np.float32)
+
+    def _add_on_gpu(self, tables: list) -> None:
+        """Add rows that lie on a GPU: products in float32, added up in float64, nothing waited for."""
+        shifted = [table - shift for table, shift in zip(tables, self._shifts, strict=True)]
+        for k, x in enumerate(shifted):
+            self._sums[k] += _column_sums(x)
+            self._not_finite[k] = self._not_finite[k] + (~np.isfinite(x)).sum()
+            self._own[k] += _product(x, x) if self._full else _column_sums(x * x)
+        for i, j in self._pairs:
+            self._cross[i, j] += _product(shifted[i], shifted[j])
+
+    def _brought_back(self) -> "Accumulator":
+        """Return the same sums on the host."""
+        there = copy(self)
+        for name in ("_shifts", "_sums", "_own"):
+            setattr(there, name, [array.get() for array in getattr(self, name)])
+        there._cross = {pair: array.get() for pair, array in self._cross.items()}
+        return there
 
     def _place(self, rows: np.ndarray, k: int, table: np.ndarray) -> None:
         """Put rows of network k, shifted, into its block, and add up all that is no product of matrices."""
@@ -156,7 +191,7 @@ class Accumulator:
                 shifted -= self._shifts[k]
                 total = shifted.sum(axis=0)
                 if not np.isfinite(total).all():
-                    self.not_finite[k] += int(np.count_nonzero(~np.isfinite(table[piece])))
+                    self._not_finite[k] += int(np.count_nonzero(~np.isfinite(table[piece])))
                 self._sums[k] += total
                 if not self._full:
                     self._own[k] += np.einsum("nu,nu->u", shifted, shifted)
@@ -187,6 +222,21 @@ class Accumulator:
 def blas() -> ThreadpoolController:
     """Return what sets the number of threads of the BLAS libraries that numpy and scipy have loaded."""
     return ThreadpoolController().select(user_api="blas")
+
+
+def _float32(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float32, copy=False) if kernels.on_gpu(x) else np.asarray(x, dtype=np.float32)
+
+
+def _product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return xᵀ y of (n, U) and (n, V) on a GPU, in float32 whatever the precision of training is."""
+    with kernels.exactly(x):
+        return kernels.of(x).dense_weight_gradient(x[None], y[None])[0]
+
+
+def _column_sums(x: np.ndarray) -> np.ndarray:
+    """Return the sum of each column of (n, U) on a GPU; chunks are added up in float64."""
+    return kernels.of(x).unit_sums(x[None])[0]
 
 
 def _shift(table: np.ndarray) -> np.ndarray:

@@ -153,8 +153,10 @@ class ndarray:
 
     def __array_function__(self, function, types, arguments, options):
         assert function in FUNCTIONS, f"np.{function.__name__} of an array on the device"
-        if function is np.empty_like and "shape" in options:
-            return empty(options["shape"], options.get("dtype", arguments[0].dtype))
+        if "shape" in options:
+            kind = arguments[1] if len(arguments) > 1 else options.get("dtype", arguments[0].dtype)
+            value = {np.empty_like: None, np.zeros_like: 0, np.ones_like: 1}[function]
+            return empty(options["shape"], kind) if value is None else filled(value, options["shape"], kind)
         if isinstance(arguments[0], list | tuple):
             return compute(function.__name__, lambda *parts: function(list(parts), *arguments[1:], **options),
                            *arguments[0])  # fmt: skip
@@ -213,7 +215,20 @@ def _method(name: str) -> Callable:
     )
 
 
-for _name in ("reshape", "swapaxes", "sum", "any", "all", "max", "min", "mean", "ravel", "transpose", "diagonal"):
+for _name in (
+    "reshape",
+    "swapaxes",
+    "sum",
+    "any",
+    "all",
+    "max",
+    "min",
+    "mean",
+    "std",
+    "ravel",
+    "transpose",
+    "diagonal",
+):
     setattr(ndarray, _name, _method(_name))
 
 
@@ -333,10 +348,9 @@ def array(value, dtype=None, order=None) -> ndarray:
 
 
 def ascontiguousarray(value, dtype=None) -> ndarray:
-    """Return a C-contiguous array of at least one axis."""
+    """Return a C-contiguous array; cupy takes none of the host."""
+    assert isinstance(value, ndarray), f"cupy.ascontiguousarray of {type(value)}"
     made = asarray(value, dtype)
-    if not made.ndim:
-        made = made.reshape(1)
     return made if made.flags.c_contiguous else made.copy()
 
 
