@@ -118,7 +118,10 @@ def test_a_step_that_could_not_be_started_has_failed(tmp_path):
     steps.prepare(tmp_path, "test", "", [LIST])
     (tmp_path / LIST.log).mkdir()
     outcomes = run(tmp_path, LIST)
-    assert (outcomes["list"]["status"], outcomes["list"]["error"]) == ("failed", f"{tmp_path / LIST.log}: Is a directory")
+    assert (outcomes["list"]["status"], outcomes["list"]["error"]) == (
+        "failed",
+        f"{tmp_path / LIST.log}: Is a directory",
+    )
     assert steps.status(tmp_path, LIST)["status"] == "failed"
 
 
