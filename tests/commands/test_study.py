@@ -4,9 +4,11 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,18 @@ widths = [8]
 prefixes = [0, 1]
 donors = "trained"
 draws = 2
+"""
+OTHERS = """
+[rotate]
+widths = [8]
+repeats = 2
+
+[connectivity]
+widths = [8, 12]
+match = "activations"
+draws = 2
+points = 5
+degrade = true
 """
 STEPS = ["train-w8-free", "correlate-w8", "train-w8-donor-trained", "train-w8-trained-1", "freeze-w8"]
 
@@ -106,23 +120,51 @@ def test_failed_steps_are_told_and_end_in_1(plan, tmp_path):
     assert "nothing" in (tmp_path / "study/report.html").read_text()
 
 
+def descendants(process: int) -> list[int]:
+    """The processes that a process started, and those that they started."""
+    listing = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = dict(map(int, line.split()) for line in listing.splitlines())
+    found = [process]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
+
+
+def files_of(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
 @pytest.mark.slow
-def test_kill_9_at_random_moments_changes_nothing(study, plan, tmp_path):
-    """Killed and run again and again, the study ends in the same results to the last digit."""
-    rng = random.Random(8)
-    command = [sys.executable, "-m", "basiscli", "study", str(plan), "--out", str(tmp_path / "study")]
-    kills = 0
+def test_kill_9_at_random_moments_changes_nothing(tmp_path):
+    """Killed and run again and again, alone or with all that it started, a study ends in the same results to the last
+    digit and in the same files: none is left over.
+    """
+    (tmp_path / "all.toml").write_text(PLAN + OTHERS)
+    command = [sys.executable, "-m", "basiscli", "study", "all.toml", "--out"]
+    began = time.monotonic()
+    subprocess.run([*command, "once"], cwd=tmp_path, check=True, capture_output=True)
+    whole, rng, kills, moments = time.monotonic() - began, random.Random(8), 0, []
     while kills < KILLS:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(1, 12))
+        process = subprocess.Popen(
+            [*command, "killed"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(rng.uniform(0.5, whole / 3))
         if process.poll() is None:
+            others = descendants(process.pid) if kills % 2 else []
             process.kill()
+            for one in others:
+                with suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGKILL)
             process.wait()
             kills += 1
+            done = [json.loads(path.read_text())["status"] for path in (tmp_path / "killed/steps").glob("*.json")]
+            moments.append(f"{len(others)} others, {done.count('done')} done, {done.count('running')} running")
         else:  # it was done before: from the beginning
-            shutil.rmtree(tmp_path / "study")
-    subprocess.run(command, check=True, capture_output=True)
-    assert (tmp_path / "study/results.json").read_bytes() == (study[0] / "results.json").read_bytes()
+            shutil.rmtree(tmp_path / "killed")
+    subprocess.run([*command, "killed"], cwd=tmp_path, check=True, capture_output=True)
+    print(*moments, sep="\n")
+    assert (tmp_path / "killed/results.json").read_bytes() == (tmp_path / "once/results.json").read_bytes()
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "once")
 
 
 @pytest.mark.parametrize(
