@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -86,10 +87,27 @@ def test_printed_lines_are_the_study(study, plan, tmp_path):
     """Run by a shell in a folder of its own, they leave the same records."""
     lines = call("study", plan, "--print").stdout
     assert len(lines.splitlines()) == len(STEPS) and all(line.startswith("basiscli ") for line in lines.splitlines())
-    define = f'basiscli() {{ "{sys.executable}" -m basiscli "$@"; }}; set -e; mkdir records\n'
-    subprocess.run(["bash", "-c", define + lines], cwd=tmp_path, check=True, capture_output=True)
+    run_in_shell(f"mkdir records\n{lines}", tmp_path)
     for path in (study[0] / "records").iterdir():
         assert (tmp_path / "records" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_the_documented_lines_for_xargs_are_the_study(study, plan, tmp_path):
+    page = (Path(__file__).parents[2] / "docs/cluster.md").read_text()
+    (block,) = re.findall(r"```sh\n(mkdir.*?)```", page, re.S)
+    run_in_shell(block.replace("mnist", str(plan)), tmp_path)
+    assert (tmp_path / "study/results.json").read_bytes() == (study[0] / "results.json").read_bytes()
+
+
+def run_in_shell(lines: str, folder: Path) -> None:
+    """Run lines in bash, with this installation as the program `basiscli`."""
+    program = folder / "bin/basiscli"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m basiscli "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", f"set -e\n{lines}"], cwd=folder, env=environment, check=True, capture_output=True)
 
 
 def test_status_before_and_after(study, plan, tmp_path):
