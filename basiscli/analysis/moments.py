@@ -136,7 +136,7 @@ class Accumulator:
     def _start(self, tables: list[np.ndarray]) -> None:
         units = [table.shape[1] for table in tables]
         # A product costs rows x U², adding it in float64 U²: few percent from 4 U rows on. Few rows keep float32 exact.
-        self._block_rows = min(max(4 * max(units), 1024), 8192)
+        self._block_rows = min(max(4 * max(units), 512), 8192)
         edges = np.cumsum([0, *units])
         self._columns = [slice(first, last) for first, last in pairwise(edges)]
         self._block = np.empty((self._block_rows, edges[-1]), np.float32)
