@@ -199,7 +199,7 @@ def test_a_rotated_network_is_one_with_m_before_relu(trained, kind, tmp_path):
 
 
 def test_the_reconstruction_error_is_of_the_inverse_rotation(trained, tmp_path):
-    """Of M⁻¹ h, which a ReLU layer would have to give so that M after it gave h; its images are the first test images."""
+    """Of M⁻¹ h, which a ReLU layer would have to give so that M after it gives h, on the first test images."""
     options = ("--retrain", "none", "--tap", "post", "--layer", "hidden2", "--kind", "orthogonal", "--repeats", 1)
     records = done("rotate", trained["mlp"][0], *options, "--out", tmp_path).records
     seen: dict = {}
