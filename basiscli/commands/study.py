@@ -92,6 +92,7 @@ def _run(folder: Path, found: Sequence, jobs: int, scheduler: str | None) -> dic
 
     outcomes: dict[str, dict] = {}
     executor, slots, threads = _executor(found, jobs, scheduler)
+    _note(f"{len(found)} steps in {os.path.relpath(folder)}; whatever stops it, the same command goes on")
     try:
         for step, outcome in steps.walk(folder, found, executor, slots, threads):
             outcomes[step.name] = outcome

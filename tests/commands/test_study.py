@@ -72,7 +72,9 @@ def test_it_ends_in_a_report_and_four_claims(study):
     assert outcome.records[1]["networks"] == 3 and "width 8" in outcome.records[1]["measure"]
     results = json.loads((folder / "results.json").read_text())
     assert results["claims"] == outcome.records and list(results["steps"]) == STEPS
-    assert (folder / "report.html").exists() and "[5/5]" in outcome.stderr
+    assert (folder / "report.html").exists()
+    first, *_, last = outcome.stderr.splitlines()
+    assert "5 steps in" in first and "[5/5]" in outcome.stderr and last.endswith("study/report.html")
 
 
 def test_what_is_done_is_not_done_again_whatever_it_is_named_by(study, plan):
