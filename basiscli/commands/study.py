@@ -43,6 +43,8 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, style) -> None
 
     if sum((dry_run, printed, status)) > 1:
         raise click.UsageError("--dry-run, --print and --status each say something else: choose one")
+    if scheduler and jobs:
+        raise click.UsageError("--jobs is for this machine; the workers of a --scheduler say what runs at once")
     name, text, found = _open(plan)
     folder = (out or (Path(plan) if text is None else Path("runs") / f"study-{name}")).absolute()
     if printed:
@@ -57,8 +59,8 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, style) -> None
     else:
         if text is not None:
             steps.prepare(folder, name, text, found)
-        _run(folder, found, jobs or min(os.cpu_count() or 1, 2), scheduler)
-        _conclude(folder, found, style)
+        outcomes = _run(folder, found, jobs or min(os.cpu_count() or 1, 2), scheduler)
+        _conclude(folder, outcomes, style)
 
 
 def parse(name: str, words: Sequence[str]) -> Mapping:
@@ -76,15 +78,15 @@ def _open(plan: str) -> tuple[str, str | None, list]:
     from basiscli import plan as plans
     from basiscli import steps
 
-    if Path(plan).is_dir():
+    if plan not in plans.names() and Path(plan).is_dir():
         name, found = steps.load(Path(plan))
         return name, None, found
     found = plans.load(plan, parse)
     return found.name, found.text, plans.expand(found, parse)
 
 
-def _run(folder: Path, found: Sequence, jobs: int, scheduler: str | None) -> None:
-    """Run the steps and say on stderr how each went. Ctrl-C ends the running commands, which save first."""
+def _run(folder: Path, found: Sequence, jobs: int, scheduler: str | None) -> dict[str, dict]:
+    """Run the steps, say on stderr how each went, and return it. Ctrl-C ends the running commands, which save first."""
     from basiscli import steps
 
     outcomes: dict[str, dict] = {}
@@ -97,6 +99,7 @@ def _run(folder: Path, found: Sequence, jobs: int, scheduler: str | None) -> Non
     except KeyboardInterrupt:
         _note("interrupted; the running steps save and end, the same command goes on")
         os._exit(130)  # the commands see the end of their stdin and leave; nothing of ours is worth waiting for
+    return outcomes
 
 
 def _executor(found: Sequence, jobs: int, scheduler: str | None) -> tuple:
@@ -114,16 +117,16 @@ def _executor(found: Sequence, jobs: int, scheduler: str | None) -> tuple:
     return executor, None, None
 
 
-def _conclude(folder: Path, found: Sequence, style: str | None) -> None:
+def _conclude(folder: Path, outcomes: Mapping[str, Mapping], style: str | None) -> None:
     """Write the report, print the claims, and end with an error if steps failed."""
     from basiscli import report, steps
     from basiscli.errors import BadInput
 
     records.emit(report.write(folder), style, report.COLUMNS)
     _note(f"report: {os.path.relpath(folder)}/report.html")
-    if failed := [step.name for step in found if steps.outcome(folder, step)["status"] == steps.FAILED]:
+    if failed := [name for name, outcome in outcomes.items() if outcome["status"] == steps.FAILED]:
         raise BadInput(
-            f"{len(failed)} of {len(found)} steps failed: {', '.join(failed)}; see {os.path.relpath(folder)}/logs"
+            f"{len(failed)} of {len(outcomes)} steps failed: {', '.join(failed)}; see {os.path.relpath(folder)}/logs"
         )
 
 

@@ -87,8 +87,10 @@ def test_status_before_and_after(study, plan, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_dry_run_says_what_it_would_take(plan, tmp_path):
-    *rows, last = call("study", plan, "--out", tmp_path / "none", "--dry-run").records
+def test_a_dry_run_says_what_it_would_take(tmp_path):
+    longer = tmp_path / "longer.toml"
+    longer.write_text(PLAN.replace("epochs = 2", "epochs = 200"))
+    *rows, last = call("study", longer, "--out", tmp_path / "none", "--dry-run").records
     assert [row["step"] for row in rows] == STEPS and not (tmp_path / "none").exists()
     assert all(row["seconds"] > 0 for row in rows if row["step"].startswith("train"))
     assert last["networks"] == 3 + 1 + 3 and last["seconds"] == pytest.approx(sum(r["seconds"] for r in rows), abs=1)
@@ -128,10 +130,22 @@ def test_kill_9_at_random_moments_changes_nothing(study, plan, tmp_path):
     [
         (("--dry-run", "--print"), "choose one"),
         (("--jobs", 0), "--jobs"),
+        (("--jobs", 2, "--scheduler", "tcp://127.0.0.1:9"), "--jobs is for this machine"),
     ],
 )
 def test_a_wrong_command_line_is_refused(arguments, words):
     call("study", *arguments).refused(words, code=2)
+
+
+def test_a_shipped_plan_is_found_beside_a_folder_of_its_name(tmp_path, monkeypatch):
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert call("study", "digits", "--print").stdout == call("study", "--print").stdout != ""
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    call("study", "--out", tmp_path / "file/study").refused("file", "Not a directory")
 
 
 def test_no_plan_of_that_name():
