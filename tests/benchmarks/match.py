@@ -1,25 +1,30 @@
 """Time matching by weights, and count how often it recovers planted permutations.
 
-    python tests/benchmarks/match.py --width 4
+    python tests/benchmarks/match.py --width 4 [--write]
     python tests/benchmarks/match.py --recover --width 1 --noise 0,3,4,5
     python tests/benchmarks/match.py --recover --network runs/digits-resnet/seed0.h5
     python tests/benchmarks/match.py --quick
 
 Networks are ResNet-20 for CIFAR with random weights, or those of a file. Seconds are of the clock (best of the rounds)
-and of the processor, as the machine may be shared.
+and of the processor, as the machine may be shared; --write puts them into docs/benchmarks.md.
 """
 
 import argparse
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from basiscli import basis, checkpoint, models, weights
 from basiscli.analysis import match
 from basiscli.analysis.moments import blas
+from tests.benchmarks import page
 
 DEPTH, RESTARTS = 20, 16
 
@@ -33,8 +38,8 @@ def trained(net, arrays: dict) -> dict:
     return {path: arrays[path] for path in net.trained}
 
 
-def seconds(width: float, restarts: int, rounds: int) -> None:
-    """Print how long it takes to set up the objective of two networks and to search it."""
+def seconds(width: float, restarts: int, rounds: int) -> list[str]:
+    """Return a table of how long it takes to set up the objective of two networks and to search it."""
     net = network(width)
     groups, (a, b) = basis.of(net), (trained(net, weights.initial(net, seed)) for seed in (0, 1))
     best, used = [float("inf")] * 2, 0.0
@@ -45,8 +50,13 @@ def seconds(width: float, restarts: int, rounds: int) -> None:
         found = match.search(f, match.starts(groups.groups, restarts, 0, match.identities(groups.groups)))
         best = [min(best[0], made - start), min(best[1], time.perf_counter() - made)]
         used = time.process_time() - processor
-    print(f"width {width:g}, {restarts} restarts: objective {best[0]:.2f} s, search {best[1]:.2f} s")
-    print(f"  processor {used:.2f} s, cosine {f.cosine(found.best.permutations):.4f}, {found.agreed} agreed")
+    cosine = f.cosine(found.best.permutations)
+    return [
+        "| width | restarts | setting up, s | search, s | both, s | processor, s | cosine | reached by |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| {width:g} | {restarts} | {best[0]:.2f} | {best[1]:.2f} | **{sum(best):.2f}** | {used:.2f} | {cosine:.4f} "
+        f"| {found.agreed} |",
+    ]
 
 
 def recover(net, arrays_of: Callable[[int], dict], noise: float, tries: int) -> None:
@@ -99,6 +109,7 @@ def main() -> None:
     parser.add_argument("--recover", action="store_true", help="count recovered permutations")
     parser.add_argument("--noise", default="0,3,4,5")
     parser.add_argument("--tries", type=int, default=100)
+    parser.add_argument("--write", action="store_true")
     parser.add_argument("--quick", action="store_true", help="small networks, few tries")
     options = parser.parse_args()
     if options.recover:
@@ -106,10 +117,13 @@ def main() -> None:
         for noise in map(float, options.noise.split(",")):
             recover(net, arrays_of, noise, options.tries)
     elif options.quick:
-        seconds(1, 4, 1)
+        print("\n".join(seconds(1, 4, 1)))
         recover(*planted(None, 0.5, 14), 5, 10)
     else:
-        seconds(options.width, options.restarts, options.rounds)
+        lines = seconds(options.width, options.restarts, options.rounds)
+        print("\n".join(lines))
+        if options.write:
+            page.write("match", lines)
 
 
 if __name__ == "__main__":
