@@ -189,7 +189,7 @@ def _row(record: dict) -> dict:
         "correct": record["correct"],
         "split": record["split"],
         "barrier": records.interval(record, "barrier", digits=2),
-        "accuracy": record["accuracy_barrier"],
+        "points lost": f"{100 * record['accuracy_barrier']:.1f}",
     }
 
 

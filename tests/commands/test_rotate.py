@@ -345,13 +345,18 @@ def test_a_data_set_that_moved(tmp_path):
 
 
 def test_a_convolutional_and_a_residual_network(tmp_path):
-    model = ("--model", "resnet", "--depth", 8, "--width", "1/8", "--epochs", 0, "--augment", "none")
+    model = ("--model", "resnet", "--depth", 8, "--width", "1/4", "--epochs", 0, "--augment", "none")
     done("train", *model, "--out", tmp_path)
-    options = ("--layer", "stem", "--layer", "block2/conv1", "--repeats", 1, "--epochs", 1, "--out", tmp_path / "a")
+    places = ("stem", "block1/sum", "block2/conv1")
+    chosen = [option for layer in places for option in ("--layer", layer)]
+    options = (*chosen, "--repeats", 1, "--epochs", 1, "--out", tmp_path / "a")
     records = done("rotate", tmp_path / "seed0.h5", *options).records
-    assert {r["layer"] for r in records} == {"stem", "block2/conv1"} and {r["start"] for r in records} == {"continue"}
+    assert {r["layer"] for r in records} == set(places) and {r["start"] for r in records} == {"continue"}
     for layer in ("stem", "block2/conv1"):
         assert of(records, layer, "permutation")["fold_residual"] < 1e-4
+    # block1/conv1 reads the rotated stream too, and is frozen.
+    assert of(records, "block1/sum", "permutation")["fold_residual"] is None
+    assert of(records, "block1/sum", "identity")["fold_residual"] == 0
     done("correlate", tmp_path / "seed0.h5", tmp_path / "a/pre-downstream-continue/stem/permutation/seed0-repeat0.h5")
 
 
