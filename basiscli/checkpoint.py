@@ -147,6 +147,13 @@ def require_arrays(network: Network, file: NetworkFile, name: str) -> None:
         raise BadInput(f"{name}: weights that the architecture does not have: {', '.join(sorted(extra))}")
 
 
+def require_finite(loaded: Loaded) -> None:
+    """Raise BadInput if a weight or a state of a network is NaN or infinite."""
+    broken = [path for path, values in loaded.arrays.items() if not np.isfinite(values).all()]
+    if broken:
+        raise BadInput(f"{loaded.path}: {broken[0]} holds values that are not finite; leave the network out")
+
+
 def versions() -> dict[str, str]:
     """Return the versions that decide the bits of a result."""
     import numba

@@ -2,35 +2,72 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from basiscli import claims
-from basiscli.figures import CEILING, DPI, GREY, HELD_OUT, IN_SAMPLE, NULL
+from basiscli.claims import Verdict
+from basiscli.figures import CEILING, GREY, HELD_OUT, IN_SAMPLE, NULL
 
 GRID = "#e8e9ec"
 # What a page calls the colours, so that it can have others in the dark.
 NAMES = {GREY: "muted", HELD_OUT: "red", IN_SAMPLE: "blue", NULL: "grey", CEILING: "green", GRID: "line"}
 SIZE = (4.0, 2.9)
+# Of the four together: each with its claim and verdict above it, in lines of so many characters.
+SHEET, HEAD, LINE = (9.6, 7.6), 0.42, 54
+VERDICTS = {claims.SHOWN: "#1d6b3f", claims.REFUTED: "#a5301f", claims.UNDECIDED: "#6a5212"}
 
 
 def draw(tables: Mapping[str, Sequence[Mapping]]) -> dict[str, tuple[Figure, str]]:
     """Return the figure of each claim that there are records of, with what it shows in words."""
     found = {}
+    for claim, make in _drawn(tables).items():
+        figure = Figure(figsize=SIZE, layout="constrained")
+        found[claim] = figure, make(figure)
+    return found
+
+
+def together(tables: Mapping[str, Sequence[Mapping]], verdicts: Sequence[Verdict]) -> Figure:
+    """Return the figures of all claims as one, each under its claim and verdict."""
+    figure, drawn = Figure(figsize=SHEET, layout="constrained"), _drawn(tables)
+    figure.get_layout_engine().set(w_pad=0.14, h_pad=0.07)
+    parts = figure.subfigures(4, 2, height_ratios=[HEAD, 1] * 2)
+    for k, verdict in enumerate(verdicts):
+        _head(parts[k // 2 * 2, k % 2], verdict)
+        if make := drawn.get(verdict.claim):
+            make(parts[k // 2 * 2 + 1, k % 2])
+    return figure
+
+
+def _head(figure: FigureBase, verdict: Verdict) -> None:
+    """Write a verdict, its claim and its effect."""
+    effect = f"{verdict.effect} {verdict.measure}" if verdict.effect else verdict.because
+    for place, text, size, colour, weight in (
+        (0.95, verdict.verdict.capitalize(), 13, VERDICTS[verdict.verdict], "bold"),
+        (0.70, f"{verdict.claim}  {claims.STATEMENTS[verdict.claim]}", 10, "#1c2129", "bold"),
+        (0.30, effect, 9, GREY, "normal"),
+    ):
+        text = textwrap.fill(text, LINE * 10 // size)
+        figure.text(0.02, place, text, va="top", fontsize=size, color=colour, weight=weight, linespacing=1.15)
+
+
+def _drawn(tables: Mapping[str, Sequence[Mapping]]) -> dict[str, Callable[[FigureBase], str]]:
+    """Return, for each claim that there are records of, what draws it into a figure and says what it shows."""
+    found = {}
     for claim, command, rows_of, make in (
         ("C1", "rotate", claims.contrasts, _rotation),
         ("C2", "correlate", claims.by_width, _correlation),
         ("C3", "freeze", claims.rises, _freezing),
-        ("C4", "connectivity", claims.barriers, _connectivity),
+        ("C4", "connectivity", claims.barriers, partial(_connectivity, tables.get("connectivity"))),
     ):
         if rows := rows_of(tables.get(command, ())):
-            found[claim] = make(rows) if claim != "C4" else make(rows, tables[command])
+            found[claim] = partial(make, rows)
     return found
 
 
@@ -50,15 +87,10 @@ def svg(figure: Figure, name: str, variables: bool) -> str:
     return text
 
 
-def png(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG."""
-    FigureCanvasAgg(figure).print_figure(path, format="png", dpi=DPI, metadata={"Software": None})
-
-
-def _rotation(rows: Sequence[Mapping]) -> tuple[Figure, str]:
+def _rotation(rows: Sequence[Mapping], figure: FigureBase) -> str:
     """Accuracy that a rotation costs beyond a permutation, by layer, in nonlinear networks and in linear ones."""
     layers = list(dict.fromkeys(row["layer"] for row in rows))
-    figure, axis = _axis("accuracy lost, points")
+    (axis,) = _axes(figure, "accuracy lost, points")
     told = []
     for linear, colour, name, shift in ((False, HELD_OUT, "nonlinear", -0.05), (True, CEILING, "linear", 0.05)):
         chosen = {row["layer"]: row for row in rows if row["linear"] == linear}  # of several widths the last
@@ -67,12 +99,12 @@ def _rotation(rows: Sequence[Mapping]) -> tuple[Figure, str]:
         told += [f"{name} {layer}: {_told(row, 'penalty_accuracy', 100)}" for layer, row in chosen.items()]
     axis.axhline(0, color=GREY, linewidth=0.8)
     _finish(axis, layers)
-    return figure, "Points of accuracy that a rotation costs beyond a permutation. " + "; ".join(told) + "."
+    return "Points of accuracy that a rotation costs beyond a permutation. " + "; ".join(told) + "."
 
 
-def _correlation(rows: Sequence[Mapping]) -> tuple[Figure, str]:
+def _correlation(rows: Sequence[Mapping], figure: FigureBase) -> str:
     """Correlation of matched units against width, between arbitrary axes and the best rotation."""
-    figure, axis = _axis("correlation, held out")
+    (axis,) = _axes(figure, "correlation, held out")
     at = np.arange(len(rows))
     if all(row["null"] is not None and row["ceiling"] is not None for row in rows):
         axis.fill_between(at, _values(rows, "null"), _values(rows, "ceiling"), color=NULL, alpha=0.18, linewidth=0)
@@ -88,35 +120,32 @@ def _correlation(rows: Sequence[Mapping]) -> tuple[Figure, str]:
         f"width {row['width']}: {_told(row, 'matched')} between {_told(row, 'null')} and {_told(row, 'ceiling')}"
         for row in rows
     ]
-    return figure, "Correlation of matched units, between arbitrary axes and the best rotation. " + "; ".join(
-        told
-    ) + "."
+    return "Correlation of matched units, between arbitrary axes and the best rotation. " + "; ".join(told) + "."
 
 
-def _freezing(rows: Sequence[Mapping]) -> tuple[Figure, str]:
+def _freezing(rows: Sequence[Mapping], figure: FigureBase) -> str:
     """Rise of the correlation, and of its excess over arbitrary axes, after each frozen prefix."""
-    figure, axis = _axis("rise over free networks")
+    (axis,) = _axes(figure, "rise over free networks")
     at = np.arange(len(rows))
     _points(axis, at - 0.04, rows, "rise", HELD_OUT, "correlation")
     _points(axis, at + 0.04, rows, "excess_rise", IN_SAMPLE, "over arbitrary axes")
     axis.axhline(0, color=GREY, linewidth=0.8)
     _finish(axis, [f"{row['prefix']}, at {row['layer']}" for row in rows], "layers frozen")
     told = [f"{row['prefix']} frozen: {_told(row, 'rise')}, excess {_told(row, 'excess_rise')}" for row in rows]
-    return figure, "Rise of the correlation in the next layer after frozen layers. " + "; ".join(told) + "."
+    return "Rise of the correlation in the next layer after frozen layers. " + "; ".join(told) + "."
 
 
-def _connectivity(rows: Sequence[Mapping], records: Sequence[Mapping]) -> tuple[Figure, str]:
+def _connectivity(records: Sequence[Mapping], rows: Sequence[Mapping], figure: FigureBase) -> str:
     """Barriers against width, above the correlation of the same pairs."""
-    figure, above = _axis("loss barrier", panels=2)
-    below = figure.axes[1]
+    above, below = _axes(figure, "loss barrier", panels=2)
     at = np.arange(len(rows))
     widths = [row["width"] for row in rows]
     plain = [r for r in records if r["split"] == "test" and (r["match"], r["correct"]) == ("none", "none")]
     if rows[0]["match"] != "none" and [r["width"] for r in plain] == widths:
         _points(above, at, plain, "barrier", GREY, "as they come")
-    _points(above, at, rows, "barrier", HELD_OUT, "matched")
     if all(row["degraded"] is not None for row in rows):
-        _points(above, at, rows, "degraded", IN_SAMPLE, "at equal correlation")
+        _points(above, at + 0.05, rows, "degraded", IN_SAMPLE, "at equal correlation")
+    _points(above, at, rows, "barrier", HELD_OUT, "matched")
     above.set_ylim(min(0, above.get_ylim()[0]), None)
     _points(below, at, rows, "matched_held_out", HELD_OUT, "single units")
     _points(below, at, rows, "rotated_held_out_mean", GREY, "arbitrary axes")
@@ -128,14 +157,13 @@ def _connectivity(rows: Sequence[Mapping], records: Sequence[Mapping]) -> tuple[
         f"width {row['width']}: barrier {_told(row, 'barrier')}, correlation {_told(row, 'matched_held_out')}"
         for row in rows
     ]
-    return figure, "Loss barrier and basis correlation against width. " + "; ".join(told) + "."
+    return "Loss barrier and basis correlation against width. " + "; ".join(told) + "."
 
 
-def _axis(label: str, panels: int = 1) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=SIZE, layout="constrained")
+def _axes(figure: FigureBase, label: str, panels: int = 1) -> Sequence[Axes]:
     axes = figure.subplots(panels, 1, sharex=True, squeeze=False, height_ratios=[1.3, 1][:panels])[:, 0]
     axes[0].set_ylabel(label, fontsize=9, color=GREY)
-    return figure, axes[0]
+    return axes
 
 
 def _points(
@@ -170,7 +198,7 @@ def _finish(axis: Axes, ticks: Sequence[str], label: str = "") -> None:
 def _spread(axis: Axes) -> None:
     """Move names apart that would lie on each other."""
     bottom, top = axis.get_ylim()
-    height = axis.get_figure().get_size_inches()[1] * 72 * axis.get_position().height
+    height = axis.get_window_extent().height * 72 / axis.figure.dpi
     scale, free = height / (top - bottom), -np.inf
     for text in sorted(axis.texts, key=lambda text: text.xy[1]):
         place = text.xy[1] * scale

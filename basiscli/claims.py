@@ -164,7 +164,7 @@ def c2(records: Sequence[Record]) -> Verdict | None:
         verdict, because = REFUTED, f"more than {100 * NEAR:.0f} % of the way from arbitrary axes to common ones"
     else:
         verdict, because = UNDECIDED, f"the interval is neither below {100 * FAR:.0f} % nor above {100 * NEAR:.0f} %"
-    names = {"matched, held out": "matched", "arbitrary axes": "null", "best rotation": "ceiling"}
+    names = {"correlation of single units": "matched", "of arbitrary axes": "null", "of the best rotation": "ceiling"}
     beside = {name: Estimate.of(widest, field) for name, field in names.items()}
     measure = f"of the way from arbitrary axes to common ones, width {widest['width']}"
     return Verdict("C2", verdict, because, measure, share, widest["networks"], beside)
@@ -266,7 +266,7 @@ def _c4(barrier: Estimate, fall: Estimate, rise: Estimate, equal: Estimate | Non
     if rise.below(RISE):
         return SHOWN, f"the barrier falls for certain, and the correlation rises by less than {RISE}"
     if equal and equal.above(0):
-        return SHOWN, "the barrier falls for certain, also when the matching is undone until the correlation is equal"
+        return SHOWN, "the barrier falls for certain, also when the matching is undone until no width correlates more"
     if equal and equal.below(fall.value / 2):
         return REFUTED, "at equal correlation more than half of the barrier's fall is gone"
     return UNDECIDED, "the barrier falls, but the correlation may rise, too"

@@ -32,7 +32,8 @@ class Study:
     """How to look at the networks of each width.
 
     matching, walking: keywords of `interpolation.requests` and `interpolation.plan`. corrected None: none and what the
-    networks need. probe None: the data set's. degrade_to None: what the narrowest networks correlate.
+    networks need. probe None: the data set's. degrade_to None: what the narrowest networks correlate. dataset: where it
+    is now, if it has moved.
     """
 
     matches: Sequence[str]
@@ -46,6 +47,7 @@ class Study:
     request: Request
     degrade: bool
     degrade_to: float | None
+    dataset: str | None = None
 
 
 @dataclass
@@ -117,7 +119,7 @@ def run(study: Study, groups: Iterator[tuple[float, list[str]]]) -> Iterator[dic
     """Yield a record for each width, match, correction and split: means over pairs with intervals over networks."""
     goals: dict[str, list[float]] = {}
     for width, paths in groups:
-        networks = interpolation.load(paths)
+        networks = interpolation.load(paths, study.dataset)
         corrected = study.corrected or (corrections.NONE, corrections.default(networks[0].network))
         corrections.require_possible(networks[0].network, corrected)
         dataset = sources.dataset_of(networks[0])
@@ -143,7 +145,7 @@ def _correlate(
     segments = basis.of(first.network).layers
     by_layer: dict[Pair, list] = {}
     rows: dict[tuple[str, Pair], list[float]] = {}
-    opened = sources.open_all(paths, split=probe, tap=study.tap)
+    opened = sources.open_all(paths, split=probe, tap=study.tap, dataset=study.dataset)
     with nulls.workers(max(opened[0].layers.values())) as spread:
         for moments in pairs.layer_moments(opened, study.request.seed, True, study.positions):
             for one in assess(moments, study.request, spread):

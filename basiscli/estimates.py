@@ -50,7 +50,7 @@ def of_steps(found: Sequence[Step], parse: Callable[[str, Sequence[str]], Mappin
         largest = max(total["memory_mb"], row["memory_mb"])
         total |= {key: total[key] + row[key] for key in ("networks", "seconds", "disk_mb")} | {"memory_mb": largest}
         yield row | {"command": step.command}
-    yield total | {"seconds": round(total["seconds"], 1), "command": None}
+    yield total | {key: round(total[key], 1) for key in ("seconds", "disk_mb")} | {"command": None}
 
 
 def _training(options: dict, measured: dict[str, dict]) -> dict:

@@ -51,16 +51,17 @@ class Walked:
     curves: Mapping[str, Curve]
 
 
-def load(paths: Sequence[str]) -> list[Loaded]:
-    """Return networks that one can walk between.
+def load(paths: Sequence[str], dataset: str | None = None) -> list[Loaded]:
+    """Return networks that one can walk between. dataset: where their data set is now, if it has moved.
 
-    Raises BadInput for fewer than two, for one that diverged, and for other architectures or data than the first's.
+    Raises BadInput for fewer than two, for one that diverged or is broken, and for other architectures or data than
+    the first's.
     """
     networks = [checkpoint.load(path) for path in paths]
     if len(networks) < 2:
-        raise BadInput(f"{paths[0]}: a path needs two networks or more")
+        raise BadInput(f"{paths[0]}: a path needs two networks or more (a file that is named twice counts once)")
     matching.require_alike(networks)
-    return networks
+    return [_moved(loaded, dataset) for loaded in networks] if dataset else networks
 
 
 def plan(
@@ -179,6 +180,11 @@ def merge(
         },
     )  # fmt: skip
     return file, scores
+
+
+def _moved(loaded: Loaded, dataset: str) -> Loaded:
+    """Return a network whose data set has another name."""
+    return replace(loaded, file=replace(loaded.file, dataset=loaded.file.dataset | {"name": dataset}))
 
 
 def _tempered(network: Network, arrays: dict[str, np.ndarray], temperature: float) -> dict[str, np.ndarray]:

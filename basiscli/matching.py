@@ -3,13 +3,14 @@
 Docs: docs/match.md. The first of several networks is the reference; unit i of it is unit p[i] of the other.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from basiscli import basis, cost, sources, store, train, weights
+from basiscli import basis, checkpoint, cost, sources, store, train, weights
 from basiscli.analysis import match, pairs
 from basiscli.analysis.moments import Moments, merge
 from basiscli.basis import Basis
@@ -84,7 +85,7 @@ class Alignment:
 
 
 def require_alike(networks: Sequence[Loaded]) -> None:
-    """Raise BadInput unless networks have one architecture, have seen the same data, and did not diverge."""
+    """Raise BadInput unless networks have one architecture, saw the same data, did not diverge and are finite."""
     first = networks[0]
     for other in networks:
         for key, ours in first.network.architecture.items():
@@ -100,6 +101,7 @@ def require_alike(networks: Sequence[Loaded]) -> None:
             raise BadInput(f"{other.path}: was trained on other data than {first.path}")
         if other.file.status == DIVERGED:
             raise BadInput(f"{other.path}: diverged in training; leave it out, or train it with a smaller --lr")
+        checkpoint.require_finite(other)
 
 
 def moments(networks: Sequence[Loaded], request: Request, star: bool = False) -> list[pairs.LayerMoments]:
@@ -214,8 +216,8 @@ class Kept:
     def between(self, a: str, b: str) -> dict[str, np.ndarray]:
         """Return the permutations that bring b into a's basis, by the names of their files.
 
-        A single permutation serves files of any names, unless they are its own the other way round. Raises BadInput
-        where there are several and a name is not among them.
+        A single permutation serves files of any names, with a line on stderr, unless they are its own the other way
+        round. Raises BadInput where there are several and a name is not among them.
         """
         places = {Path(name).resolve(): place for place, name in enumerate(self.files)}
         i, j = (places.get(Path(name).resolve()) for name in (a, b))
@@ -223,6 +225,8 @@ class Kept:
             all_of_them = [match.identities({g: len(p) for g, p in self.permutations[0].items()}), *self.permutations]
             return match.relative(all_of_them[i], all_of_them[j])
         if len(self.permutations) == 1:
+            made = " and ".join(self.files)
+            print(f"basiscli: {self.path}: was made for {made}; used for {a} and {b}", file=sys.stderr)
             return self.permutations[0]
         raise BadInput(
             f"{self.path}: holds permutations of {', '.join(self.files)}: none of {b if i is not None else a}"
@@ -270,8 +274,6 @@ def _objective(groups: Basis, reference: Loaded, other: Loaded, from_init: bool)
     """Return the objective over what is trained: weights, or their change since initialisation."""
     counted = []
     for one in (reference, other):
-        if broken := [path for path in one.network.trained if not np.isfinite(one.arrays[path]).all()]:
-            raise BadInput(f"{one.path}: {broken[0]} holds values that are not finite; leave the network out")
         start = _initial(one) if from_init else dict.fromkeys(one.network.trained, 0)
         counted.append({path: one.arrays[path][0] - start[path] for path in one.network.trained})
     return match.objective(groups.groups, groups.axes, *counted)

@@ -22,7 +22,9 @@ OWN = {
 }
 # Options that the study sets itself.
 SET = {"out", "plot", "force", "resume", "dry_run", "style", "width", "hidden", "donor", "freeze_prefix",
-       "start_from", "start_weights", "files", "networks", "checkpoint_every"}  # fmt: skip
+       "start_from", "start_weights", "checkpoint_every", "format", "help"}  # fmt: skip
+# Options that are given once for each item of a list, each with its table; other lists are joined by commas.
+REPEATED = {"layer": "rotate", "freeze": "train"}
 PREFIXES = [0, 1, 2]
 RESOURCES = "resources"
 # Parses the words of a command line, raises ValueError with what is wrong, and returns its parameters by name.
@@ -90,6 +92,8 @@ def words(options: Mapping) -> list[str]:
         option = key.replace("_", "-")
         if isinstance(value, bool):
             found.append(f"--{option}" if value else f"--no-{option}")
+        elif isinstance(value, list) and key in REPEATED:
+            found += [word for item in value for word in (f"--{option}", str(item))]
         else:
             found += [f"--{option}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return found
@@ -130,7 +134,7 @@ def _problem(table: str, key: str, value: object, parse: Parser) -> str | None:
     """Return what is wrong with a key and its value."""
     if table == RESOURCES:
         return _resources_problem(key, value)
-    if key in SET:
+    if key.replace("-", "_") in SET:
         return "is set by the study itself; leave it out" + (" and say widths" if key in ("width", "hidden") else "")
     if key == "widths":
         return _widths_problem(value, parse)
@@ -138,6 +142,10 @@ def _problem(table: str, key: str, value: object, parse: Parser) -> str | None:
         return None if isinstance(value, bool) else f"{value!r} is neither true nor false"
     if key == "seeds_per_step" or (key == "seeds" and table != "train"):
         return None if type(value) is int and value > 0 else f"{value!r} is no whole number from 1"
+    if not re.fullmatch(r"[a-z][a-z_-]*", key):
+        return "is no option"
+    if isinstance(value, list) and REPEATED.get(key, table) != table:
+        return "is one value, no list"
     try:
         parse(table, words({key: value}))
     except ValueError as error:

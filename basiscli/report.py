@@ -57,7 +57,7 @@ def write(folder: Path) -> list[dict]:
     steps.write(folder / "results.json", json.dumps(results, indent=1) + "\n")
     for command, records in tables.items():
         steps.write(folder / f"tables/{command}.csv", _csv(records))
-    figures = _figures(folder, tables)
+    figures = _figures(folder, tables, verdicts)
     steps.write(folder / "report.html", _page(name, folder, found, states, verdicts, tables, figures))
     return results["claims"]
 
@@ -81,13 +81,15 @@ def _csv(records: Sequence[Mapping]) -> str:
     return page.getvalue()
 
 
-def _figures(folder: Path, tables: Mapping) -> dict[str, tuple[str, str]]:
-    """Write the claims' figures; return each as SVG for the page, with its alternative text."""
+def _figures(folder: Path, tables: Mapping, verdicts: Sequence[Verdict]) -> dict[str, tuple[str, str]]:
+    """Write the claims' figures, one by one and as one; return each as SVG for the page, with its alternative text."""
     from basiscli import claim_figures
+    from basiscli.figures import save
 
+    save(claim_figures.together(tables, verdicts), folder / "figures/claims.png")
     inline = {}
     for claim, (figure, told) in claim_figures.draw(tables).items():
-        claim_figures.png(figure, folder / f"figures/{claim}.png")
+        save(figure, folder / f"figures/{claim}.png")
         steps.write(folder / f"figures/{claim}.svg", claim_figures.svg(figure, claim, variables=False))
         inline[claim] = (claim_figures.svg(figure, claim, variables=True), told)
     return inline
@@ -96,7 +98,7 @@ def _figures(folder: Path, tables: Mapping) -> dict[str, tuple[str, str]]:
 def _page(name, folder, found, states, verdicts, tables, figures) -> str:
     cards = "".join(_card(verdict, figures.get(verdict.claim)) for verdict in verdicts)
     parts = [
-        *(_table(TITLES[command], command, _rows(command, records)) for command, records in tables.items()),
+        *(_table(TITLES[command], command, _rows(command, tables[command])) for command in CLAIMS if command in tables),
         _section("Failed steps", _failures(found, states)),
         _section("Plan", f"<pre>{escape((folder / 'plan.toml').read_text())}</pre>"),
         _section("Commands and times", _commands(found, states)),
@@ -116,7 +118,7 @@ def _page(name, folder, found, states, verdicts, tables, figures) -> str:
 def _summary(found: Sequence[Step], states: Mapping[str, Mapping]) -> str:
     networks = sum(len(step.files) for step in found if states[step.name]["status"] == steps.DONE)
     done = sum(state["status"] == steps.DONE for state in states.values())
-    return f"{networks} networks trained, {done} of {len(found)} steps done."
+    return f"{networks} networks trained, {done} of {len(found)} steps done. In brackets: 95 % intervals over networks."
 
 
 def _card(verdict: Verdict, figure: tuple[str, str] | None) -> str:
@@ -156,15 +158,15 @@ def _cell(record: Mapping, column: str) -> str:
 
 def _table(title: str, name: str, rows: Sequence[Mapping[str, str]]) -> str:
     link = f'<p><a href="tables/{name}.csv">tables/{name}.csv</a> has every field.</p>' if name in CLAIMS else ""
-    return _section(title, link + _grid(rows)) if rows else ""
+    return _section(title, link + _grid(title, rows)) if rows else ""
 
 
-def _grid(rows: Sequence[Mapping[str, str]]) -> str:
+def _grid(label: str, rows: Sequence[Mapping[str, str]]) -> str:
     head = "".join(f'<th scope="col">{escape(column.replace("_", " "))}</th>' for column in rows[0])
     cells = ("".join(f"<td>{escape(str(cell))}</td>" for cell in row.values()) for row in rows)
     body = "".join(f"<tr>{row}</tr>\n" for row in cells)
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="table">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -181,7 +183,7 @@ def _failures(found: Sequence[Step], states: Mapping[str, Mapping]) -> str:
     ]  # fmt: skip
     left = [step.name for step in found if states[step.name]["status"] not in (steps.DONE, steps.FAILED)]
     text = f"<p>Not done: {escape(', '.join(left))}.</p>" if left else ""
-    return (_grid(rows) if rows else "<p>None.</p>") + text
+    return (_grid("Failed steps", rows) if rows else "<p>None.</p>") + text
 
 
 def _commands(found: Sequence[Step], states: Mapping[str, Mapping]) -> str:
@@ -192,7 +194,8 @@ def _commands(found: Sequence[Step], states: Mapping[str, Mapping]) -> str:
         for step in found
     ]  # fmt: skip
     total = sum(state.get("seconds", 0) for state in states.values())
-    return f"<p>In the study's folder; {total:.0f} seconds in all, added up over steps.</p>{_grid(rows)}"
+    told = f"<p>In the study's folder; {total:.0f} seconds in all, added up over steps.</p>"
+    return told + _grid("Commands and times", rows)
 
 
 def _seconds(state: Mapping, field: str) -> str:
@@ -204,5 +207,7 @@ def _versions(states: Mapping[str, Mapping]) -> str:
     rows = [{**state["versions"], "host": state["host"]} for state in states.values() if "versions" in state]
     unique = list({json.dumps(row): row for row in rows}.values())
     return (
-        _grid(unique) + f"<p>{os.cpu_count()} cores where the report was made.</p>" if unique else "<p>No step ran.</p>"
+        _grid("Versions and machines", unique) + f"<p>{os.cpu_count()} cores where the report was made.</p>"
+        if unique
+        else "<p>No step ran.</p>"
     )

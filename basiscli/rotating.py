@@ -182,6 +182,7 @@ def _require_alike(networks: Sequence[Loaded]) -> None:
             raise BadInput(f"{network.path}: is a rotated network already; name the one that it was made of")
         if file.status != DONE:
             raise BadInput(f"{network.path}: is {file.status}; rotate networks whose training is done")
+        checkpoint.require_finite(network)
         for what in ("architecture", "dataset", "training"):
             if getattr(file, what) != getattr(first.file, what):
                 raise BadInput(f"{first.path} and {network.path} differ in their {what}; rotate them one by one")

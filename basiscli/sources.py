@@ -47,16 +47,16 @@ class Source:
 def paths_from(arguments: Sequence[str]) -> list[str]:
     """Return the files that a command line names; "-" stands for those on stdin, records with `path` or plain lines.
 
-    A network that diverged is left out, with a line on stderr. Raises BadInput if nothing is left.
+    A file that is named twice counts once; a network that diverged is left out, with a line on stderr. Raises BadInput
+    if nothing is left.
     """
-    found: list[str] = []
+    found: dict[Path, str] = {}
     for argument in arguments:
         for entry in _stdin_entries() if argument == "-" else [argument]:
-            if entry not in found:
-                found.append(entry)
+            found.setdefault(Path(entry).resolve(), entry)
     if not found:
         raise BadInput("no file was named, on the command line or on stdin")
-    return found
+    return list(found.values())
 
 
 def _stdin_entries() -> Iterator[str]:
@@ -72,9 +72,16 @@ def _stdin_entries() -> Iterator[str]:
 
 
 def open_all(
-    paths: Sequence[str], layer: str = "*", split: str | None = None, tap: str | None = None, samples: int | None = None
+    paths: Sequence[str],
+    layer: str = "*",
+    split: str | None = None,
+    tap: str | None = None,
+    samples: int | None = None,
+    dataset: str | None = None,
 ) -> list[Source]:
     """Return a source for each file, with the layers that match a glob and the first `samples` samples.
+
+    dataset: where the networks' data set is now, if it has moved.
 
     Network files give their stored activations where they hold the split and tap ("test" and "post" unless said
     otherwise), and compute them where not; activation files give what they hold; of other files every array of numbers
@@ -82,7 +89,7 @@ def open_all(
 
     Raises BadInput for files that were shown different inputs.
     """
-    sources = [narrow(open_source(path, split, tap), layer, samples) for path in paths]
+    sources = [narrow(open_source(path, split, tap, dataset), layer, samples) for path in paths]
     first = sources[0]
     for other in sources[1:]:
         if None not in (first.inputs, other.inputs) and first.inputs != other.inputs:
@@ -90,7 +97,7 @@ def open_all(
     return sources
 
 
-def open_source(path: str, split: str | None = None, tap: str | None = None) -> Source:
+def open_source(path: str, split: str | None = None, tap: str | None = None, dataset: str | None = None) -> Source:
     """Return the source of one file; see `open_all`."""
     reader = store.open_reader(path)
     if reader.kind == store.RESULTS:
@@ -101,7 +108,7 @@ def open_source(path: str, split: str | None = None, tap: str | None = None) -> 
     if reader.kind == store.NETWORK:
         split, tap = split or "test", tap or "post"
         if recorded.get(split, {}).get("tap") != tap:
-            return computed(path, split, tap)
+            return computed(path, split, tap, dataset)
     elif split is None:
         if len(recorded) != 1:
             raise BadInput(f"{path}: holds the splits {', '.join(recorded) or 'none'}; choose one with --split")
@@ -159,8 +166,14 @@ def computed(path: str, split: str, tap: str, dataset: str | None = None) -> Sou
 
 
 def dataset_of(loaded: checkpoint.Loaded, name: str | None = None) -> Dataset:
-    """Return the data set that a network was trained on, by its name or the one given. Raises BadInput if it is not."""
-    images = load_dataset(name or loaded.file.dataset["name"])
+    """Return the data set that a network was trained on, by its name or the one given.
+
+    Raises BadInput if it is another one, or gone.
+    """
+    own = loaded.file.dataset["name"]
+    if name is None and own not in data.names() and not Path(own).is_file():
+        raise BadInput(f"{loaded.path}: its data set {own} is gone; say where it is now with --dataset")
+    images = load_dataset(name or own)
     if images.checksum != loaded.file.dataset.get("checksum"):
         raise BadInput(
             f"{loaded.path}: the data set {images.name} is not the one it was trained on; name that one with --dataset"

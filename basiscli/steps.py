@@ -110,7 +110,7 @@ def walk(
         if running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 step = running.pop(future)
-                outcomes[step.name] = _outcome(future)
+                outcomes[step.name] = _outcome(folder, step, future)
                 yield step, outcomes[step.name]
 
 
@@ -191,10 +191,13 @@ def versions() -> dict[str, str]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it."""
+    """Write a file under a temporary name and rename it; on failure nothing is left."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _forget(folder: Path, step: Step) -> None:
@@ -229,12 +232,16 @@ def _run(folder: Path, step: Step, lock: int, threads: int | None) -> tuple[int,
     return code, usage.ru_utime + usage.ru_stime
 
 
-def _outcome(future: Future) -> dict:
-    """Return what a future holds; a step whose workers all died has failed."""
+def _outcome(folder: Path, step: Step, future: Future) -> dict:
+    """Return what a future holds; a step has failed, too, if its workers all died or its disk is full."""
     try:
         return future.result()
     except Exception as error:
-        return {"status": FAILED, "error": f"{type(error).__name__}: {error}"}
+        told = f"{error.filename or folder}: {error.strerror}" if isinstance(error, OSError) else None
+        state = outcome(folder, step) | {"status": FAILED, "error": told or f"{type(error).__name__}: {error}"}
+        with suppress(OSError):
+            _keep(folder, step, state)
+        return state
 
 
 def _keep(folder: Path, step: Step, state: Mapping) -> dict:

@@ -35,12 +35,13 @@ def run(path: str, change: Change, out: Path, dataset: str | None, command: str,
     """Write the changed network and return its record.
 
     largest_difference is that of a logit, over the largest logit, on the first SHOWN test images; exact says whether it
-    is within TOLERANCE. Raises BadInput for an unfinished network, a glob without a match, a rotation of units that a
-    normalisation scales, and a permuted network that is another function.
+    is within TOLERANCE. Raises BadInput for an unfinished or broken network, a glob without a match, a rotation of
+    units that a normalisation scales, and a permuted network that is another function.
     """
     loaded = checkpoint.load(path)
     if loaded.file.status != DONE:
         raise BadInput(f"{path}: is {loaded.file.status}; change networks whose training is done")
+    checkpoint.require_finite(loaded)
     images = sources.dataset_of(loaded, dataset)
     shown, labels = train.probe(images.test, loaded.standard, range(min(SHOWN, len(images.test.labels))))
     groups = _groups(basis.of(loaded.network), loaded.network, change.globs)

@@ -1,13 +1,17 @@
 """The documentation says what is there."""
 
+import os
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from basiscli.cli import COMMANDS
+from tests import planted
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -46,6 +50,62 @@ def test_command_lines_in_code_blocks_parse(page, basiscli):
                 help_text = basiscli(*words[1:3] if words[1] == "data" else words[1:2], "--help").stdout
                 for option in (word.split("=")[0] for word in words if word.startswith("--")):
                     assert option in help_text, f"{page.name}: {option} in {line!r}"
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of the shell blocks of a text."""
+    return [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines() if line]
+
+
+def shell(line: str, folder: Path, **variables: str) -> str:
+    """Run a line in bash, with this installation as `basiscli`, and return what it printed."""
+    define = f'basiscli() {{ "{sys.executable}" -m basiscli "$@"; }}; set -euo pipefail\n'
+    done = subprocess.run(
+        ["bash", "-c", define + line], cwd=folder, capture_output=True, text=True, env={**os.environ, **variables}
+    )
+    assert done.returncode == 0, f"{line}\n{done.stderr}"
+    return done.stdout
+
+
+README = (ROOT / "README.md").read_text()
+TOUR = lines_of(README[README.index("## A tour") : README.index("**Shell completion**")])
+
+
+def test_the_tour_has_every_command():
+    assert {words[1] for line in TOUR for words in commands_of(line) if words[0] == "basiscli"} == set(COMMANDS)
+
+
+@pytest.mark.slow
+def test_the_tour_runs(tmp_path):
+    """Every line, in order, in one folder in which the study was run, and writes what it says."""
+    planted.study(tmp_path / "runs/study-digits")
+    for line in TOUR:
+        shell(line, tmp_path)
+        for target in re.findall(r"(?:--plot|--out|--apply|>) (\S+)", line):
+            assert (tmp_path / target).exists(), line
+
+
+def test_shell_completion_is_as_documented(tmp_path):
+    (line,) = lines_of(README[README.index("**Shell completion**") :])
+    shell(line, tmp_path, HOME=str(tmp_path))
+    ask = "source ~/.bashrc; COMP_WORDS=(basiscli st); COMP_CWORD=1; _basiscli_completion basiscli"
+    assert shell(ask + '; echo "${COMPREPLY[@]}"', tmp_path, HOME=str(tmp_path)).split() == ["study"]
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path):
+    """The program that writes activations of PyTorch networks, and what it does with them."""
+    pytest.importorskip("torch")
+    text = (ROOT / "docs/tutorial.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    lines = [line for line in lines_of(text) if "mine" in line]
+    assert len(lines) >= 2
+    for line in lines:
+        assert shell(line, tmp_path), line
+    assert (tmp_path / "mine.png").exists()
 
 
 def test_nothing_in_the_tree_is_of_one_machine():

@@ -59,6 +59,8 @@ def shuffled(loaded: Loaded, seed: int) -> tuple[Loaded, dict[str, np.ndarray]]:
     hidden = {group: rng.permutation(units) for group, units in basis.of(loaded.network).groups.items()}
     moved, difference = matching.apply(loaded, hidden, matching.probe(loaded))
     assert 0 <= difference < 1e-4
+    stored = moved.file.weights | moved.file.state
+    assert all(np.array_equal(stored[path], values[0]) for path, values in moved.arrays.items())
     return moved, {group: np.argsort(p) for group, p in hidden.items()}
 
 

@@ -1,5 +1,6 @@
 """Plans: what they expand to, and what is wrong with them, with the line."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_seeds_in_steps_of_their_own(tmp_path):
     assert len(found["correlate-w32"].after) == 2
 
 
+def test_lists_of_options_that_are_repeated():
+    assert plan.words({"freeze": ["a/*", "b/*"], "widths": [1, 2]}) == [
+        "--freeze", "a/*", "--freeze", "b/*", "--widths", "1,2",
+    ]  # fmt: skip
+    for table in plan.OWN:
+        command = import_module(f"basiscli.commands.{table}").command
+        several = {one.opts[0][2:].replace("-", "_") for one in command.params if getattr(one, "multiple", False)}
+        assert several - plan.SET == {key for key, of in plan.REPEATED.items() if of == table}, table
+
+
 def test_resources_and_what_steps_are_about(tmp_path):
     found = steps_of(tmp_path, TEXT + "[resources]\ntrain = { GPU = 1 }\n")
     assert found["train-w16-free"].resources == {"GPU": 1} and found["correlate-w16"].resources == {}
@@ -84,6 +95,11 @@ def test_shipped_plans_hold_and_answer_all_claims(name):
         ("seeds = 3", "seeds = 0", "line 4: [train] seeds: Invalid value"),
         ("seeds = 3", "seeds = 1", "line 4: [train] seeds: pairs need two networks or more"),
         ("seeds = 3", "seeds = 3\nseeds_per_step = 0", "line 5: [train] seeds_per_step: 0 is no whole number"),
+        ("draws = 5", 'layer = ["hidden1", "hidden2"]', "line 8: [correlate] layer: is one value, no list"),
+        ("draws = 5", 'format = "table"', "line 8: [correlate] format: is set by the study itself"),
+        ("draws = 5", "help = true", "line 8: [correlate] help: is set by the study itself"),
+        ("draws = 5", '"a b" = "x"', "line 8: [correlate] a b: is no option"),
+        ("seeds = 3", "dry-run = true", "line 4: [train] dry-run: is set by the study itself"),
         ("seeds = 3", 'out = "x"', "line 4: [train] out: is set by the study itself"),
         ("seeds = 3", "width = 3", "line 4: [train] width: is set by the study itself; leave it out and say widths"),
         ("[correlate]", "[corelate]", "line 6: [corelate]: no such table; there are train, rotate, correlate"),

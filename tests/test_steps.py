@@ -77,6 +77,11 @@ def test_what_is_missing_or_changed_is_done_again(study):
     assert reused(run(study, TRAIN, CORRELATE)) == {"train", "correlate"}
 
 
+def test_a_folder_that_moved_is_known_again(study):
+    moved = study.rename(study.with_name("moved"))
+    assert reused(run(moved, TRAIN, CORRELATE)) == {"train", "correlate"}
+
+
 def test_another_command_does_all_that_follows_again(study):
     line = tuple("16,8" if word == "8,8" else word for word in TRAIN.words)
     assert reused(run(study, Step("train", line, (), NETWORKS), CORRELATE)) == set()
@@ -106,6 +111,18 @@ def test_a_failed_step_is_tried_again_and_stops_only_what_needs_it(tmp_path):
     assert outcomes["missing"]["tries"] == 2 and outcomes["missing"]["error"] == "no.h5: no such file"
     assert outcomes["after"]["error"] == "needs missing"
     assert steps.status(tmp_path, MISSING)["status"] == "failed" and not (tmp_path / MISSING.records).exists()
+
+
+def test_a_step_that_could_not_be_started_has_failed(tmp_path):
+    """Nothing may be written where its messages go: a full disk looks alike."""
+    steps.prepare(tmp_path, "test", "", [LIST])
+    (tmp_path / LIST.log).mkdir()
+    outcomes = run(tmp_path, LIST)
+    assert (outcomes["list"]["status"], outcomes["list"]["error"]) == (
+        "failed",
+        f"{tmp_path / LIST.log}: Is a directory",
+    )
+    assert steps.status(tmp_path, LIST)["status"] == "failed"
 
 
 def test_a_step_that_somebody_has_in_hand_is_waited_for(tmp_path):

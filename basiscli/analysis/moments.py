@@ -20,7 +20,8 @@ from basiscli.rng import generator
 # Up to so many units of all networks a product is so small that a second thread gains nothing; where other programs
 # share the cores, waiting for it made the products 50 times slower (16 units; measured with OpenBLAS).
 ONE_THREAD = 512
-SUM_ROWS = 256  # added up in float32 before float64 takes over: they stay in the cache, and errors below 1e-6
+SUM_ROWS = 256  # added up in float32 before float64 takes over: errors stay below 1e-6
+PIECE = 1 << 17  # values taken from a table at a time, so that they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ class Accumulator:
         first = 0
         while first < len(rows):
             last = min(len(rows), first + self._block_rows - self._waiting)
-            list(self._spread(partial(self._place, rows[first:last]), self._networks, tables))
+            spread = map if self._narrow else self._spread
+            list(spread(partial(self._place, rows[first:last]), self._networks, tables))
             self._waiting += last - first
             if self._waiting == self._block_rows:
                 self._add_products()
@@ -150,9 +152,12 @@ class Accumulator:
     def _start(self, tables: list[np.ndarray]) -> None:
         units = [table.shape[1] for table in tables]
         # A product costs rows x U², adding it in float64 U²: few percent from 4 U rows on. Few rows keep float32 exact.
-        self._block_rows = min(max(4 * max(units), 1024), 8192)
+        self._run = min(max(4 * max(units), 512), 8192)
+        self._block_rows = 8192 // self._run * self._run
         edges = np.cumsum([0, *units])
         self._columns = [slice(first, last) for first, last in pairwise(edges)]
+        self._narrow = edges[-1] <= ONE_THREAD
+        self._piece_rows = max(PIECE // max(units) // SUM_ROWS, 1) * SUM_ROWS
         self._waiting = 0
         self._shifts = [_shift(table) for table in tables]
         zeros = partial(np.zeros_like, tables[0], np.float64)
@@ -169,9 +174,14 @@ class Accumulator:
         for k, x in enumerate(shifted):
             self._sums[k] += _column_sums(x)
             self._not_finite[k] = self._not_finite[k] + (~np.isfinite(x)).sum()
-            self._own[k] += _product(x, x) if self._full else _column_sums(x * x)
-        for i, j in self._pairs:
-            self._cross[i, j] += _product(shifted[i], shifted[j])
+            if not self._full:
+                self._own[k] += _column_sums(x * x)
+        for first in range(0, len(shifted[0]), self._run):
+            run = [x[first : first + self._run] for x in shifted]
+            for k in self._networks if self._full else ():
+                self._own[k] += _product(run[k], run[k])
+            for i, j in self._pairs:
+                self._cross[i, j] += _product(run[i], run[j])
 
     def _brought_back(self) -> "Accumulator":
         """Return the same sums on the host."""
@@ -184,30 +194,32 @@ class Accumulator:
     def _place(self, rows: np.ndarray, k: int, table: np.ndarray) -> None:
         """Put rows of network k, shifted, into its block, and add up all that is no product of matrices."""
         with np.errstate(invalid="ignore", over="ignore"):
-            for first in range(0, len(rows), SUM_ROWS):
-                piece = rows[first : first + SUM_ROWS]
+            for first in range(0, len(rows), self._piece_rows):
+                piece = rows[first : first + self._piece_rows]
                 start = self._waiting + first
                 shifted = np.take(table, piece, axis=0, mode="clip")  # "clip" is faster, and no row is out of range
                 shifted -= self._shifts[k]
-                total = shifted.sum(axis=0)
+                total = _in_runs(_total, SUM_ROWS, shifted)
                 if not np.isfinite(total).all():
                     self._not_finite[k] += int(np.count_nonzero(~np.isfinite(table[piece])))
                 self._sums[k] += total
                 if not self._full:
-                    self._own[k] += np.einsum("nu,nu->u", shifted, shifted)
+                    self._own[k] += _in_runs(_squares, SUM_ROWS, shifted)
                 self._block[start : start + len(piece), self._columns[k]] = shifted
 
     def _add_products(self) -> None:
         block = self._block[: self._waiting]
+        if not len(block):
+            return
         self._waiting = 0
-        threads = blas().limit(limits=1) if block.shape[1] <= ONE_THREAD else nullcontext()
+        threads = blas().limit(limits=1) if self._narrow else nullcontext()
         with threads, np.errstate(invalid="ignore", over="ignore"):
             for i, columns in enumerate(self._columns):
                 if self._full:
-                    self._own[i] += block[:, columns].T @ block[:, columns]
+                    self._own[i] += _in_runs(_outer, self._run, block[:, columns], block[:, columns])
                 if i in self._hubs and i + 1 < len(self._columns):
                     # One product with all that follow: few large ones keep the cores busy, many small ones do not.
-                    products = block[:, columns].T @ block[:, columns.stop :]
+                    products = _in_runs(_outer, self._run, block[:, columns], block[:, columns.stop :])
                     for j in self._networks[i + 1 :]:
                         first, last = self._columns[j].start - columns.stop, self._columns[j].stop - columns.stop
                         self._cross[i, j] += products[:, first:last]
@@ -216,6 +228,28 @@ class Accumulator:
         """S_ij = Σ y_i y_jᵀ - (Σ y_i)(Σ y_j)ᵀ / N, for the shifted rows y."""
         sums_i, sums_j = self._sums[i], self._sums[j]
         return products - (np.outer(sums_i, sums_j) if products.ndim == 2 else sums_i * sums_j) / self.rows
+
+
+def _in_runs(function: Callable, run: int, *tables: np.ndarray) -> np.ndarray:
+    """Return Σ function(tables) over runs of so many rows, float64; the function gets stacks (runs, rows, U)."""
+    whole = len(tables[0]) // run * run
+    stacks = ([x[:whole].reshape(-1, run, x.shape[1]) for x in tables], [x[None, whole:] for x in tables])
+    return sum(function(*stack).sum(axis=0, dtype=np.float64) for stack in stacks if stack[0].size)
+
+
+def _total(x: np.ndarray) -> np.ndarray:
+    """Σ x over the rows of each run, (runs, U)."""
+    return x.sum(axis=1)
+
+
+def _squares(x: np.ndarray) -> np.ndarray:
+    """Σ x² over the rows of each run, (runs, U)."""
+    return np.einsum("rnu,rnu->ru", x, x)
+
+
+def _outer(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Σ x yᵀ over the rows of each run, (runs, U_x, U_y)."""
+    return x.transpose(0, 2, 1) @ y
 
 
 @cache

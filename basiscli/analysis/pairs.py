@@ -17,6 +17,7 @@ from basiscli.errors import BadInput
 from basiscli.rng import generator
 
 CHUNK_BYTES = 4 << 20  # of each network's activations read at a time
+COMPUTED_BYTES = 32 << 20  # of those computed at a time: a batch of a few images would waste the kernels
 CHUNK_SAMPLES = 8192  # at most
 
 
@@ -200,7 +201,8 @@ def _chunks(sources: Sequence, layers: dict[str, tuple[int, ...]]) -> Iterator[d
     }
     probes = [next(iter(sources[k].chunks(names, 1))) for k, names in wanted.items()]
     largest = max(sum(array.nbytes for array in arrays.values()) for arrays in probes)
-    size = min(max(CHUNK_BYTES // largest, 1), CHUNK_SAMPLES)
+    budget = CHUNK_BYTES if all(source.stored for source in sources) else COMPUTED_BYTES
+    size = min(max(budget // largest, 1), CHUNK_SAMPLES)
     for arrays in zip(*(sources[k].chunks(names, size) for k, names in wanted.items()), strict=True):
         yield dict(zip(wanted, arrays, strict=True))
 

@@ -106,6 +106,9 @@ def command(
 
     if any(name.endswith(".h5") for name in matches):
         raise click.UsageError("--match: a file of permutations is of one width; take activations, weights or both")
+    interpolate.require_weights(matches, from_init)
+    if (degrade or degrade_to is not None) and matches == ("none",):
+        raise click.UsageError("--degrade undoes matches, and --match none makes none")
     if plot:
         store.require_new(plot, options["force"])
     if files:
@@ -125,6 +128,7 @@ def command(
         request=Request(("rotated",), draws, drop_dead=dead == "drop", seed=connectivity.SEED),
         degrade=degrade or degrade_to is not None,
         degrade_to=degrade_to,
+        dataset=options["dataset"] if files and _given(context, "dataset") else None,
     )
     found: list[dict] = []
     records.emit(records.kept(connectivity.run(study, groups), found), style, row=_row)
@@ -150,10 +154,15 @@ def _trained(options: dict, widths: tuple | None):
 
 def _require_no_training(context: click.Context) -> None:
     """Raise UsageError for an option of training beside networks that are trained."""
-    names = {option.name for option in train.command.params} - NOT_TRAINS | {"widths", "seeds", "out"}
+    trained = {option.name for option in train.command.params} - NOT_TRAINS - {"dataset"}
+    names = trained | {"widths", "seeds", "out"}
     for name in sorted(names):
-        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+        if _given(context, name):
             raise click.UsageError(f"--{name.replace('_', '-')} is for training; the networks are there already")
+
+
+def _given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) == ParameterSource.COMMANDLINE
 
 
 def _row(record: dict) -> dict:

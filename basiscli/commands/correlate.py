@@ -99,6 +99,7 @@ class Positions(click.ParamType):
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For halves, nulls and intervals."
 )
+@click.option("--dataset", help="Where the networks' data set is now, if it has moved.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE.h5", help="Keep matrices and permutations.")
 @click.option(
     "--plot",
@@ -122,6 +123,7 @@ def command(
     similarities: tuple[str, ...],
     intervals: bool,
     seed: int,
+    dataset: str | None,
     out: Path | None,
     plot: Path | None,
     force: bool,
@@ -145,7 +147,7 @@ def command(
         raise click.UsageError("correlate needs two files or more (one will do with --null rotated)")
     if len(paths) < 3 and intervals:
         raise click.UsageError("--intervals are over networks and need three files or more")
-    opened = sources.open_all(paths, layer=layer, split=split, tap=tap, samples=samples)
+    opened = sources.open_all(paths, layer=layer, split=split, tap=tap, samples=samples, dataset=dataset)
     if plot:
         store.require_new(plot, force)
     request = Request(nulls, draws, similarities, dead == "drop", seed)

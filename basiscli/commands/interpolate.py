@@ -23,7 +23,7 @@ class Matches(Names):
         names = dict.fromkeys(value.split(","))
         files = [name for name in names if name.endswith(".h5")]
         ways = ",".join(name for name in names if name not in files)
-        return (*(super().convert(ways, parameter, context) if ways else ()), *files)
+        return (*(super().convert(ways, parameter, context) if ways or not files else ()), *files)
 
 
 class Points(click.ParamType):
@@ -35,6 +35,12 @@ class Points(click.ParamType):
         if str(value).isdecimal() and int(value) >= 3 and int(value) % 2:
             return int(value)
         self.fail(f"'{value}': an odd number from 3 on, so that the midpoint is one", parameter, context)
+
+
+def require_weights(matches: Sequence[str], from_init: bool) -> None:
+    """Raise UsageError for --from-init where no weights are matched."""
+    if from_init and not {"weights", "both"} & set(matches):
+        raise click.UsageError("--from-init is about weights: give --match weights or --match both, too")
 
 
 def walk_options(function: Callable) -> Callable:
@@ -89,6 +95,7 @@ def walk_options(function: Callable) -> Callable:
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For matching, samples and intervals."
 )
+@click.option("--dataset", help="Where the networks' data set is now, if it has moved.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw loss and accuracy.")
 @click.option("--force", is_flag=True, help="Overwrite --plot.")
 @device.options
@@ -105,6 +112,7 @@ def command(
     samples,
     temperature,
     seed,
+    dataset,
     plot,
     force,
     style,
@@ -120,18 +128,18 @@ def command(
     basiscli interpolate runs/digits-mlp/seed0.h5 runs/digits-mlp/seed1.h5 --plot path.png
     basiscli train --seeds 5 | basiscli interpolate - --match none,activations --split test,train
     """
+    require_weights(matches, from_init)
     from basiscli import corrections, interpolation, sources, store
 
     if plot:
         store.require_new(plot, force)
-    networks = interpolation.load(sources.paths_from(files))
+    networks = interpolation.load(sources.paths_from(files), dataset)
     network = networks[0].network
     corrected = corrected or ("none", corrections.default(network))
     corrections.require_possible(network, corrected)
-    dataset = sources.dataset_of(networks[0])
     walk = interpolation.plan(
-        networks, dataset, splits, points=points, samples=samples, correct_on=correct_on, temperature=temperature,
-        seed=seed,
+        networks, sources.dataset_of(networks[0]), splits, points=points, samples=samples, correct_on=correct_on,
+        temperature=temperature, seed=seed,
     )  # fmt: skip
     requests = interpolation.requests(matches, restarts=restarts, from_init=from_init, seed=seed)
     walked: list = []
@@ -183,7 +191,7 @@ def _row(record: dict) -> dict:
         "correct": record["correct"],
         "split": record["split"],
         "barrier": records.interval(record, "barrier", digits=2),
-        "accuracy": record["accuracy_barrier"],
+        "points lost": f"{100 * record['accuracy_barrier']:.1f}",
     }
 
 

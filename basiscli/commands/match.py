@@ -92,10 +92,12 @@ def command(files, out, applied, force, style, **options) -> None:
 
     paths = sources.paths_from(files)
     if len(paths) < 2:
-        raise click.UsageError("match needs two networks or more")
+        raise click.UsageError("match needs two networks or more (a file that is named twice counts once)")
     if options["from_init"] and options["by"] == "activations":
         raise click.UsageError("--from-init is about weights: give --by weights or --by both, too")
     targets = _targets(applied, paths[1:])
+    if out and out.resolve() in [target.resolve() for target in targets.values()]:
+        raise click.UsageError(f"--out and --apply are one file, {out}: name two")
     for target in (*targets.values(), *([out] if out else [])):
         store.require_new(target, force)
     networks = [checkpoint.load(path) for path in paths]

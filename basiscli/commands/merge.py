@@ -6,7 +6,7 @@ import click
 
 from basiscli import records
 from basiscli.commands import device
-from basiscli.commands.interpolate import CORRECTIONS, MATCHES
+from basiscli.commands.interpolate import CORRECTIONS, MATCHES, require_weights
 
 
 @click.command(short_help="Average matched networks into one.")
@@ -27,10 +27,11 @@ from basiscli.commands.interpolate import CORRECTIONS, MATCHES
     help="Training images that the correction looks at.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For matching and images.")
+@click.option("--dataset", help="Where the networks' data set is now, if it has moved.")
 @click.option("--force", is_flag=True, help="Overwrite --out.")
 @device.options
 @records.format_option
-def command(files, out, match, restarts, from_init, correct, correct_on, seed, force, style) -> None:
+def command(files, out, match, restarts, from_init, correct, correct_on, seed, dataset, force, style) -> None:
     """Write the mean of networks: the midpoint of two, the mean of many, after matching all to the first.
 
     Prints one record: path, networks, match, correct, loss and accuracy of the merged network on the test images, and
@@ -40,12 +41,13 @@ def command(files, out, match, restarts, from_init, correct, correct_on, seed, f
     basiscli merge runs/digits-mlp/seed0.h5 runs/digits-mlp/seed1.h5 --out merged.h5
     basiscli train --seeds 5 | basiscli merge - --match weights --out merged.h5
     """
+    require_weights([match], from_init)
     from dataclasses import replace
 
     from basiscli import corrections, interpolation, sources, store
 
     store.require_new(out, force)
-    networks = interpolation.load(sources.paths_from(files))
+    networks = interpolation.load(sources.paths_from(files), dataset)
     correct = correct or corrections.default(networks[0].network)
     corrections.require_possible(networks[0].network, [correct])
     walk = interpolation.plan(networks, sources.dataset_of(networks[0]), ("test",), correct_on=correct_on, seed=seed)

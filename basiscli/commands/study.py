@@ -46,6 +46,9 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precis
 
     if sum((dry_run, printed, status)) > 1:
         raise click.UsageError("--dry-run, --print and --status each say something else: choose one")
+    if scheduler and jobs:
+        raise click.UsageError("--jobs is for this machine; the workers of a --scheduler say what runs at once")
+    jobs = jobs or min(os.cpu_count() or 1, 2)
     name, text, found = _open(plan)
     found = [_placed(step, device, precision) for step in found]
     folder = (out or (Path(plan) if text is None else Path("runs") / f"study-{name}")).absolute()
@@ -58,15 +61,15 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precis
         with backend.using(device, precision):
             records.emit(estimates.of_steps(found, parse), style, DRY_COLUMNS)
     elif status:
-        records.emit(_states(folder, found), style, STATUS_COLUMNS)
+        records.emit(_states(folder, found, jobs), style, STATUS_COLUMNS)
     else:
         if scheduler is None:
             with backend.using(device, precision):  # said now if it cannot be, not once for each step
                 pass
         if text is not None:
             steps.prepare(folder, name, text, found)
-        _run(folder, found, jobs or min(os.cpu_count() or 1, 2), scheduler)
-        _conclude(folder, found, style)
+        outcomes = _run(folder, found, jobs, scheduler)
+        _conclude(folder, outcomes, style)
 
 
 def parse(name: str, words: Sequence[str]) -> Mapping:
@@ -84,7 +87,7 @@ def _open(plan: str) -> tuple[str, str | None, list]:
     from basiscli import plan as plans
     from basiscli import steps
 
-    if Path(plan).is_dir():
+    if plan not in plans.names() and Path(plan).is_dir():
         name, found = steps.load(Path(plan))
         return name, None, found
     found = plans.load(plan, parse)
@@ -93,32 +96,37 @@ def _open(plan: str) -> tuple[str, str | None, list]:
 
 def _placed(step, device: str, precision: str):
     """Return a step that computes where it is asked for; what is the default is not said."""
-    wanted = {"device": device, "precision": precision}
     command = import_module(f"basiscli.commands.{step.words[0]}").command
-    known = {option.name: option.default for option in command.params}
-    said = [word for name, value in wanted.items() if name in known and value != known[name]
-            for word in (f"--{name}", value)]  # fmt: skip
-    return replace(step, words=(*step.words, *said))
+    known, words = {option.name: option.default for option in command.params}, list(step.words)
+    for name, value in (("device", device), ("precision", precision)):
+        if name in known and value != known[name]:
+            if (option := f"--{name}") in words:
+                del words[words.index(option) : words.index(option) + 2]
+            words += [option, value]
+    return replace(step, words=tuple(words))
 
 
-def _run(folder: Path, found: Sequence, jobs: int, scheduler: str | None) -> None:
-    """Run the steps and say on stderr how each went. Ctrl-C ends the running commands, which save first."""
+def _run(folder: Path, found: Sequence, jobs: int, scheduler: str | None) -> dict[str, dict]:
+    """Run the steps, say on stderr how each went, and return it. Ctrl-C ends the running commands, which save first."""
     from basiscli import steps
 
     outcomes: dict[str, dict] = {}
+    executor, slots, threads = _executor(found, jobs, scheduler)
+    _note(f"{len(found)} steps in {os.path.relpath(folder)}; whatever stops it, the same command goes on")
     try:
-        for step, outcome in steps.walk(folder, found, *_executor(found, jobs, scheduler)):
+        for step, outcome in steps.walk(folder, found, executor, slots, threads):
             outcomes[step.name] = outcome
             if not outcome.get("reused"):
-                left = steps.seconds_left(found, outcomes, jobs)
+                left = steps.seconds_left(found, outcomes, slots) if slots else None  # nobody knows how many workers
                 _note(f"[{len(outcomes)}/{len(found)}] {_told(step, outcome)}{_remaining(left)}")
     except KeyboardInterrupt:
         _note("interrupted; the running steps save and end, the same command goes on")
         os._exit(130)  # the commands see the end of their stdin and leave; nothing of ours is worth waiting for
+    return outcomes
 
 
 def _executor(found: Sequence, jobs: int, scheduler: str | None) -> tuple:
-    """Return who runs a step, how many steps are in hand at once, and the threads of a step."""
+    """Return who runs a step, how many steps are in hand at once (None: as the workers can), and a step's threads."""
     if scheduler is None:
         from concurrent.futures import ThreadPoolExecutor
 
@@ -132,21 +140,21 @@ def _executor(found: Sequence, jobs: int, scheduler: str | None) -> tuple:
     return executor, None, None
 
 
-def _conclude(folder: Path, found: Sequence, style: str | None) -> None:
+def _conclude(folder: Path, outcomes: Mapping[str, Mapping], style: str | None) -> None:
     """Write the report, print the claims, and end with an error if steps failed."""
     from basiscli import report, steps
     from basiscli.errors import BadInput
 
     records.emit(report.write(folder), style, report.COLUMNS)
     _note(f"report: {os.path.relpath(folder)}/report.html")
-    if failed := [step.name for step in found if steps.outcome(folder, step)["status"] == steps.FAILED]:
+    if failed := [name for name, outcome in outcomes.items() if outcome["status"] == steps.FAILED]:
         raise BadInput(
-            f"{len(failed)} of {len(found)} steps failed: {', '.join(failed)}; see {os.path.relpath(folder)}/logs"
+            f"{len(failed)} of {len(outcomes)} steps failed: {', '.join(failed)}; see {os.path.relpath(folder)}/logs"
         )
 
 
-def _states(folder: Path, found: Sequence) -> Iterator[dict]:
-    """Yield a record a step, and one of the whole with the remaining time."""
+def _states(folder: Path, found: Sequence, jobs: int) -> Iterator[dict]:
+    """Yield a record a step, and one of the whole with the remaining time if so many steps run at once."""
     from basiscli import steps
 
     states = {step.name: steps.status(folder, step) for step in found}
@@ -160,7 +168,7 @@ def _states(folder: Path, found: Sequence) -> Iterator[dict]:
         }  # fmt: skip
     over = {name: state for name, state in states.items() if state["status"] in (steps.DONE, steps.FAILED)}
     counts = {state: sum(one["status"] == state for one in states.values()) for state in steps.STATES}
-    left = steps.seconds_left(found, over, jobs=1)
+    left = steps.seconds_left(found, over, jobs)
     yield {
         "step": f"{len(found)} steps", "status": ", ".join(f"{n} {state}" for state, n in counts.items() if n),
         "seconds": round(sum(state.get("seconds", 0) for state in over.values()), 1),

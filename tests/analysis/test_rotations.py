@@ -23,7 +23,7 @@ def test_a_rotation_is_orthogonal_and_proper_and_so_are_its_powers(units):
 
 
 def test_rotations_are_uniform():
-    """Moments of the entries, E m² = 1/n and E m⁴ = 3/(n (n + 2)), and of the trace; the angles of the eigenvalues."""
+    """Moments of the entries, E m² = 1/n and E m⁴ = 3/(n (n + 2)), and of the trace; the angle of a plane."""
     n, count = 6, 3000
     ms = drawn(ORTHOGONAL, n, count)
     np.testing.assert_allclose(ms.mean(axis=0), 0, atol=5 / np.sqrt(count * n))
@@ -33,6 +33,22 @@ def test_rotations_are_uniform():
     assert abs(traces.mean()) < 0.1 and traces.var() == pytest.approx(1, rel=0.1)
     angles = np.array([np.arctan2(m[1, 0], m[0, 0]) for m in drawn(ORTHOGONAL, 2, 500)])
     assert kstest((angles + np.pi) / (2 * np.pi), "uniform").pvalue > 0.01
+
+
+def test_the_angles_of_the_eigenvalues_are_those_of_uniform_rotations():
+    """One of the n/2 angles in (0, π) of each matrix has the density (n - 1 + sin((n - 1) θ) / sin θ) / (π n).
+
+    So in SO(n) for even n (Katz and Sarnak 1999); angles of one matrix repel, so only one of each is taken.
+    """
+    n, rng = 6, generator(0, "which")
+    angles = np.array([rng.choice(np.unique(np.abs(np.angle(np.linalg.eigvals(m))).round(9))) for m in
+                       drawn(ORTHOGONAL, n, 2000)])  # fmt: skip
+    theta = np.linspace(0, np.pi, 2002)[1:-1]
+    density = (n - 1 + np.sin((n - 1) * theta) / np.sin(theta)) / (np.pi * n)
+    summed = np.concatenate([[0], np.cumsum(density)]) * (theta[1] - theta[0])
+    assert summed[-1] == pytest.approx(1, abs=2e-3)
+    assert kstest(angles, lambda t: np.interp(t, np.append(theta, np.pi), summed)).pvalue > 0.01
+    assert kstest(angles, lambda t: t / np.pi).pvalue < 1e-3
 
 
 def test_powers_compose_and_scale_the_angles():

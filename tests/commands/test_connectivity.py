@@ -151,6 +151,8 @@ def test_networks_that_make_no_study_are_refused(study, networks, tmp_path):
         (("--seeds", 1), "two seeds or more"),
         (("--model", "vgg"), "--widths: vgg has no usual ones"),
         (("--match", "a.h5"), "a file of permutations is of one width"),
+        (("--match", "none", "--degrade"), "--degrade undoes matches"),
+        (("--match", "activations", "--from-init"), "--from-init is about weights"),
         (("a.h5", "--lr", 0.1), "--lr is for training"),
         (("--degrade-to", 2), "--degrade-to"),
         (("--model", "mlp", "--widths", "1/2"), "whole number of units"),

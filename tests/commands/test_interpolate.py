@@ -153,7 +153,7 @@ def test_it_reads_a_pipe_and_draws(tmp_path):
 
 def test_a_table_fits_80_columns(networks):
     table = done("interpolate", *networks, *FEW, "--format", "table").stdout
-    assert "3 pairs" in table and max(map(len, table.splitlines())) <= 80
+    assert "3 pairs" in table and "points lost" in table and max(map(len, table.splitlines())) <= 80
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +192,8 @@ def test_what_one_cannot_walk_between_is_refused(networks, others, tmp_path):
     [
         (("--points", 4), "an odd number from 3 on"),
         (("--match", "wieghts"), "'wieghts' is none of none, activations, weights, both"),
+        (("--match", ""), "'' is none of none, activations, weights, both"),
+        (("--match", "none,activations", "--from-init"), "--from-init is about weights"),
         (("--correct", "all-of-it"), "'all-of-it' is none of none, reset-bn, repair"),
         (("--split", "validation"), "'validation' is none of test, train"),
         (("--temperature", 0), "--temperature"),
@@ -199,6 +201,38 @@ def test_what_one_cannot_walk_between_is_refused(networks, others, tmp_path):
 )
 def test_a_wrong_command_line_is_refused(networks, options, words):
     call("interpolate", *networks[:2], *options).refused(words, code=2)
+
+
+def test_merging_by_activations_does_not_look_at_initial_weights(networks, tmp_path):
+    out = tmp_path / "m.h5"
+    call("merge", *networks, "--from-init", "--out", out).refused("--from-init is about weights", code=2)
+    assert not out.exists()
+
+
+def test_a_data_set_that_moved(networks, tmp_path):
+    digits, paths = data.load("digits"), []
+    parts = {name: getattr(digits, name) for name in ("train", "test")}
+    arrays = {f"{name}/images": part.images for name, part in parts.items()}
+    np.savez(tmp_path / "here.npz", **arrays, **{f"{name}/labels": part.labels for name, part in parts.items()})
+    moved = data.load(str(tmp_path / "here.npz"))
+    for number, path in enumerate(networks[:2]):
+        file = store.load_network(path)
+        file.dataset |= {"name": str(tmp_path / "gone.npz"), "checksum": moved.checksum}
+        paths.append(tmp_path / f"{number}.h5")
+        store.save_network(paths[-1], file)
+    here = ("--dataset", tmp_path / "here.npz")
+    short = ("--points", 3, "--match", "none,activations")
+    commands = {
+        "interpolate": short, "merge": ("--out", tmp_path / "m.h5"), "match": (), "correlate": (),
+        "connectivity": (*short, "--draws", 2),
+    }  # fmt: skip
+    for command, options in commands.items():
+        words = f"0.h5: its data set {tmp_path / 'gone.npz'} is gone; say where it is now with --dataset"
+        outcome = call(command, *paths, *options)
+        assert outcome.code == 1 and outcome.stderr.splitlines()[-1].endswith(words), outcome.stderr
+        assert done(command, *paths, *options, *here).records, command
+    same = done("interpolate", *networks[:2], *short).records
+    assert [r["loss"] for r in done("interpolate", *paths, *short, *here).records] == [r["loss"] for r in same]
 
 
 def test_merge_writes_the_midpoint(networks, tmp_path):

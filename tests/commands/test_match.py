@@ -129,6 +129,12 @@ def test_what_cannot_be_matched_is_refused_and_nothing_is_written(networks, tmp_
     call("match", networks[0], networks[1], "--by", networks[0], "--apply", out).refused("holds no permutations")
     call("match", networks[0], tmp_path / "no.h5", "--apply", out).refused("no.h5: no such file")
     call("match", *networks[:2], "--dataset", "nonsense", "--apply", out).refused("nonsense")
+    broken = store.load_network(networks[1])
+    broken.weights["hidden1/w"][0, 0] = np.nan
+    store.save_network(tmp_path / "nan.h5", broken)
+    for by in ("activations", "weights"):
+        command = ("match", networks[0], tmp_path / "nan.h5", "--by", by, "--apply", out)
+        call(*command).refused("nan.h5: hidden1/w holds values that are not finite; leave the network out")
     assert not out.exists()
     out.write_bytes(b"mine")
     call("match", *networks[:2], "--apply", out).refused("out.h5: exists")
@@ -136,10 +142,20 @@ def test_what_cannot_be_matched_is_refused_and_nothing_is_written(networks, tmp_
     assert out.read_bytes() == b"mine"
 
 
+def test_a_permutation_of_other_networks_is_used_with_a_word(networks, tmp_path):
+    kept = tmp_path / "p.h5"
+    done(*networks[:2], "--out", kept)
+    assert not done(*networks[:2], "--by", kept).stderr
+    line = f"basiscli: {kept}: was made for {networks[0]} and {networks[1]}; used for {networks[0]} and {networks[2]}"
+    assert done(networks[0], networks[2], "--by", kept).stderr.splitlines() == [line]
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
         (("seed0.h5",), "two networks or more"),
+        (("seed0.h5", "./seed0.h5"), "named twice counts once"),
+        (("seed0.h5", "seed1.h5", "--out", "x.h5", "--apply", "./x.h5"), "--out and --apply are one file"),
         (("seed0.h5", "seed1.h5", "--by", "nonsense"), "'nonsense' is none of activations, weights, both"),
         (("seed0.h5", "seed1.h5", "--restarts", 0), "--restarts"),
         (("seed0.h5", "seed1.h5", "seed2.h5", "--apply", "x.h5"), "name an existing folder"),

@@ -72,6 +72,19 @@ def test_all_arms_share_the_features_below_m(networks):
         assert (run.arrays["output/w"][s + 4] != run.arrays["output/w"][0]).any()
 
 
+def test_a_run_continues_from_the_trained_weights_or_from_new_ones(networks):
+    for begin in ("continue", "reinit"):
+        protocol = Protocol(None, (1.0,), "pre", "downstream", begin, False, 1, 1, None, 1.0, None)
+        experiment = rotating.Experiment.of(networks, ["hidden1"], protocol)
+        network = experiment.networks[2]
+        run = rotating.start(experiment, network, experiment.sites[0], experiment.protocol.slices)
+        for s in range(len(run.seeds)):
+            for path in ("hidden1/w", "hidden1/b"):
+                np.testing.assert_array_equal(run.arrays[path][s], network.arrays[path][0])
+            for path in ("hidden2/w", "output/w"):
+                assert np.array_equal(run.arrays[path][s], network.arrays[path][0]) == (begin == "continue")
+
+
 def test_penalties_are_paired_differences_of_the_files(rotated):
     folder, outcome = rotated
 
@@ -241,6 +254,23 @@ def test_failed_optimisations_are_counted_and_kept_out(networks, tmp_path):
     assert chance_loss(np.array([0, 0, 0, 1])) == pytest.approx(-0.75 * np.log(0.75) - 0.25 * np.log(0.25))
 
 
+def test_a_pair_is_left_out_where_its_reference_failed(networks, tmp_path):
+    """The identity's run of one network is made to have failed; what it is the reference of stays in the means."""
+    command = ("rotate", *networks, "--layer", "hidden2", "--repeats", 1, *QUICK, "--out", tmp_path)
+    before = done(*command).records
+    path = tmp_path / "pre-downstream-reinit/hidden2/identity/seed1-repeat0.h5"
+    file = store.load_network(path)
+    file.history["train_loss"] = np.array([9.0, 9.0])
+    store.save_network(path, file, force=True)
+    found = done(*command).records
+    turned, kept = (of(found, "hidden2", kind) for kind in ("orthogonal", "identity"))
+    assert (turned["failed"], turned["pairs"], kept["failed"], kept["pairs"]) == (0, 2, 1, 2)
+    assert turned["test_accuracy"] == of(before, "hidden2", "orthogonal")["test_accuracy"]
+    assert turned["penalty_accuracy"] != of(before, "hidden2", "orthogonal")["penalty_accuracy"]
+    contrast = of(found, "hidden2", "orthogonal", "permutation")
+    assert contrast["pairs"] == 3
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -283,7 +313,11 @@ def test_networks_and_layers_that_do_not_fit_are_refused(networks, rotated, tmp_
     gone.status = "done"
     gone.dataset |= {"name": str(tmp_path / "gone.npz")}
     store.save_network(tmp_path / "gone.h5", gone)
-    refused("gone.npz", of=[tmp_path / "gone.h5"])
+    refused(f"gone.h5: its data set {tmp_path / 'gone.npz'} is gone", "--dataset", of=[tmp_path / "gone.h5"])
+    broken = store.load_network(networks[0])
+    broken.weights["hidden2/b"][3] = np.inf
+    store.save_network(tmp_path / "broken.h5", broken)
+    refused("broken.h5: hidden2/b holds values that are not finite", of=[tmp_path / "broken.h5"])
     gone.dataset |= {"name": "digits", "checksum": "0"}
     store.save_network(tmp_path / "other.h5", gone)
     refused("is not the one it was trained on; name that one with --dataset", of=[tmp_path / "other.h5"])
@@ -311,13 +345,18 @@ def test_a_data_set_that_moved(tmp_path):
 
 
 def test_a_convolutional_and_a_residual_network(tmp_path):
-    model = ("--model", "resnet", "--depth", 8, "--width", "1/8", "--epochs", 0, "--augment", "none")
+    model = ("--model", "resnet", "--depth", 8, "--width", "1/4", "--epochs", 0, "--augment", "none")
     done("train", *model, "--out", tmp_path)
-    options = ("--layer", "stem", "--layer", "block2/conv1", "--repeats", 1, "--epochs", 1, "--out", tmp_path / "a")
+    places = ("stem", "block1/sum", "block2/conv1")
+    chosen = [option for layer in places for option in ("--layer", layer)]
+    options = (*chosen, "--repeats", 1, "--epochs", 1, "--out", tmp_path / "a")
     records = done("rotate", tmp_path / "seed0.h5", *options).records
-    assert {r["layer"] for r in records} == {"stem", "block2/conv1"} and {r["start"] for r in records} == {"continue"}
+    assert {r["layer"] for r in records} == set(places) and {r["start"] for r in records} == {"continue"}
     for layer in ("stem", "block2/conv1"):
         assert of(records, layer, "permutation")["fold_residual"] < 1e-4
+    # block1/conv1 reads the rotated stream too, and is frozen.
+    assert of(records, "block1/sum", "permutation")["fold_residual"] is None
+    assert of(records, "block1/sum", "identity")["fold_residual"] == 0
     done("correlate", tmp_path / "seed0.h5", tmp_path / "a/pre-downstream-continue/stem/permutation/seed0-repeat0.h5")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from basiscli import store
+from basiscli import basis, store
 from tests.conftest import call
 
 
@@ -24,6 +24,17 @@ def test_a_permuted_network_computes_the_same(networks, tmp_path):
     assert (after.weights["hidden1/w"] != before.weights["hidden1/w"]).any()
     found = call("correlate", networks[0], out).records
     assert all(r["matched"] > r["identity"] + 0.3 for r in found)
+
+
+def test_a_permutation_that_changes_the_function_is_not_written(networks, tmp_path, monkeypatch):
+    permute = basis.permute
+
+    def half(found, arrays, permutations):
+        return permute(found, arrays, permutations) | {"output/w": arrays["output/w"]}
+
+    monkeypatch.setattr(basis, "permute", half)
+    call("transform", networks[0], "--permute", 3, "--out", tmp_path / "a.h5").refused("its permuted logits differ by")
+    assert not (tmp_path / "a.h5").exists()
 
 
 def test_a_layer_alone_and_its_seed(networks, tmp_path):
@@ -72,4 +83,9 @@ def test_what_cannot_be_done_is_refused(networks, tmp_path):
     unfinished.status = "unfinished"
     store.save_network(tmp_path / "u.h5", unfinished)
     call("transform", tmp_path / "u.h5", "--permute", 1, *out).refused("u.h5: is unfinished")
+    broken = store.load_network(networks[0])
+    broken.weights["hidden1/w"][0, 0] = np.nan
+    store.save_network(tmp_path / "nan.h5", broken)
+    for how in ("--permute", "--rotate"):
+        call("transform", tmp_path / "nan.h5", how, 1, *out).refused("nan.h5: hidden1/w holds values that are not")
     assert not (tmp_path / "a.h5").exists()
