@@ -103,6 +103,18 @@ def available() -> int:
     return cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
 
 
+def versions() -> dict[str, str]:
+    """Return what decides the bits of a result on a GPU, nothing on the host."""
+    if not _on_gpu:
+        return {}
+    import cupy
+
+    from basiscli.kernels import device
+
+    card = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    return {"cupy": cupy.__version__, "device": card, "precision": device.precision()}
+
+
 def trouble() -> str | None:
     """Return in a few words why no GPU can be used, None if one can."""
     try:

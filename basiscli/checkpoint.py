@@ -158,10 +158,11 @@ def versions() -> dict[str, str]:
     """Return the versions that decide the bits of a result."""
     import numba
 
-    return {
+    found = {
         "basiscli": __version__,
         "numpy": np.__version__,
         "numba": numba.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
+    return found | backend.versions()

@@ -14,6 +14,7 @@ from tests.device import fake
 
 COMPUTE = (
     "train", "record", "correlate", "rotate", "match", "interpolate", "merge", "freeze", "connectivity", "study",
+    "selftest",
 )  # fmt: skip
 TRAIN = (
     "--augment", "none", "--epochs", 1, "--width", 12, "--depth", 2, "--batch-size", 200,
