@@ -30,16 +30,18 @@ class Captured:
             self._run(function, shapes)
             return
         if shapes not in self._graphs:
-            with self._stream:
-                self._stream.begin_capture()
-                try:
-                    self._run(function, shapes)
-                finally:
-                    graph = self._stream.end_capture()
-            self._graphs[shapes] = graph
+            self._graphs[shapes] = self._run(function, shapes, capture=True)
         # The stream is one that the default stream waits for, and the other way round.
         self._graphs[shapes].launch(self._stream)
 
-    def _run(self, function: Callable, shapes: tuple) -> None:
+    def _run(self, function: Callable, shapes: tuple, capture: bool = False) -> object:
+        """Run the function, or note what it launches; returns the graph of that."""
         with self._stream, cupy.cuda.using_allocator(self._pool.malloc):
-            function(*self._inputs[shapes])
+            if not capture:
+                return function(*self._inputs[shapes])
+            self._stream.begin_capture()
+            try:
+                function(*self._inputs[shapes])
+            finally:
+                graph = self._stream.end_capture()
+            return graph

@@ -361,11 +361,12 @@ class Stream:
         assert not non_blocking, "work of the default stream would not be waited for"
 
     def __enter__(self):
-        self.before, DEVICE.stream = DEVICE.stream, self
+        assert DEVICE.stream is None, "a stream within a stream"
+        DEVICE.stream = self
         return self
 
     def __exit__(self, *exception):
-        DEVICE.stream = self.before
+        DEVICE.stream = None
 
     def begin_capture(self) -> None:
         """Note what comes instead of running it."""
@@ -503,12 +504,20 @@ def installed():
     """Have the fake in the place of cupy; yields the device."""
     there = {name: sys.modules.get(name) for name in (*modules(), *OURS)}
     sys.modules.update(modules())
-    for name in OURS:
-        sys.modules.pop(name, None)
+    _forget_ours()
     try:
         yield DEVICE
     finally:
+        _forget_ours()
         for name, module in there.items():
             sys.modules.pop(name, None)
             if module is not None:
                 sys.modules[name] = module
+
+
+def _forget_ours() -> None:
+    """Have what was imported with another cupy imported anew."""
+    for name in OURS:
+        sys.modules.pop(name, None)
+        package, _, module = name.rpartition(".")
+        vars(sys.modules.get(package, SimpleNamespace())).pop(module, None)

@@ -1,0 +1,55 @@
+"""What only a card can say; all of it is skipped where there is none (`pytest -m gpu` on a machine with one)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from basiscli import backend, selftest
+from tests.test_backend import NETWORKS, RECIPE, assert_alike, host, run_of
+
+TROUBLE = backend.trouble()
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(TROUBLE is not None, reason=f"needs a card: {TROUBLE}")]
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_every_kernel(precision):
+    with backend.using("cuda", precision):
+        wrong = [record for record in selftest.run(precision, timed=False) if not record["ok"]]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_with_replayed_graphs_is_that_of_the_host(name):
+    network, recipe = NETWORKS[name](), replace(RECIPE, epochs=3)
+    ours = run_of(network, recipe)
+    start = {path: values.copy() for path, values in ours.arrays.items()}
+    while not ours.finished:
+        ours.train_epoch()
+    with backend.using("cuda"):
+        theirs = run_of(network, recipe)
+        while not theirs.finished:
+            theirs.train_epoch()
+        assert_alike(host(theirs), ours.arrays, start, 2e-2)
+
+
+def test_the_same_bits_twice():
+    found = []
+    for _ in range(2):
+        with backend.using("cuda", "tf32"):
+            run = run_of(NETWORKS["resnet"](), replace(RECIPE, epochs=3))
+            while not run.finished:
+                run.train_epoch()
+            found.append(host(run))
+    for path, values in found[0].items():
+        np.testing.assert_array_equal(found[1][path], values, err_msg=path)
+
+
+def test_the_command_line(basiscli, tmp_path):
+    done = basiscli("train", "--seeds", 3, "--epochs", 2, "--device", "cuda", "--out", tmp_path)
+    assert done.code == 0, done.stderr
+    paths = [record["path"] for record in done.records]
+    assert all(record["test_accuracy"] > 0.8 for record in done.records)
+    ours, theirs = (basiscli("correlate", *paths, "--device", place).records for place in ("cpu", "cuda"))
+    for a, b in zip(ours, theirs, strict=True):
+        assert b["matched"] == pytest.approx(a["matched"], abs=1e-4)
