@@ -1,7 +1,9 @@
 // Stands for what CUDA builds in, so that g++ compiles the kernels of kernels/cuda and a test can run them.
 //
-// Blocks run one after the other. The threads of a block are fibers that go on in turn until each waits at a barrier or
-// has ended; a barrier that some threads never reach, which CUDA leaves undefined, is reported as an error.
+// Blocks run one after the other, in an order of chance. The threads of a block are fibers that go on in turn until each
+// waits at a barrier or has ended, every time in another order: what a missing barrier leaves to chance comes out wrong.
+// A barrier that some threads never reach, which CUDA leaves undefined, is reported as an error. Shared memory holds NaN
+// when a block begins.
 
 #pragma once
 #include <ucontext.h>
@@ -18,7 +20,7 @@
 #define HOST_EMULATION
 #define __global__
 #define __device__
-#define __shared__ static
+#define __shared__ static __attribute__((section("shared_memory")))
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define __launch_bounds__(threads)
 
@@ -35,6 +37,9 @@ struct alignas(16) float4 {
 };
 
 static Dimensions threadIdx, blockIdx, blockDim, gridDim;
+
+// Where the linker puts what is shared.
+extern "C" char __start_shared_memory[] __attribute__((weak)), __stop_shared_memory[] __attribute__((weak));
 
 namespace emulation {
 
@@ -81,7 +86,27 @@ static void release(unsigned first, unsigned last) {
   for (unsigned t = first; t < last; ++t) fibers[t].waiting = NOTHING;
 }
 
+static unsigned chance() {
+  static uint64_t state = 1;
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  return (unsigned)(state >> 33);
+}
+
+// Visits 0 ... count - 1 in an order of chance: a multiple of the number, modulo the next power of two.
+template <class Visit>
+static bool shuffled(unsigned count, Visit visit) {
+  unsigned size = 1;
+  while (size < count) size *= 2;
+  const unsigned factor = chance() | 1, first = chance();
+  for (unsigned k = 0; k < size; ++k) {
+    const unsigned i = (factor * k + first) % size;
+    if (i < count && !visit(i)) return false;
+  }
+  return true;
+}
+
 static bool run_block(unsigned threads) {
+  if (__start_shared_memory) std::fill(__start_shared_memory, __stop_shared_memory, (char)0xff);
   for (unsigned t = 0; t < threads; ++t) {
     Fiber& fiber = fibers[t];
     fiber.stack.resize(STACK);
@@ -94,12 +119,14 @@ static bool run_block(unsigned threads) {
   }
   while (!all(0, threads, ENDED)) {
     bool moved = false;
-    for (unsigned t = 0; t < threads; ++t)
+    shuffled(threads, [&](unsigned t) {
       if (fibers[t].waiting == NOTHING) {
         threadIdx = {t, 0, 0};
         swapcontext(&scheduler, &fibers[t].context);
         moved = true;
       }
+      return true;
+    });
     for (unsigned w = 0; w < threads; w += LANES)
       if (w + LANES <= threads && all(w, w + LANES, WARP_BARRIER)) {
         release(w, w + LANES);
@@ -122,13 +149,10 @@ static bool run(const unsigned* grid, unsigned threads) {
   if (fibers.size() < threads) fibers.resize(threads);
   gridDim = {grid[0], grid[1], grid[2]};
   blockDim = {threads, 1, 1};
-  for (unsigned z = 0; z < grid[2]; ++z)
-    for (unsigned y = 0; y < grid[1]; ++y)
-      for (unsigned x = 0; x < grid[0]; ++x) {
-        blockIdx = {x, y, z};
-        if (!run_block(threads)) return false;
-      }
-  return true;
+  return shuffled(grid[0] * grid[1] * grid[2], [&](unsigned i) {
+    blockIdx = {i % grid[0], i / grid[0] % grid[1], i / grid[0] / grid[1]};
+    return run_block(threads);
+  });
 }
 
 template <class Value>

@@ -284,6 +284,27 @@ def test_the_emulation_finds_a_barrier_that_some_threads_never_reach():
         emulation.run(head + source, 0, "wrong", (1, 1, 1), 32, [np.zeros(32, np.float32)])
 
 
+@pytest.mark.parametrize("barrier", [True, False])
+def test_the_emulation_shows_a_missing_barrier(barrier):
+    source = (
+        'extern "C" __global__ void turn(float* x) { __shared__ float s[64]; s[threadIdx.x] = x[threadIdx.x];'
+        f"{'__syncthreads();' if barrier else ''} x[threadIdx.x] = s[63 - threadIdx.x]; }}\n"
+    )
+    x = np.arange(64, dtype=np.float32)
+    emulation.run(source, 0, "turn", (1, 1, 1), 64, [x])
+    assert np.array_equal(x, np.arange(64)[::-1]) == barrier
+
+
+def test_shared_memory_holds_nothing_when_a_block_begins():
+    source = (
+        'extern "C" __global__ void stale(float* x) { __shared__ float s[1]; x[blockIdx.x] = s[0]; __syncthreads();'
+        " s[0] = 1; }\n"
+    )
+    x = np.zeros(3, np.float32)
+    emulation.run(source, 0, "stale", (3, 1, 1), 32, [x])
+    assert np.isnan(x).all()
+
+
 def test_the_device_finds_what_is_written_beside_an_array(device):
     cupy = sys.modules["cupy"]
     head = '#define KERNEL extern "C" __global__ void\n'
