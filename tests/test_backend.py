@@ -183,6 +183,25 @@ def test_a_checkpoint_of_one_resumes_on_the_other(device, tmp_path):
         assert_alike(found, expected, {path: values[s] for path, values in start.items()}, 2e-3)
 
 
+def test_a_resumed_run_ends_in_the_same_bits(device):
+    network, recipe = NETWORKS["resnet with projections"](), replace(RECIPE, epochs=2, batch_size=6)
+    with backend.using("cuda"):
+        whole = run_of(network, recipe)
+        while not whole.finished:
+            whole.train_epoch()
+        part = run_of(network, recipe)
+        part.train_epoch()
+        part.train_epoch(stop=lambda: part.step == 2)
+        resumed = checkpoint.resume([checkpoint.snapshot(part, s, "") for s in range(2)], images())
+        assert (resumed.epoch, resumed.step) == (1, 2)
+        resumed.train_epoch()
+        expected, found = host(whole), host(resumed)
+    for path, values in expected.items():
+        np.testing.assert_array_equal(found[path], values, err_msg=path)
+    for field, values in whole.history.items():
+        np.testing.assert_array_equal(resumed.history[field], values, err_msg=field)
+
+
 @pytest.mark.parametrize("precision, least, most", [("tf32", 1e-7, 1e-2), ("bf16", 1e-5, 1e-1)])
 def test_precisions_change_products_and_little_else(device, precision, least, most):
     network = NETWORKS["resnet with projections"]()
