@@ -93,8 +93,8 @@ def command(networks, layers, dataset, out, plot, force, style, **options) -> No
     paired (docs/rotate.md).
 
     NET.h5... are networks of one architecture and data set, - reads them from stdin. All kinds and repeats of a layer
-    train at once, from the same draws in the same order of images. Every rotated network is a file that correlate and
-    record take. What is there already is kept: the same command goes on after an interruption.
+    train at once, from the same draws in the same order of images. Every rotated network is a file that correlate,
+    record and interpolate take. What is there already is kept: the same command goes on after an interruption.
 
     \b
     basiscli rotate runs/digits-mlp/*.h5 --plot rotated.png

@@ -137,6 +137,12 @@ def test_every_rotated_network_is_a_network(rotated, networks):
     turned = folder / "runs/pre-downstream-reinit/hidden1/orthogonal/seed0-repeat0.h5"
     (record,) = done("correlate", networks[0], turned, "--layer", "hidden1", "--tap", "pre").records
     assert record["matched"] < 0.9
+    other = turned.with_name("seed1-repeat0.h5")
+    for record in done("interpolate", turned, other, "--points", 3, "--match", "none,weights").records:
+        ends = [store.load_network(one).history["test_loss"][-1] for one in (turned, other)]
+        assert [record["loss_a"], record["loss_b"]] == pytest.approx(ends, rel=1e-4)
+    call("interpolate", networks[0], turned).refused("is rotated, ", "same architecture only")
+    done("record", turned, "--out", folder / "recorded.h5")
 
 
 def test_what_is_there_is_kept_and_must_be_the_same(rotated, networks):
