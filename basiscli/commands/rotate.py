@@ -19,7 +19,8 @@ class Powers(click.ParamType):
         if not isinstance(value, str):
             return value
         try:
-            powers = tuple(dict.fromkeys(float(part) for part in value.split(",")))
+            # Rounded as in the names of folders, so that two powers never share one.
+            powers = tuple(dict.fromkeys(float(f"{float(part):g}") for part in value.split(",")))
         except ValueError:
             self.fail(f"'{value}': write numbers, such as 0.25,0.5,1", param, ctx)
         for power in powers:
