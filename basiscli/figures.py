@@ -305,8 +305,9 @@ def connectivity(records: Sequence[Mapping]) -> Figure:
     left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     right.set_ylim(min(0, right.get_ylim()[0]), 1)
     _label_ends(right, at[-1] - 0.15, [label for label in labels if np.isfinite(label[0])])
-    left.set_title(f"barrier of the loss, {first[0]['split']} images", fontsize=10, loc="left", color=GREY)
-    right.set_title("correlation of paired units", fontsize=10, loc="left", color=GREY)
+    bars = f"bars: 95 % intervals over {max(record['networks'] for record in first)} networks"
+    left.set_title(f"barrier of the loss, {first[0]['split']} images; {bars}", fontsize=9, loc="left", color=GREY)
+    right.set_title("correlation of paired units; colours: under each match", fontsize=9, loc="left", color=GREY)
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower left", ncols=3, fontsize=8.5, frameon=False, handlelength=4)
     return figure
