@@ -176,8 +176,10 @@ def rotations(records: Sequence[Mapping]) -> Figure:
     figure = Figure(figsize=(2 * (2.6 + 0.9 * max(len(layers), 2)), 3.6 * rows), layout="constrained")
     panels = figure.subplots(rows, 2, squeeze=False)
     whole = [record for record in arms if record["kind"] != "orthogonal" or record["power"] == powers[-1]]
+    named = {"orthogonal": f"orthogonal^{powers[-1]:g}"} if powers and powers[-1] != 1 else {}
+    lines = [(kind, named.get(kind, kind), KINDS[kind]) for kind in _kinds(whole)]
     for axis, (field, label) in zip(panels[0], PENALTIES.items(), strict=True):
-        _penalties(axis, whole, field, layers, "layer", [(kind, kind, KINDS[kind]) for kind in _kinds(whole)], "kind")
+        _penalties(axis, whole, field, layers, "layer", lines, "kind")
         axis.set(xticks=range(len(layers)), ylabel=label)
         axis.set_xticklabels(layers, rotation=0 if len(layers) < 6 else 60)
     turned = [record for record in arms if record["kind"] == "orthogonal"]
@@ -186,10 +188,24 @@ def rotations(records: Sequence[Mapping]) -> Figure:
         _penalties(axis, turned, field, powers, "power", lines, "layer")
         axis.set(xticks=range(len(powers)), ylabel=label, xlabel="power of the rotation")
         axis.set_xticklabels([f"{power:g}" for power in powers])
-    first = records[0]
-    told = f"{first['model']}, {first['activation']}; M {first['tap']}, {first['retrain']} retrained"
-    figure.suptitle(f"{told} ({first['start']})", fontsize=10, x=0.01, ha="left", color=GREY)
+    figure.suptitle(_protocol(records[0]), fontsize=9, x=0.01, ha="left", color=GREY)
     return figure
+
+
+def _protocol(record: Mapping) -> str:
+    """Say in words what was done to the networks, and what is shown of it."""
+    place = {"pre": "before", "post": "after"}[record["tap"]]
+    where = "every layer up to the one named" if record["cumulative"] else "one layer"
+    done = "nothing trained"
+    if record["retrain"] != "none":
+        parts = {"downstream": "after", "upstream": "before"}[record["retrain"]]
+        how = {"reinit": "drawn anew and trained", "continue": "trained on"}[record["start"]]
+        done = f"the layers {parts} M {how}"
+    return (
+        f"{record['model']}, {record['activation']}: M {place} the nonlinearity of {where}; {done}\n"
+        f"what M costs over the identity, trained alike; networks: {record['networks']}, repeats: {record['repeats']}, "
+        "95 % intervals"
+    )
 
 
 def _kinds(records: Sequence[Mapping]) -> list[str]:
@@ -238,8 +254,12 @@ def paths(conditions: Mapping[tuple[tuple[str, str], str], Mapping[tuple[int, in
             axis.set_xlim(0, 1)
         column[0].set_ylim(bottom=0)
         column[1].set_ylim(0, 1)
-        column[0].set_title(f"{split} images", fontsize=10, loc="left", color=GREY)
+        pairs = conditions[names[0], split]
+        networks = len({network for pair in pairs for network in pair})
+        means = f": means of {len(pairs)} pairs, 95 % intervals over {networks} networks" if len(pairs) > 1 else ""
+        column[0].set_title(f"{split} images{means}", fontsize=9, loc="left", color=GREY)
         column[1].set_xticks([0, 0.5, 1], ["A", "½", "B"])
+        column[1].set_xlabel("λ, on the line from network A to network B", fontsize=9)
     panels[0, 0].set_ylabel("loss", fontsize=9)
     panels[1, 0].set_ylabel("accuracy", fontsize=9)
     handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -285,8 +305,9 @@ def connectivity(records: Sequence[Mapping]) -> Figure:
     left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     right.set_ylim(min(0, right.get_ylim()[0]), 1)
     _label_ends(right, at[-1] - 0.15, [label for label in labels if np.isfinite(label[0])])
-    left.set_title(f"barrier of the loss, {first[0]['split']} images", fontsize=10, loc="left", color=GREY)
-    right.set_title("correlation of paired units", fontsize=10, loc="left", color=GREY)
+    bars = f"bars: 95 % intervals over {max(record['networks'] for record in first)} networks"
+    left.set_title(f"barrier of the loss, {first[0]['split']} images; {bars}", fontsize=9, loc="left", color=GREY)
+    right.set_title("correlation of paired units; colours: under each match", fontsize=9, loc="left", color=GREY)
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower left", ncols=3, fontsize=8.5, frameon=False, handlelength=4)
     return figure

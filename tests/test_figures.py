@@ -116,7 +116,8 @@ def test_a_failed_figure_leaves_nothing(tmp_path):
 def rotation_record(layer: str, kind: str, power: float = 1, over: str = "identity", **penalty: float | None) -> dict:
     """A record of `basiscli rotate`, as far as it is drawn."""
     fields = {"layer": layer, "kind": kind, "power": power, "over": over, "model": "mlp", "activation": "relu"}
-    fields |= {"tap": "pre", "retrain": "downstream", "start": "reinit"}
+    fields |= {"tap": "pre", "retrain": "downstream", "start": "reinit", "cumulative": False}
+    fields |= {"networks": 5, "repeats": 3}
     for field in ("penalty_accuracy", "penalty_train_loss"):
         value = penalty.get("value", 0.02)
         ends = (None, None) if value is None else (value - 0.01, value + 0.01)
@@ -136,6 +137,15 @@ def test_rotations(tmp_path):
     assert len(figure.axes) == 4 and "hidden2" in texts(figure)
     line = figure.axes[0].lines[0].get_ydata()
     assert line.tolist() == pytest.approx([2, 2])
+    assert figure.get_suptitle().splitlines() == [
+        "mlp, relu: M before the nonlinearity of one layer; the layers after M drawn anew and trained",
+        "what M costs over the identity, trained alike; networks: 5, repeats: 3, 95 % intervals",
+    ]
+    turned = [record | {"retrain": "none", "tap": "post", "cumulative": True} for record in powers]
+    assert "M after the nonlinearity of every layer up to the one named; nothing trained" in (
+        figures.rotations(turned).get_suptitle()
+    )
+    assert "orthogonal^0.5" in texts(figures.rotations(turned))
     figures.save(figure, tmp_path / "rotations.png")
 
 
@@ -159,6 +169,8 @@ def test_paths(networks, tmp_path):
     assert [text.get_text() for text in figure.legends[0].texts] == [
         "not matched", "activations", "activations, repair",
     ]  # fmt: skip
+    told = f"test images: means of 3 pairs, 95 % intervals over {networks} networks"
+    assert figure.axes[0].get_title(loc="left") == (told if networks == 3 else "test images")
     mean = figure.axes[0].lines[0].get_ydata()
     np.testing.assert_allclose(mean, np.mean([curve.loss for curve in pairs_of.values()], axis=0))
     figures.save(figure, tmp_path / "paths.png")
@@ -167,7 +179,7 @@ def test_paths(networks, tmp_path):
 def test_barrier_and_correlation_against_width(tmp_path):
     scores = ("barrier", "correlation", "matched_held_out", "rotated_held_out_mean", "aligned_held_out")
     records = [
-        {"width": width, "match": match, "correct": correct, "split": "test"}
+        {"width": width, "match": match, "correct": correct, "split": "test", "networks": 3}
         | {f"{name}{end}": value for name in scores for end, value in (("", 0.5), ("_low", 0.4), ("_high", None))}
         for width in (1, 0.25)
         for match in ("none", "activations", "activations-degraded")
@@ -178,5 +190,6 @@ def test_barrier_and_correlation_against_width(tmp_path):
     assert labels[-1] == "activations-degraded, repair" and len(labels) == 6
     assert [len(axis.containers) for axis in figure.axes] == [6, 2 + 3]
     assert "best rotation" in texts(figure)
+    assert "intervals over 3 networks" in figure.axes[0].get_title(loc="left")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0.25", "1"]
     figures.save(figure, tmp_path / "connectivity.png")

@@ -59,6 +59,8 @@ def shuffled(loaded: Loaded, seed: int) -> tuple[Loaded, dict[str, np.ndarray]]:
     hidden = {group: rng.permutation(units) for group, units in basis.of(loaded.network).groups.items()}
     moved, difference = matching.apply(loaded, hidden, matching.probe(loaded))
     assert 0 <= difference < 1e-4
+    stored = moved.file.weights | moved.file.state
+    assert all(np.array_equal(stored[path], values[0]) for path, values in moved.arrays.items())
     return moved, {group: np.argsort(p) for group, p in hidden.items()}
 
 
@@ -73,8 +75,6 @@ def test_a_permuted_copy_of_a_trained_network_is_found_exactly(trained, name, by
         np.testing.assert_array_equal(found.permutations[group], p, err_msg=group)
     back, difference = matching.apply(moved, found.permutations, matching.probe(network))
     assert difference < 1e-4
-    stored = back.file.weights | back.file.state
-    assert all(np.array_equal(stored[path], values[0]) for path, values in back.arrays.items())
     for path, values in network.arrays.items():
         np.testing.assert_array_equal(back.arrays[path], values, err_msg=path)
     assert found.total.objective_after == pytest.approx(1, abs=1e-5) and found.total.objective_before < 0.999

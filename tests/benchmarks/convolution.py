@@ -23,6 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.benchmarks import page
+
 BATCH = 128
 # Height, inputs, outputs, kernel, stride.
 OPS = [
@@ -42,7 +46,6 @@ EVALUATED = "ResNet-20, width 1"
 # Environment that keeps glibc from giving memory back at every step: PyTorch's steps gain where arrays are large.
 TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "10000000000", "MALLOC_TOP_PAD_": "268435456"}
 LAYOUTS = ("contiguous", "channels_last")
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 
 @dataclass(frozen=True)
@@ -265,14 +268,6 @@ def table_of(table: str, threads: int, rounds: int) -> list[str]:
     return lines
 
 
-def write(table: str, lines: list[str]) -> None:
-    """Put a table between its two marks in the page of benchmarks."""
-    begin, end = f"<!-- convolution: {table} -->\n", f"<!-- end of {table} -->"
-    before, rest = PAGE.read_text().split(begin)
-    after = rest[rest.index(end) :]
-    PAGE.write_text(before + begin + "\n".join(lines) + "\n" + after)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
@@ -289,7 +284,7 @@ def main() -> None:
         lines = table_of(table, options.threads, options.rounds)
         print("\n".join(lines), flush=True)
         if options.write:
-            write(table, lines)
+            page.write(f"convolution: {table}", lines)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Time the path between two ResNet-20 of width 1, 25 λ × 10,000 images of CIFAR's size, beside the loop in PyTorch.
 
-    python tests/benchmarks/interpolate.py [--images 10000] [--threads 2] [--rounds 3] [--quick]    # needs PyTorch
+    python tests/benchmarks/interpolate.py [--images 10000] [--threads 2] [--rounds 3] [--write] [--quick]
 
-PyTorch's loop mixes the weights of one λ at a time and evaluates batches of images that lie ready, standardised, units
-last in memory; ours gathers and standardises them itself. Each side runs in a process of its own; they take turns, and
-every figure is the best of the rounds. With one thread the time is that of the processor. --quick: 5 λ and 500 images.
+It needs PyTorch, whose loop mixes the weights of one λ at a time and evaluates batches of images that lie ready and
+standardised, in either of its layouts; ours gathers and standardises them itself. Each side is a process of its own;
+they take turns, and every figure is the best of the rounds. With one thread the time is that of the processor.
+--write puts the table into docs/benchmarks.md. --quick: 5 λ and 500 images.
 """
 
 import argparse
@@ -20,9 +21,16 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from basiscli import models, weights
-from tests.benchmarks.convolution import IMAGES, SIDES
+from tests.benchmarks import page
+from tests.benchmarks.convolution import IMAGES, TUNED, memory_format
 
 BATCH = 250
+SIDES = {
+    "PyTorch, contiguous": ("pytorch:contiguous", {}),
+    "PyTorch, channels_last": ("pytorch:channels_last", {}),
+    "PyTorch, channels_last, malloc tuned": ("pytorch:channels_last", TUNED),
+    "basiscli": ("our:", {}),
+}
 
 
 def clock() -> float:
@@ -43,7 +51,7 @@ def images(count: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.integers(0, 10, count)
 
 
-def our(points: int, count: int) -> tuple[float, list[float]]:
+def our(points: int, count: int, layout: str) -> tuple[float, list[float]]:
     """Return the seconds of a path and its losses."""
     from basiscli.analysis.barriers import evenly
     from basiscli.data import Split
@@ -61,7 +69,7 @@ def our(points: int, count: int) -> tuple[float, list[float]]:
     return clock() - start, curve.loss.tolist()
 
 
-def pytorch(points: int, count: int) -> tuple[float, list[float]]:
+def pytorch(points: int, count: int, layout: str) -> tuple[float, list[float]]:
     """Return the seconds of a path and its losses."""
     import torch
 
@@ -76,11 +84,11 @@ def pytorch(points: int, count: int) -> tuple[float, list[float]]:
     peer.OPS["convolution"] = lambda f, p, options, x: f.conv2d(x, p["w"], None, options["stride"], options["padding"])
     torch.set_num_threads(int(os.environ["NUMBA_NUM_THREADS"]))
     network, both = ends()
-    p, q = ({path: laid_out(torch, values[0]) for path, values in one.items()} for one in both)
+    p, q = ({path: laid_out(torch, values[0], layout) for path, values in one.items()} for one in both)
     pixels, labels = images(count)
     standard = Standardisation.of(pixels)
     x = torch.tensor((pixels - standard.mean) * standard.inverse).permute(0, 3, 1, 2)
-    x, labels = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1), torch.tensor(labels)
+    x, labels = x.contiguous(memory_format=memory_format(layout)).permute(0, 2, 3, 1), torch.tensor(labels)
 
     @torch.no_grad()
     def path(lambdas, count):
@@ -102,12 +110,12 @@ def pytorch(points: int, count: int) -> tuple[float, list[float]]:
     return clock() - start, losses
 
 
-def laid_out(torch, values: np.ndarray):
+def laid_out(torch, values: np.ndarray, layout: str):
     """Return weights laid out for PyTorch."""
     tensor = torch.tensor(values)
     if tensor.ndim < 4:
         return tensor
-    return tensor.permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+    return tensor.permute(3, 2, 0, 1).contiguous(memory_format=memory_format(layout))
 
 
 def main() -> None:
@@ -116,13 +124,15 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=25)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
         options.images, options.points, options.rounds = 500, 5, 1
     if options.side:
-        print(json.dumps(globals()[options.side](options.points, options.images)))
+        function, _, layout = options.side.partition(":")
+        print(json.dumps(globals()[function](options.points, options.images, layout)))
         return
     size = ("--points", str(options.points), "--images", str(options.images))
     shortest, losses = {}, {}
@@ -133,12 +143,15 @@ def main() -> None:
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
             seconds, losses[side] = json.loads(done.stdout)
             shortest[side] = min(seconds, shortest.get(side, seconds))
-    mine = shortest["basiscli"]
-    difference = np.abs(np.subtract(losses["basiscli"], losses["PyTorch"])) / losses["PyTorch"]
+    peer = losses["PyTorch, channels_last"]
+    difference = np.abs(np.subtract(losses["basiscli"], peer) / peer).max()
     size = f"{options.points} λ, {options.images:,} images, {options.threads} threads"
-    print(f"{size}; losses agree to {difference.max():.0e}")
-    for side, seconds in shortest.items():
-        print(f"{side:22} {seconds:7.1f} s   {seconds / mine:5.2f}")
+    lines = [f"| {size}; losses agree to {difference:.0e} | seconds | / basiscli |", "| --- | --- | --- |"]
+    mine = shortest["basiscli"]
+    lines += [f"| {side} | {seconds:.1f} | **{seconds / mine:.2f}** |" for side, seconds in shortest.items()]
+    print("\n".join(lines))
+    if options.write:
+        page.write("interpolate", lines)
 
 
 if __name__ == "__main__":

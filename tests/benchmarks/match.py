@@ -1,22 +1,30 @@
 """Time matching by weights, and count how often it recovers planted permutations.
 
-    python tests/benchmarks/match.py --width 4
-    python tests/benchmarks/match.py --recover --noise 0,3,4,5
+    python tests/benchmarks/match.py --width 4 [--write]
+    python tests/benchmarks/match.py --recover --width 1 --noise 0,3,4,5
+    python tests/benchmarks/match.py --recover --network runs/digits-resnet/seed0.h5
     python tests/benchmarks/match.py --quick
 
-Networks are ResNet-20 for CIFAR with random weights. Seconds are of the clock (best of the rounds) and of the
-processor, as the machine may be shared.
+Networks are ResNet-20 for CIFAR with random weights, or those of a file. Seconds are of the clock (best of the rounds)
+and of the processor, as the machine may be shared; --write puts them into docs/benchmarks.md.
 """
 
 import argparse
+import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from basiscli import basis, models, weights
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from basiscli import basis, checkpoint, models, weights
 from basiscli.analysis import match
 from basiscli.analysis.moments import blas
+from tests.benchmarks import page
 
 DEPTH, RESTARTS = 20, 16
 
@@ -30,8 +38,8 @@ def trained(net, arrays: dict) -> dict:
     return {path: arrays[path] for path in net.trained}
 
 
-def seconds(width: float, restarts: int, rounds: int) -> None:
-    """Print how long it takes to set up the objective of two networks and to search it."""
+def seconds(width: float, restarts: int, rounds: int) -> list[str]:
+    """Return a table of how long it takes to set up the objective of two networks and to search it."""
     net = network(width)
     groups, (a, b) = basis.of(net), (trained(net, weights.initial(net, seed)) for seed in (0, 1))
     best, used = [float("inf")] * 2, 0.0
@@ -42,18 +50,26 @@ def seconds(width: float, restarts: int, rounds: int) -> None:
         found = match.search(f, match.starts(groups.groups, restarts, 0, match.identities(groups.groups)))
         best = [min(best[0], made - start), min(best[1], time.perf_counter() - made)]
         used = time.process_time() - processor
-    print(f"width {width:g}, {restarts} restarts: objective {best[0]:.2f} s, search {best[1]:.2f} s")
-    print(f"  processor {used:.2f} s, cosine {f.cosine(found.best.permutations):.4f}, {found.agreed} agreed")
+    cosine = f.cosine(found.best.permutations)
+    return [
+        "| width | restarts | setting up, s | search, s | both, s | processor, s | cosine | reached by |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| {width:g} | {restarts} | {best[0]:.2f} | {best[1]:.2f} | **{sum(best):.2f}** | {used:.2f} | {cosine:.4f} "
+        f"| {found.agreed} |",
+    ]
 
 
-def recover(width: float, depth: int, noise: float, tries: int) -> None:
-    """Print in how many tries a permutation was recovered, by number of restarts and by how one descent starts."""
-    net, hits = network(width, depth), Counter()
-    groups = basis.of(net)
+def recover(net, arrays_of: Callable[[int], dict], noise: float, tries: int) -> None:
+    """Print in how many tries a permutation was recovered, by number of restarts and by how one descent starts.
+
+    arrays_of(seed): what the network of a try holds. "as high": the last number of restarts ended at the planted
+    permutation's objective or above it; where this is 100, what was not recovered is no longer the best answer.
+    """
+    hits, groups = Counter(), basis.of(net)
     for seed in range(tries):
         rng = np.random.default_rng(seed)
         hidden = {group: rng.permutation(units) for group, units in groups.groups.items()}
-        a = weights.initial(net, seed)
+        a = arrays_of(seed)
         moved = basis.permute(
             groups, {path: w[None] for path, w in a.items()}, {group: p[None] for group, p in hidden.items()}
         )
@@ -65,9 +81,9 @@ def recover(width: float, depth: int, noise: float, tries: int) -> None:
         starts = match.starts(groups.groups, RESTARTS, seed, match.identities(groups.groups))
         with blas().limit(limits=1):
             done = [match.descend(f, start.permutations, start.order) for start in starts]
-        right = [
-            all(np.array_equal(one.permutations[group], np.argsort(p)) for group, p in hidden.items()) for one in done
-        ]
+        answer = {group: np.argsort(p) for group, p in hidden.items()}
+        right = [all(np.array_equal(one.permutations[group], p) for group, p in answer.items()) for one in done]
+        hits["as high"] += max(one.value for one in done) >= f.value(answer) * (1 - match.SMALLEST_GAIN)
         for name, hit in zip(("identity", "unplaced", "random"), right[:3], strict=True):
             hits[name] += hit
         for restarts in (8, RESTARTS):
@@ -75,24 +91,39 @@ def recover(width: float, depth: int, noise: float, tries: int) -> None:
     print(f"noise {noise:g}: of {tries} " + ", ".join(f"{name} {count}" for name, count in hits.items()), flush=True)
 
 
+def planted(path: str | None, width: float, depth: int = DEPTH) -> tuple:
+    """Return a network and what gives its arrays in each try: those of a file, or random ones."""
+    if path is None:
+        net = network(width, depth)
+        return net, partial(weights.initial, net)
+    loaded = checkpoint.load(path)
+    return loaded.network, lambda seed: {path: values[0] for path, values in loaded.arrays.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--width", type=float, default=4)
+    parser.add_argument("--network", help="recover in this one, whose weights were trained")
     parser.add_argument("--restarts", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--recover", action="store_true", help="count recovered permutations, at width 1")
+    parser.add_argument("--recover", action="store_true", help="count recovered permutations")
     parser.add_argument("--noise", default="0,3,4,5")
     parser.add_argument("--tries", type=int, default=100)
+    parser.add_argument("--write", action="store_true")
     parser.add_argument("--quick", action="store_true", help="small networks, few tries")
     options = parser.parse_args()
     if options.recover:
+        net, arrays_of = planted(options.network, options.width)
         for noise in map(float, options.noise.split(",")):
-            recover(1, DEPTH, noise, options.tries)
+            recover(net, arrays_of, noise, options.tries)
     elif options.quick:
-        seconds(1, 4, 1)
-        recover(0.5, 14, 5, 10)
+        print("\n".join(seconds(1, 4, 1)))
+        recover(*planted(None, 0.5, 14), 5, 10)
     else:
-        seconds(options.width, options.restarts, options.rounds)
+        lines = seconds(options.width, options.restarts, options.rounds)
+        print("\n".join(lines))
+        if options.write:
+            page.write("match", lines)
 
 
 if __name__ == "__main__":
