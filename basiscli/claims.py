@@ -186,7 +186,8 @@ def by_width(records: Sequence[Record]) -> list[dict]:
 def _width_row(width: object, pairs: Mapping[tuple[str, str], Sequence[Record]]) -> dict:
     fields = {"matched": "matched_held_out", "null": "rotated_held_out_mean", "ceiling": "aligned_held_out"}
     scores = {
-        name: {pair: _mean(r[field] for r in rows) for pair, rows in pairs.items()} for name, field in fields.items()
+        name: {pair: _mean(r.get(field) for r in rows) for pair, rows in pairs.items()}
+        for name, field in fields.items()
     }
     scores["share"] = {pair: _share(*(scores[name][pair] for name in fields)) for pair in pairs}
     row = {"width": width, "networks": len({one for pair in pairs for one in pair})}
