@@ -158,15 +158,15 @@ def _cell(record: Mapping, column: str) -> str:
 
 def _table(title: str, name: str, rows: Sequence[Mapping[str, str]]) -> str:
     link = f'<p><a href="tables/{name}.csv">tables/{name}.csv</a> has every field.</p>' if name in CLAIMS else ""
-    return _section(title, link + _grid(rows)) if rows else ""
+    return _section(title, link + _grid(title, rows)) if rows else ""
 
 
-def _grid(rows: Sequence[Mapping[str, str]]) -> str:
+def _grid(label: str, rows: Sequence[Mapping[str, str]]) -> str:
     head = "".join(f'<th scope="col">{escape(column.replace("_", " "))}</th>' for column in rows[0])
     cells = ("".join(f"<td>{escape(str(cell))}</td>" for cell in row.values()) for row in rows)
     body = "".join(f"<tr>{row}</tr>\n" for row in cells)
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="table">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -183,7 +183,7 @@ def _failures(found: Sequence[Step], states: Mapping[str, Mapping]) -> str:
     ]  # fmt: skip
     left = [step.name for step in found if states[step.name]["status"] not in (steps.DONE, steps.FAILED)]
     text = f"<p>Not done: {escape(', '.join(left))}.</p>" if left else ""
-    return (_grid(rows) if rows else "<p>None.</p>") + text
+    return (_grid("Failed steps", rows) if rows else "<p>None.</p>") + text
 
 
 def _commands(found: Sequence[Step], states: Mapping[str, Mapping]) -> str:
@@ -194,7 +194,8 @@ def _commands(found: Sequence[Step], states: Mapping[str, Mapping]) -> str:
         for step in found
     ]  # fmt: skip
     total = sum(state.get("seconds", 0) for state in states.values())
-    return f"<p>In the study's folder; {total:.0f} seconds in all, added up over steps.</p>{_grid(rows)}"
+    told = f"<p>In the study's folder; {total:.0f} seconds in all, added up over steps.</p>"
+    return told + _grid("Commands and times", rows)
 
 
 def _seconds(state: Mapping, field: str) -> str:
@@ -206,5 +207,7 @@ def _versions(states: Mapping[str, Mapping]) -> str:
     rows = [{**state["versions"], "host": state["host"]} for state in states.values() if "versions" in state]
     unique = list({json.dumps(row): row for row in rows}.values())
     return (
-        _grid(unique) + f"<p>{os.cpu_count()} cores where the report was made.</p>" if unique else "<p>No step ran.</p>"
+        _grid("Versions and machines", unique) + f"<p>{os.cpu_count()} cores where the report was made.</p>"
+        if unique
+        else "<p>No step ran.</p>"
     )

@@ -58,14 +58,14 @@ def correlations(share: Sequence[float] = (0.2, 0.2, 0.25), noise: float = 0.01)
 
 
 def frozen(rise: Sequence[float] = (0.04, 0.07), excess: float = 0.01, half: float = SMALL) -> list[dict]:
-    """Rises of the next layer after one and two frozen layers of a trained donor."""
+    """Rises of the next layer after one and two frozen layers of a trained donor, and half of it in the one after."""
     free = {"width": 64, "donor": "free", "prefix": 0, "dead": 0, "networks": NETWORKS, "test_accuracy": 0.94}
     found = [{**free, "layer": layer, **interval("matched_held_out", 0.45)} for layer in LAYERS]
     for prefix, value in enumerate(rise, 1):
-        for layer in LAYERS[prefix:]:
+        for layer, part in zip(LAYERS[prefix:], (1, 0.5), strict=False):
             condition = {"donor": "trained", "prefix": prefix, "layer": layer}
-            rises = interval("rise", value, half) | interval("excess_rise", excess, half)
-            found.append({**free, **condition, **interval("matched_held_out", 0.45 + value), **rises})
+            rises = interval("rise", part * value, half) | interval("excess_rise", part * excess, half)
+            found.append({**free, **condition, **interval("matched_held_out", 0.45 + part * value), **rises})
     return found
 
 
@@ -86,8 +86,8 @@ def connected(
                     "width": width, "match": match, "correct": "none", "split": "test", "networks": NETWORKS,
                     "pairs": 15, "test_accuracy": 0.95, **interval("barrier", barrier, half * barrier),
                     **interval("midpoint", barrier, half), **interval("accuracy_barrier", barrier / 5, half),
-                    **interval("matched_held_out", correlation[k], half),
-                    **interval("rotated_held_out_mean", correlation[k] - 0.1, half),
+                    **interval("matched_held_out", correlation[k]),
+                    **interval("rotated_held_out_mean", correlation[k] - 0.1),
                 }
             )  # fmt: skip
     return found

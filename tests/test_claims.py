@@ -5,6 +5,7 @@ import pytest
 from basiscli import claims
 from basiscli.claims import REFUTED, SHOWN, UNDECIDED, Estimate
 from tests import planted
+from tests.conftest import call
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,23 @@ def test_c2_looks_at_the_widest_networks(verdict, share):
     assert found.effect.low < share[-1] < found.effect.high
 
 
+def test_c2_reads_pairs_not_the_means_over_them():
+    means = [{**record, "pairs": 15, "matched_held_out": 9} for record in planted.correlations()]
+    assert claims.c2(means + planted.correlations()) == claims.c2(planted.correlations())
+
+
+def test_c2_of_real_networks_with_the_same_units(networks, tmp_path):
+    """Networks that are one network with its units in other orders have one basis; turned, they have none in common."""
+    for name, turn in (("permuted", "--permute"), ("turned", "--rotate")):
+        paths = [tmp_path / f"{name}{seed}.h5" for seed in range(3)]
+        for seed, path in enumerate(paths):
+            done = call("transform", networks[0], turn, seed, "--out", path)
+            assert done.code == 0, done.stderr
+        line = ("correlate", *paths, "--null", "rotated", "--draws", 3, "--tap", "pre", "--split", "test-shifts")
+        found = claims.c2([{**record, "width": 24} for record in call(*line).records])
+        assert found.verdict == (REFUTED if name == "permuted" else SHOWN), found
+
+
 def test_c2_without_a_shared_space_is_undecided():
     records = [{**r, "aligned_held_out": r["rotated_held_out_mean"]} for r in planted.correlations()]
     (verdict,) = [v for v in claims.verdicts({"correlate": records}) if v.claim == "C2"]
@@ -53,13 +71,21 @@ def test_c2_without_a_shared_space_is_undecided():
         (SHOWN, planted.frozen(excess=0.04), "rises, too"),
         (REFUTED, planted.frozen(rise=(0.5, 0)), "less than"),
         (REFUTED, planted.frozen(rise=(0.5, -0.1)), "less than"),
-        (UNDECIDED, planted.frozen(half=0.2), "holds 0"),
+        (UNDECIDED, planted.frozen(half=0.1), "holds 0"),
     ],
 )
 def test_c3_looks_after_the_longest_prefix(verdict, records, words):
     found = claims.c3(records)
     assert found.verdict == verdict and words in found.because
     assert "hidden3, 2 layers frozen" in found.measure
+
+
+def test_c3_looks_at_the_next_layer_of_the_widest_networks_with_a_trained_donor():
+    other = planted.frozen(rise=(0.5, 0.5))
+    narrow = [{**record, "width": 16} for record in other]
+    initial = [{**record, "donor": "initial"} for record in other if record["prefix"]]
+    rows = claims.rises(narrow + initial + planted.frozen() + initial)
+    assert [(row["layer"], row["rise"]) for row in rows] == [("hidden2", 0.04), ("hidden3", 0.07)]
 
 
 FALLING, FLAT, RISING = (1, 0.5, 0.1), (0.45, 0.45, 0.45), (0.4, 0.5, 0.6)
@@ -72,6 +98,11 @@ FALLING, FLAT, RISING = (1, 0.5, 0.1), (0.45, 0.45, 0.45), (0.4, 0.5, 0.6)
         (REFUTED, planted.connected((1, 1, 1.2), FLAT)),  # no better with width
         (UNDECIDED, planted.connected(FALLING, FLAT, half=2)),
         (UNDECIDED, planted.connected(FALLING, RISING)),  # both move
+        (UNDECIDED, planted.connected(FALLING, (0.4, 0.42, 0.45))),
+        (
+            UNDECIDED,
+            planted.connected(FALLING, RISING, degraded=(1, 0.8, 0.7), half=0.29),
+        ),  # a third of the fall is left
         (SHOWN, planted.connected(FALLING, RISING, degraded=(1, 0.6, 0.3))),  # and without the correlation, too
         (REFUTED, planted.connected(FALLING, RISING, degraded=(1, 0.99, 0.995))),  # it was the correlation
     ],
@@ -80,6 +111,11 @@ def test_c4(verdict, records):
     found = claims.c4(records)
     assert found.verdict == verdict, found.because
     assert "from width 16 to 256" in found.measure
+
+
+def test_c4_reads_test_images():
+    train = [{**record, "split": "train", "barrier": 9} for record in planted.connected()]
+    assert [row["barrier"] for row in claims.barriers(train + planted.connected())] == [1, 0.5, 0.1]
 
 
 def test_c4_reads_the_corrected_condition():

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -117,7 +118,8 @@ def test_text_is_legible(scheme):
     colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", blocks[scheme]))
     for name in ("ink", "muted", "link", "red", "blue", "green", "shown", "refuted", "undecided"):
         assert contrast(colours[name], colours["card"]) >= 4.5, name
-    assert contrast(colours["ink"], colours["page"]) >= 4.5 and contrast(colours["muted"], colours["page"]) >= 4.5
+    for name in ("ink", "muted", "link"):
+        assert contrast(colours[name], colours["page"]) >= 4.5, name
     assert contrast(colours["grey"], colours["card"]) >= 3
 
 
@@ -165,20 +167,25 @@ def test_a_browser_shows_it(folder, tmp_path, scheme, size):
 
 
 @browser
-@pytest.mark.parametrize("size", ["1280,800", "390,844"], ids=["desk", "phone"])
-def test_it_fits(folder, tmp_path, size):
-    """Nothing but tables scrolls sideways, and on a desk all four claims are on the first screen."""
+@pytest.mark.parametrize("width, height", [(1280, 800), (390, 844), (320, 600)], ids=["desk", "phone", "small phone"])
+def test_it_fits(page, tmp_path, width, height):
+    """Nothing but tables scrolls sideways, and on a desk all four claims are on the first screen.
+
+    The page is in a frame of that size, since a window has no less than 500 pixels.
+    """
     script = (
-        "<script>document.title = [document.documentElement.scrollWidth <= innerWidth,"
-        " ...[...document.querySelectorAll('.card')].map(card => card.getBoundingClientRect().bottom)]</script>"
+        "onload = () => {const {document: page, innerWidth: width} = frames[0];"
+        " document.title = [width, page.documentElement.scrollWidth <= width,"
+        " ...[...page.querySelectorAll('.card')].map(card => card.getBoundingClientRect().bottom)]}"
     )
-    text = (folder / "report.html").read_text()
-    (tmp_path / "report.html").write_text(text.replace("</body>", f"{script}</body>"))
-    shown = look(tmp_path, f"--window-size={size}", "--dump-dom")
-    fits, *bottoms = re.search(r"<title>(.*?)</title>", shown)[1].split(",")
-    assert fits == "true" and len(bottoms) == 4
-    if size == "1280,800":
-        assert max(map(float, bottoms)) <= 800
+    style = f"border: 0; width: {width}px; height: {height}px"
+    frame = f'<script>{script}</script><iframe style="{style}" srcdoc="{escape(page)}"></iframe>'
+    (tmp_path / "report.html").write_text(f"<!doctype html><title></title>{frame}")
+    shown = look(tmp_path, "--window-size=1400,1000", "--dump-dom")
+    told, fits, *bottoms = re.search(r"<title>(.*?)</title>", shown)[1].split(",")
+    assert (told, fits) == (str(width), "true") and len(bottoms) == 4
+    if width == 1280:
+        assert max(map(float, bottoms)) <= height
 
 
 @browser

@@ -45,6 +45,7 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, style) -> None
         raise click.UsageError("--dry-run, --print and --status each say something else: choose one")
     if scheduler and jobs:
         raise click.UsageError("--jobs is for this machine; the workers of a --scheduler say what runs at once")
+    jobs = jobs or min(os.cpu_count() or 1, 2)
     name, text, found = _open(plan)
     folder = (out or (Path(plan) if text is None else Path("runs") / f"study-{name}")).absolute()
     if printed:
@@ -55,11 +56,11 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, style) -> None
 
         records.emit(estimates.of_steps(found, parse), style, DRY_COLUMNS)
     elif status:
-        records.emit(_states(folder, found), style, STATUS_COLUMNS)
+        records.emit(_states(folder, found, jobs), style, STATUS_COLUMNS)
     else:
         if text is not None:
             steps.prepare(folder, name, text, found)
-        outcomes = _run(folder, found, jobs or min(os.cpu_count() or 1, 2), scheduler)
+        outcomes = _run(folder, found, jobs, scheduler)
         _conclude(folder, outcomes, style)
 
 
@@ -90,11 +91,13 @@ def _run(folder: Path, found: Sequence, jobs: int, scheduler: str | None) -> dic
     from basiscli import steps
 
     outcomes: dict[str, dict] = {}
+    executor, slots, threads = _executor(found, jobs, scheduler)
+    _note(f"{len(found)} steps in {os.path.relpath(folder)}; whatever stops it, the same command goes on")
     try:
-        for step, outcome in steps.walk(folder, found, *_executor(found, jobs, scheduler)):
+        for step, outcome in steps.walk(folder, found, executor, slots, threads):
             outcomes[step.name] = outcome
             if not outcome.get("reused"):
-                left = steps.seconds_left(found, outcomes, jobs)
+                left = steps.seconds_left(found, outcomes, slots) if slots else None  # nobody knows how many workers
                 _note(f"[{len(outcomes)}/{len(found)}] {_told(step, outcome)}{_remaining(left)}")
     except KeyboardInterrupt:
         _note("interrupted; the running steps save and end, the same command goes on")
@@ -103,7 +106,7 @@ def _run(folder: Path, found: Sequence, jobs: int, scheduler: str | None) -> dic
 
 
 def _executor(found: Sequence, jobs: int, scheduler: str | None) -> tuple:
-    """Return who runs a step, how many steps are in hand at once, and the threads of a step."""
+    """Return who runs a step, how many steps are in hand at once (None: as the workers can), and a step's threads."""
     if scheduler is None:
         from concurrent.futures import ThreadPoolExecutor
 
@@ -130,8 +133,8 @@ def _conclude(folder: Path, outcomes: Mapping[str, Mapping], style: str | None) 
         )
 
 
-def _states(folder: Path, found: Sequence) -> Iterator[dict]:
-    """Yield a record a step, and one of the whole with the remaining time."""
+def _states(folder: Path, found: Sequence, jobs: int) -> Iterator[dict]:
+    """Yield a record a step, and one of the whole with the remaining time if so many steps run at once."""
     from basiscli import steps
 
     states = {step.name: steps.status(folder, step) for step in found}
@@ -145,7 +148,7 @@ def _states(folder: Path, found: Sequence) -> Iterator[dict]:
         }  # fmt: skip
     over = {name: state for name, state in states.items() if state["status"] in (steps.DONE, steps.FAILED)}
     counts = {state: sum(one["status"] == state for one in states.values()) for state in steps.STATES}
-    left = steps.seconds_left(found, over, jobs=1)
+    left = steps.seconds_left(found, over, jobs)
     yield {
         "step": f"{len(found)} steps", "status": ", ".join(f"{n} {state}" for state, n in counts.items() if n),
         "seconds": round(sum(state.get("seconds", 0) for state in over.values()), 1),

@@ -3,10 +3,13 @@
 import json
 import os
 import random
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,18 @@ widths = [8]
 prefixes = [0, 1]
 donors = "trained"
 draws = 2
+"""
+OTHERS = """
+[rotate]
+widths = [8]
+repeats = 2
+
+[connectivity]
+widths = [8, 12]
+match = "activations"
+draws = 2
+points = 5
+degrade = true
 """
 STEPS = ["train-w8-free", "correlate-w8", "train-w8-donor-trained", "train-w8-trained-1", "freeze-w8"]
 
@@ -57,7 +72,9 @@ def test_it_ends_in_a_report_and_four_claims(study):
     assert outcome.records[1]["networks"] == 3 and "width 8" in outcome.records[1]["measure"]
     results = json.loads((folder / "results.json").read_text())
     assert results["claims"] == outcome.records and list(results["steps"]) == STEPS
-    assert (folder / "report.html").exists() and "[5/5]" in outcome.stderr
+    assert (folder / "report.html").exists()
+    first, *_, last = outcome.stderr.splitlines()
+    assert "5 steps in" in first and "[5/5]" in outcome.stderr and last.endswith("study/report.html")
 
 
 def test_what_is_done_is_not_done_again_whatever_it_is_named_by(study, plan):
@@ -72,10 +89,27 @@ def test_printed_lines_are_the_study(study, plan, tmp_path):
     """Run by a shell in a folder of its own, they leave the same records."""
     lines = call("study", plan, "--print").stdout
     assert len(lines.splitlines()) == len(STEPS) and all(line.startswith("basiscli ") for line in lines.splitlines())
-    define = f'basiscli() {{ "{sys.executable}" -m basiscli "$@"; }}; set -e; mkdir records\n'
-    subprocess.run(["bash", "-c", define + lines], cwd=tmp_path, check=True, capture_output=True)
+    run_in_shell(f"mkdir records\n{lines}", tmp_path)
     for path in (study[0] / "records").iterdir():
         assert (tmp_path / "records" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_the_documented_lines_for_xargs_are_the_study(study, plan, tmp_path):
+    page = (Path(__file__).parents[2] / "docs/cluster.md").read_text()
+    (block,) = re.findall(r"```sh\n(mkdir.*?)```", page, re.S)
+    run_in_shell(block.replace("mnist", str(plan)), tmp_path)
+    assert (tmp_path / "study/results.json").read_bytes() == (study[0] / "results.json").read_bytes()
+
+
+def run_in_shell(lines: str, folder: Path) -> None:
+    """Run lines in bash, with this installation as the program `basiscli`."""
+    program = folder / "bin/basiscli"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m basiscli "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", f"set -e\n{lines}"], cwd=folder, env=environment, check=True, capture_output=True)
 
 
 def test_status_before_and_after(study, plan, tmp_path):
@@ -106,23 +140,51 @@ def test_failed_steps_are_told_and_end_in_1(plan, tmp_path):
     assert "nothing" in (tmp_path / "study/report.html").read_text()
 
 
+def descendants(process: int) -> list[int]:
+    """The processes that a process started, and those that they started."""
+    listing = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = dict(map(int, line.split()) for line in listing.splitlines())
+    found = [process]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
+
+
+def files_of(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
 @pytest.mark.slow
-def test_kill_9_at_random_moments_changes_nothing(study, plan, tmp_path):
-    """Killed and run again and again, the study ends in the same results to the last digit."""
-    rng = random.Random(8)
-    command = [sys.executable, "-m", "basiscli", "study", str(plan), "--out", str(tmp_path / "study")]
-    kills = 0
+def test_kill_9_at_random_moments_changes_nothing(tmp_path):
+    """Killed and run again and again, alone or with all that it started, a study ends in the same results to the last
+    digit and in the same files: none is left over.
+    """
+    (tmp_path / "all.toml").write_text(PLAN + OTHERS)
+    command = [sys.executable, "-m", "basiscli", "study", "all.toml", "--out"]
+    began = time.monotonic()
+    subprocess.run([*command, "once"], cwd=tmp_path, check=True, capture_output=True)
+    whole, rng, kills, moments = time.monotonic() - began, random.Random(8), 0, []
     while kills < KILLS:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(1, 12))
+        process = subprocess.Popen(
+            [*command, "killed"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(rng.uniform(0.5, whole / 3))
         if process.poll() is None:
+            others = descendants(process.pid) if kills % 2 else []
             process.kill()
+            for one in others:
+                with suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGKILL)
             process.wait()
             kills += 1
+            done = [json.loads(path.read_text())["status"] for path in (tmp_path / "killed/steps").glob("*.json")]
+            moments.append(f"{len(others)} others, {done.count('done')} done, {done.count('running')} running")
         else:  # it was done before: from the beginning
-            shutil.rmtree(tmp_path / "study")
-    subprocess.run(command, check=True, capture_output=True)
-    assert (tmp_path / "study/results.json").read_bytes() == (study[0] / "results.json").read_bytes()
+            shutil.rmtree(tmp_path / "killed")
+    subprocess.run([*command, "killed"], cwd=tmp_path, check=True, capture_output=True)
+    print(*moments, sep="\n")
+    assert (tmp_path / "killed/results.json").read_bytes() == (tmp_path / "once/results.json").read_bytes()
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "once")
 
 
 @pytest.mark.parametrize(
