@@ -19,6 +19,7 @@ GRID = "#e8e9ec"
 # What a page calls the colours, so that it can have others in the dark.
 NAMES = {GREY: "muted", HELD_OUT: "red", IN_SAMPLE: "blue", NULL: "grey", CEILING: "green", GRID: "line"}
 SIZE = (4.0, 2.9)
+ASIDE = 18  # points between the last place of an axis and the names of the lines
 # Of the four together: each with its claim and verdict above it, in lines of so many characters.
 SHEET, HEAD, LINE = (9.6, 7.6), 0.42, 54
 VERDICTS = {claims.SHOWN: "#1d6b3f", claims.REFUTED: "#a5301f", claims.UNDECIDED: "#6a5212"}
@@ -90,13 +91,16 @@ def svg(figure: Figure, name: str, variables: bool) -> str:
 def _rotation(rows: Sequence[Mapping], figure: FigureBase) -> str:
     """Accuracy that a rotation costs beyond a permutation, by layer, in nonlinear networks and in linear ones."""
     layers = list(dict.fromkeys(row["layer"] for row in rows))
+    lines = list(dict.fromkeys((row["linear"], row.get("width")) for row in rows))
+    several = len(lines) > len({linear for linear, _ in lines})
     (axis,) = _axes(figure, "accuracy lost, points")
     told = []
-    for linear, colour, name, shift in ((False, HELD_OUT, "nonlinear", -0.05), (True, CEILING, "linear", 0.05)):
-        chosen = {row["layer"]: row for row in rows if row["linear"] == linear}  # of several widths the last
-        at = [layers.index(layer) + shift for layer in chosen]
-        _points(axis, at, list(chosen.values()), "penalty_accuracy", colour, name, scale=100)
-        told += [f"{name} {layer}: {_told(row, 'penalty_accuracy', 100)}" for layer, row in chosen.items()]
+    for k, (linear, width) in enumerate(lines):
+        name = ("linear" if linear else "nonlinear") + (f", {width}" if several else "")
+        line = [row for row in rows if (row["linear"], row.get("width")) == (linear, width)]
+        at = [layers.index(row["layer"]) + 0.07 * (k - (len(lines) - 1) / 2) for row in line]
+        _points(axis, at, line, "penalty_accuracy", CEILING if linear else HELD_OUT, name, scale=100)
+        told += [f"{name} {row['layer']}: {_told(row, 'penalty_accuracy', 100)}" for row in line]
     axis.axhline(0, color=GREY, linewidth=0.8)
     _finish(axis, layers)
     return "Points of accuracy that a rotation costs beyond a permutation. " + "; ".join(told) + "."
@@ -177,8 +181,8 @@ def _points(
     bars = np.nan_to_num(np.abs(ends - values))
     axis.errorbar(at, values, bars, color=colour, linewidth=1.8, elinewidth=1.4, capsize=3, marker="o", markersize=4)
     axis.annotate(
-        name, (at[-1], values[-1]), xytext=(9, 0), textcoords="offset points", color=colour, fontsize=9, va="center",
-        annotation_clip=False,
+        name, (round(at[-1]), values[-1]), xytext=(ASIDE, 0), textcoords="offset points", color=colour, fontsize=9,
+        va="center", annotation_clip=False,
     )  # fmt: skip
 
 
@@ -203,7 +207,7 @@ def _spread(axis: Axes) -> None:
     for text in sorted(axis.texts, key=lambda text: text.xy[1]):
         place = text.xy[1] * scale
         free = max(place, free + 11)
-        text.set_position((9, free - place))
+        text.set_position((ASIDE, free - place))
 
 
 def _values(rows: Sequence[Mapping], field: str) -> np.ndarray:

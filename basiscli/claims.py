@@ -113,7 +113,9 @@ def c1(records: Sequence[Record]) -> Verdict | None:
     networks = max(record["networks"] for record in records)
     beside = {"in linear networks": linear, "training loss": _contrast(records, False, "penalty_train_loss", "nats")}
     verdict, because = _c1(relu, linear)
-    measure = "of accuracy lost by a rotation beyond a permutation, mean over layers"
+    widths = list(dict.fromkeys(str(record["width"]) for record in records if "width" in record))
+    over = f" and widths {', '.join(widths)}" if len(widths) > 1 else ""
+    measure = f"of accuracy lost by a rotation beyond a permutation, mean over layers{over}"
     return Verdict("C1", verdict, because, measure, relu, networks, {k: v for k, v in beside.items() if v})
 
 
@@ -132,7 +134,7 @@ def _c1(relu: Estimate, linear: Estimate | None) -> tuple[str, str]:
 
 
 def _contrast(records: Iterable[Record], linear: bool, field: str, unit: str) -> Estimate | None:
-    """Return orthogonal minus permutation, mean over layers.
+    """Return orthogonal minus permutation, mean over layers and widths.
 
     The ends are averaged like the value: right where layers move together, too wide otherwise.
     """
@@ -186,7 +188,8 @@ def by_width(records: Sequence[Record]) -> list[dict]:
 def _width_row(width: object, pairs: Mapping[tuple[str, str], Sequence[Record]]) -> dict:
     fields = {"matched": "matched_held_out", "null": "rotated_held_out_mean", "ceiling": "aligned_held_out"}
     scores = {
-        name: {pair: _mean(r[field] for r in rows) for pair, rows in pairs.items()} for name, field in fields.items()
+        name: {pair: _mean(r.get(field) for r in rows) for pair, rows in pairs.items()}
+        for name, field in fields.items()
     }
     scores["share"] = {pair: _share(*(scores[name][pair] for name in fields)) for pair in pairs}
     row = {"width": width, "networks": len({one for pair in pairs for one in pair})}

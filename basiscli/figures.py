@@ -16,6 +16,7 @@ from basiscli.analysis.nulls import Null
 
 UNITS_SHOWN = 80  # a finer matrix would lose its diagonal between the pixels
 DPI = 160
+MANY = 6  # layers whose names no longer fit side by side
 GREY, IN_SAMPLE, HELD_OUT, NULL, CEILING = "#5a6270", "#5b7ba6", "#c8553d", "#8b8f98", "#2f7f79"
 CONDITIONS = (NULL, HELD_OUT, IN_SAMPLE, "#a8843a", "#7a5c99")
 
@@ -86,7 +87,7 @@ def layers(assessed: Sequence[Sequence[Assessment]], seed: int = 0) -> Figure:
     assessed: for each layer, all pairs of networks. Points are pairs, lines their means, bars intervals over networks;
     the band holds 95 % of the rotated draws of a pair.
     """
-    figure = Figure(figsize=(max(6, 3.2 + 1.1 * len(assessed)), 4.4), layout="constrained")
+    figure = Figure(figsize=(max(6, 3.2 + 1.2 * _inches(len(assessed))), 4.4), layout="constrained")
     axis = figure.subplots()
     at = np.arange(len(assessed))
     summaries = [summarise(of_layer, seed) for of_layer in assessed]
@@ -114,7 +115,7 @@ def layers(assessed: Sequence[Sequence[Assessment]], seed: int = 0) -> Figure:
     axis.axhline(1, color=GREY, linewidth=0.8)
     labels.append((1, "one basis", GREY))
     _label_ends(axis, at[-1], [label for label in labels if np.isfinite(label[0])])
-    axis.set_xticks(at, [of_layer[0].pair.layer for of_layer in assessed])
+    _name_layers(axis, [of_layer[0].pair.layer for of_layer in assessed])
     axis.set_xlim(-0.25, at[-1] + 0.25)
     axis.set_ylabel("mean correlation of paired units", fontsize=9)
     pairs = len(assessed[0])
@@ -136,7 +137,7 @@ def prefixes(records: Sequence[Mapping]) -> Figure:
     layers = list(dict.fromkeys(record["layer"] for record in records))
     donors = list(dict.fromkeys(record["donor"] for record in records if record["prefix"])) or [None]
     counts = sorted({record["prefix"] for record in records})
-    figure = Figure(figsize=((2.2 + 0.9 * len(layers)) * len(donors), 6.4), layout="constrained")
+    figure = Figure(figsize=((2.2 + _inches(len(layers))) * len(donors), 6.4), layout="constrained")
     figure.get_layout_engine().set(wspace=0.04, hspace=0.06)
     panels = figure.subplots(2, len(donors), sharex=True, sharey="row", squeeze=False)
     for column, donor in zip(panels.T, donors, strict=True):
@@ -153,7 +154,7 @@ def prefixes(records: Sequence[Mapping]) -> Figure:
             labels.append((end, _named(line[0]["prefix"]), look["color"]))
         column[1].axhline(0, color=GREY, linewidth=0.8)
         _label_ends(column[1], len(layers) - 1, [label for label in labels if np.isfinite(label[0])])
-        column[1].set_xticks(range(len(layers)), layers, rotation=0 if len(layers) < 6 else 60)
+        _name_layers(column[1], layers)
         column[0].set_title(_donor(donor), fontsize=10, loc="left", color=GREY)
     for axis in panels.flat:
         axis.set_xlim(-0.25, len(layers) - 0.75)
@@ -173,15 +174,15 @@ def rotations(records: Sequence[Mapping]) -> Figure:
     layers = list(dict.fromkeys(record["layer"] for record in arms))
     powers = sorted({record["power"] for record in arms if record["kind"] == "orthogonal"})
     rows = 2 if len(powers) > 1 else 1
-    figure = Figure(figsize=(2 * (2.6 + 0.9 * max(len(layers), 2)), 3.6 * rows), layout="constrained")
+    figure = Figure(figsize=(2 * (2.6 + _inches(max(len(layers), 2))), 3.6 * rows), layout="constrained")
     panels = figure.subplots(rows, 2, squeeze=False)
     whole = [record for record in arms if record["kind"] != "orthogonal" or record["power"] == powers[-1]]
     named = {"orthogonal": f"orthogonal^{powers[-1]:g}"} if powers and powers[-1] != 1 else {}
     lines = [(kind, named.get(kind, kind), KINDS[kind]) for kind in _kinds(whole)]
     for axis, (field, label) in zip(panels[0], PENALTIES.items(), strict=True):
         _penalties(axis, whole, field, layers, "layer", lines, "kind")
-        axis.set(xticks=range(len(layers)), ylabel=label)
-        axis.set_xticklabels(layers, rotation=0 if len(layers) < 6 else 60)
+        axis.set_ylabel(label)
+        _name_layers(axis, layers)
     turned = [record for record in arms if record["kind"] == "orthogonal"]
     for axis, (field, label) in zip(panels[1] if rows == 2 else (), PENALTIES.items(), strict=rows == 2):
         lines = [(layer, layer, _depth(k, len(layers))) for k, layer in enumerate(layers)]
@@ -190,6 +191,17 @@ def rotations(records: Sequence[Mapping]) -> Figure:
         axis.set_xticklabels([f"{power:g}" for power in powers])
     figure.suptitle(_protocol(records[0]), fontsize=9, x=0.01, ha="left", color=GREY)
     return figure
+
+
+def _inches(layers: int) -> float:
+    """Return the width that so many layers take: less each once their names are slanted."""
+    return 0.9 * layers if layers < MANY else 2.5 + 0.4 * layers
+
+
+def _name_layers(axis: Axes, layers: Sequence[str]) -> None:
+    """Write the layers' names below their places 0, 1, ..., slanted if there are many."""
+    slanted = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if len(layers) >= MANY else {}
+    axis.set_xticks(range(len(layers)), layers, **slanted)
 
 
 def _protocol(record: Mapping) -> str:
@@ -305,8 +317,9 @@ def connectivity(records: Sequence[Mapping]) -> Figure:
     left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     right.set_ylim(min(0, right.get_ylim()[0]), 1)
     _label_ends(right, at[-1] - 0.15, [label for label in labels if np.isfinite(label[0])])
-    left.set_title(f"barrier of the loss, {first[0]['split']} images", fontsize=10, loc="left", color=GREY)
-    right.set_title("correlation of paired units", fontsize=10, loc="left", color=GREY)
+    bars = f"bars: 95 % intervals over {max(record['networks'] for record in first)} networks"
+    left.set_title(f"barrier of the loss, {first[0]['split']} images; {bars}", fontsize=9, loc="left", color=GREY)
+    right.set_title("correlation of paired units; colours: under each match", fontsize=9, loc="left", color=GREY)
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower left", ncols=3, fontsize=8.5, frameon=False, handlelength=4)
     return figure

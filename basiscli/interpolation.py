@@ -1,4 +1,4 @@
-"""Walking between networks: loss and accuracy along θ(λ), all λ of a pair at once (docs/connectivity.md).
+"""Walking between networks: loss and accuracy along θ(λ), many λ of a pair at once (docs/connectivity.md).
 
 L values of λ, K networks, M images.
 """
@@ -21,6 +21,9 @@ from basiscli.train import Standardisation, evaluate
 
 # Part of the free memory that the networks of a path may take together.
 MEMORY_PART = 0.25
+# Floats of the largest activation that they may have together: two ResNet-20 of width 1 at a time take two thirds of
+# the processor time of 25, whose activations leave the cache between nodes.
+ACTIVE_FLOATS = 2 * cost.EVALUATION_FLOATS
 
 Permutations = Mapping[str, np.ndarray]
 
@@ -125,7 +128,7 @@ def walk_pairs(
 
 
 def curves(walk: Walk, network: Network, ends: Sequence[Mapping[str, np.ndarray]], correct: str) -> dict[str, Curve]:
-    """Return the curve on each split between two networks, arrays (1, ...), groups of λ that fit the memory at once."""
+    """Return the curve on each split between two networks, arrays (1, ...), some values of λ at once."""
     shares = np.stack([1 - walk.lambdas, walk.lambdas], axis=1)
     size = _at_once(network, walk.images.shape[1] if correct != corrections.NONE else 0)
     found: dict[str, list] = {name: [] for name in walk.splits}
@@ -196,7 +199,7 @@ def _tempered(network: Network, arrays: dict[str, np.ndarray], temperature: floa
 
 
 def _at_once(network: Network, images: int) -> int:
-    """Return how many networks of a path fit the memory. Raises BadInput if not even one does."""
+    """Return how many networks of a path run at once. Raises BadInput if not even one fits the memory."""
     needed = corrections.bytes_per_network(network, max(images, cost.evaluated_at_once(network)))
     there = backend.available()
     if needed > there:
@@ -204,7 +207,8 @@ def _at_once(network: Network, images: int) -> int:
             f"correcting a network of this size on {images} images needs about {needed / 1e9:.1f} GB, "
             f"{there / 1e9:.1f} GB are free; choose a smaller --correct-on"
         )
-    return max(1, int(MEMORY_PART * there / needed))
+    active = cost.evaluated_at_once(network) * cost.largest(network)
+    return max(1, min(int(MEMORY_PART * there / needed), ACTIVE_FLOATS // active))
 
 
 def _part(split: Split, samples: int | None, seed: int) -> Split:

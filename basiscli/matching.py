@@ -96,7 +96,10 @@ def require_alike(networks: Sequence[Loaded]) -> None:
                     "units can be matched one to one in networks of the same architecture only"
                 )
         if extra := set(other.network.architecture) - set(first.network.architecture):
-            raise BadInput(f"{other.path}: has {', '.join(sorted(extra))}, {first.path} has not")
+            raise BadInput(
+                f"{other.path}: is {', '.join(sorted(extra))}, {first.path} is not: "
+                "units can be matched one to one in networks of the same architecture only"
+            )
         if other.file.dataset.get("checksum") != first.file.dataset.get("checksum"):
             raise BadInput(f"{other.path}: was trained on other data than {first.path}")
         if other.file.status == DIVERGED:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from basiscli import claims, steps
 from basiscli.claims import Verdict
+from basiscli.errors import BadInput
 from basiscli.plan import CLAIMS
 from basiscli.steps import Step
 
@@ -63,12 +64,18 @@ def write(folder: Path) -> list[dict]:
 
 
 def read_tables(folder: Path, found: Sequence[Step]) -> dict[str, list[dict]]:
-    """Return the records of each command that answers a claim, each with what its step is about (such as the width)."""
+    """Return the records of each command that answers a claim, each with what its step is about (such as the width).
+
+    Raises BadInput for a file that holds no records.
+    """
     tables: dict[str, list[dict]] = {}
     for step in found:
         path = folder / step.records
         if step.words[0] in CLAIMS and path.exists():
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            try:
+                lines = [dict(json.loads(line)) for line in path.read_text().splitlines()]
+            except (ValueError, TypeError) as error:
+                raise BadInput(f"{path}: is damaged; remove it, and `basiscli study` makes it anew") from error
             tables.setdefault(step.words[0], []).extend({**step.about, **line} for line in lines)
     return tables
 

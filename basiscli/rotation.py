@@ -198,7 +198,7 @@ def places(network: Network, found: Basis, layer: str, tap: str) -> dict[str, st
         if node.op in (batchnorm, layernorm) and shares(node) and node.name not in own:
             raise BadInput(
                 f"{layer}: {node.name} normalises a residual stream, and its scales and statistics belong to single "
-                "units: rotating them has no meaning; choose layers inside blocks (--layer '*/conv*'), or networks of "
+                "units: rotating them has no meaning; choose layers inside blocks (--layer '*/conv1'), or networks of "
                 "--norm none"
             )
     return dict.fromkeys(maps, PRE)

@@ -179,7 +179,7 @@ def test_paths(networks, tmp_path):
 def test_barrier_and_correlation_against_width(tmp_path):
     scores = ("barrier", "correlation", "matched_held_out", "rotated_held_out_mean", "aligned_held_out")
     records = [
-        {"width": width, "match": match, "correct": correct, "split": "test"}
+        {"width": width, "match": match, "correct": correct, "split": "test", "networks": 3}
         | {f"{name}{end}": value for name in scores for end, value in (("", 0.5), ("_low", 0.4), ("_high", None))}
         for width in (1, 0.25)
         for match in ("none", "activations", "activations-degraded")
@@ -190,5 +190,6 @@ def test_barrier_and_correlation_against_width(tmp_path):
     assert labels[-1] == "activations-degraded, repair" and len(labels) == 6
     assert [len(axis.containers) for axis in figure.axes] == [6, 2 + 3]
     assert "best rotation" in texts(figure)
+    assert "intervals over 3 networks" in figure.axes[0].get_title(loc="left")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0.25", "1"]
     figures.save(figure, tmp_path / "connectivity.png")

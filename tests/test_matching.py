@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from basiscli import basis, checkpoint, data, matching, store, weights
+from basiscli.analysis import match
 from basiscli.analysis.correlate import correlation
 from basiscli.checkpoint import Loaded
 from basiscli.errors import BadInput
@@ -125,6 +126,16 @@ def test_moments_of_many_networks_give_what_those_of_each_pair_give(trained):
         assert found.total.correlation_after == pytest.approx(alone.correlation_after, abs=1e-5)
     product = matching.align(a, b, Request(by="activations", similarity="product")).total
     assert product.correlation_after < together[1].total.correlation_after
+
+
+def test_both_starts_from_the_match_of_activations(trained, monkeypatch):
+    a, b = trained("resnet-A")
+    wanted, seen, search = matching.align(a, b, Request(by="activations")).permutations, [], match.search
+    monkeypatch.setattr(match, "search", lambda f, starts: seen.extend(starts) or search(f, starts))
+    matching.align(a, b, Request(by="both", restarts=3))
+    assert len(seen) == 3 and len({start.order for start in seen}) > 1
+    for start in seen:
+        assert all(np.array_equal(start.permutations[group], p) for group, p in wanted.items())
 
 
 def test_samples_are_spread_evenly_over_the_split(trained):

@@ -135,6 +135,23 @@ def test_a_folder_without_a_study_is_refused(tmp_path):
     call("report", tmp_path).refused("holds no study")
 
 
+@pytest.mark.parametrize("text", ["{", "3", "epoch 1"])
+def test_damaged_records_are_named(tmp_path, text):
+    folder = planted.study(tmp_path)
+    (folder / "records/freeze.jsonl").write_text(text)
+    call("report", folder).refused("freeze.jsonl", "is damaged")
+
+
+def test_a_study_that_measured_less_has_a_report(tmp_path):
+    """Options of a plan can leave out the null, the intervals and whole conditions."""
+    pairs = [{k: v for k, v in r.items() if "rotated" not in k} for r in planted.correlations()]
+    rows = {name: [{k: v for k, v in r.items() if k[-4:] != "_low" and k[-5:] != "_high"} for r in make()]
+            for name, make in planted.TABLES.items()}  # fmt: skip
+    train = [{**record, "split": "train"} for record in rows["connectivity"]]
+    folder = planted.study(tmp_path, **rows | {"correlate": pairs, "connectivity": train})
+    assert [one["verdict"] for one in call("report", folder).records] == ["undecided"] * 4
+
+
 def look(folder: Path, *options: str) -> str:
     """Open the page in headless Chromium and return what it says."""
     command = [

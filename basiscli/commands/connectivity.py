@@ -173,7 +173,7 @@ def _row(record: dict) -> dict:
         "correct": record["correct"] if record["split"] == "test" else f"{record['correct']}, {record['split']}",
         "barrier": records.interval(record, "barrier", digits=2),
         "correlation": _short(record["correlation"]),
-        "held out": _short(record["matched_held_out"]),
+        "held out": records.interval(record, "matched_held_out", digits=2),
         "null": _short(record["rotated_held_out_mean"]),
     }
 

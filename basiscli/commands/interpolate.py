@@ -52,7 +52,7 @@ def walk_options(function: Callable) -> Callable:
             type=Matches(MATCHES),
             default=MATCHES[:3],
             metavar="NAMES",
-            help="none, activations, weights, both (weights, from activations on); of single widths also files that"
+            help="none, activations, weights, both (weights, from activations on); for interpolate also files that"
             " match wrote.  [default: none,activations,weights]",
         ),
         click.option("--restarts", type=click.IntRange(min=1), help="Of matching weights (see match).  [default: 8]"),

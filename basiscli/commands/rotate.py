@@ -19,7 +19,8 @@ class Powers(click.ParamType):
         if not isinstance(value, str):
             return value
         try:
-            powers = tuple(dict.fromkeys(float(part) for part in value.split(",")))
+            # Rounded as in the names of folders, so that two powers never share one.
+            powers = tuple(dict.fromkeys(float(f"{float(part):g}") for part in value.split(",")))
         except ValueError:
             self.fail(f"'{value}': write numbers, such as 0.25,0.5,1", param, ctx)
         for power in powers:
@@ -94,8 +95,8 @@ def command(networks, layers, dataset, out, plot, force, style, **options) -> No
     paired (docs/rotate.md).
 
     NET.h5... are networks of one architecture and data set, - reads them from stdin. All kinds and repeats of a layer
-    train at once, from the same draws in the same order of images. Every rotated network is a file that correlate and
-    record take. What is there already is kept: the same command goes on after an interruption.
+    train at once, from the same draws in the same order of images. Every rotated network is a file that correlate,
+    record and interpolate take. What is there already is kept: the same command goes on after an interruption.
 
     \b
     basiscli rotate runs/digits-mlp/*.h5 --plot rotated.png

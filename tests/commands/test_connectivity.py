@@ -93,6 +93,20 @@ def test_all_widths_can_be_degraded_to_one_correlation(study):
     assert found == [pytest.approx(0.2, abs=0.06)] * 2 + [pytest.approx(0.2, abs=0.015)] * 2
 
 
+def test_dead_units_are_a_share_of_all(study, tmp_path):
+    folder, _ = study
+    paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    for number, path in enumerate(paths):
+        file = store.load_network(folder / f"runs/width8/seed{number}.h5")
+        file.weights["hidden1/w"][:, : 1 + number], file.weights["hidden1/b"][: 1 + number] = 0, -1
+        store.save_network(path, file)
+    layers = done("correlate", *paths, "--split", "test-shifts").records
+    counts = [layer["dead_a"] + layer["dead_b"] for layer in layers]
+    assert counts[0] >= 3
+    record = done("connectivity", *paths, *QUICK).records[0]
+    assert record["dead"] == pytest.approx(sum(counts) / (2 * 2 * 8))
+
+
 def test_what_is_trained_is_kept_and_can_be_taken(study):
     folder, outcome = study
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.h5")}

@@ -137,6 +137,12 @@ def test_every_rotated_network_is_a_network(rotated, networks):
     turned = folder / "runs/pre-downstream-reinit/hidden1/orthogonal/seed0-repeat0.h5"
     (record,) = done("correlate", networks[0], turned, "--layer", "hidden1", "--tap", "pre").records
     assert record["matched"] < 0.9
+    other = turned.with_name("seed1-repeat0.h5")
+    for record in done("interpolate", turned, other, "--points", 3, "--match", "none,weights").records:
+        ends = [store.load_network(one).history["test_loss"][-1] for one in (turned, other)]
+        assert [record["loss_a"], record["loss_b"]] == pytest.approx(ends, rel=1e-4)
+    call("interpolate", networks[0], turned).refused("is rotated, ", "same architecture only")
+    done("record", turned, "--out", folder / "recorded.h5")
 
 
 def test_what_is_there_is_kept_and_must_be_the_same(rotated, networks):
@@ -245,6 +251,12 @@ def test_powers_and_cumulative_rotations(networks, tmp_path):
     assert (tmp_path / "powers.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_powers_that_share_a_name_are_one(networks, tmp_path):
+    options = ("--power", "0.5,0.50000001", "--layer", "hidden2", "--retrain", "none", "--repeats", 1)
+    records = done("rotate", networks[0], *options, "--out", tmp_path).records
+    assert [r["power"] for r in records if r["kind"] == "orthogonal" and r["over"] == "identity"] == [0.5]
+
+
 def test_failed_optimisations_are_counted_and_kept_out(networks, tmp_path):
     options = ("--layer", "hidden2", "--lr", 1e6, "--repeats", 2, *QUICK)
     for record in done("rotate", networks[0], *options, "--out", tmp_path).records:
@@ -300,6 +312,9 @@ def test_networks_and_layers_that_do_not_fit_are_refused(networks, rotated, tmp_
     refused("no.h5: no such file", of=[tmp_path / "no.h5"])
     store.save_network(tmp_path / "again.h5", store.load_network(networks[0]))
     refused("again.h5 are both of seed 0", of=(networks[0], tmp_path / "again.h5"))
+    # What the default layers of a WideResNet run into says what to choose.
+    done("train", "--model", "wideresnet", "--depth", 10, "--width", 0.25, "--epochs", 0, "--out", tmp_path / "wrn")
+    refused("rotating them has no meaning", "--layer '*/conv1'", of=[tmp_path / "wrn/seed0.h5"])
     turned = rotated[0] / "runs/pre-downstream-reinit/hidden1/orthogonal/seed0-repeat0.h5"
     refused("is a rotated network already", of=[turned])
     done("train", "--hidden", "9", "--epochs", 0, "--seeds", "7-7", "--out", tmp_path / "small")
