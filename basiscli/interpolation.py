@@ -207,8 +207,10 @@ def _at_once(network: Network, images: int) -> int:
             f"correcting a network of this size on {images} images needs about {needed / 1e9:.1f} GB, "
             f"{there / 1e9:.1f} GB are free; choose a smaller --correct-on"
         )
-    active = cost.evaluated_at_once(network) * cost.largest(network)
-    return max(1, min(int(MEMORY_PART * there / needed), ACTIVE_FLOATS // active))
+    fitting = int(MEMORY_PART * there / needed)
+    if not backend.on_gpu():  # which has no such cache, and wants to be filled
+        fitting = min(fitting, ACTIVE_FLOATS // (cost.evaluated_at_once(network) * cost.largest(network)))
+    return max(1, fitting)
 
 
 def _part(split: Split, samples: int | None, seed: int) -> Split:
