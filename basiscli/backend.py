@@ -130,8 +130,9 @@ def trouble() -> str | None:
         return f"no NVIDIA driver that fits this CUDA ({_line(error)})"
     try:
         importlib.import_module("cupy_backends.cuda.libs.cublas")
-    except ImportError as error:
-        return f"cuBLAS is missing ({_line(error)}): pip install 'basiscli[cuda]'"
+        importlib.import_module("cupy_backends.cuda.libs.nvrtc").getVersion()
+    except (ImportError, RuntimeError) as error:
+        return f"a library of CUDA is missing ({_line(error)}): pip install 'basiscli[cuda]'"
     return None
 
 

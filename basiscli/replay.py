@@ -1,6 +1,7 @@
 """Steps of training on a GPU as CUDA graphs: the host launches one graph where it would launch a kernel at a time."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import cupy
 
@@ -42,6 +43,8 @@ class Captured:
             self._stream.begin_capture()
             try:
                 function(*self._inputs[shapes])
-            finally:
-                graph = self._stream.end_capture()
-            return graph
+            except BaseException:
+                with suppress(Exception):  # a broken capture may not end either; what broke it is what is told
+                    self._stream.end_capture()
+                raise
+            return self._stream.end_capture()

@@ -130,6 +130,26 @@ def test_what_is_captured_keeps_its_memory_to_itself(device):
         assert address == {path: values.data.ptr for path, values in run.arrays.items()}
 
 
+def test_what_breaks_a_capture_is_told_and_the_device_goes_on(device):
+    cupy = __import__("sys").modules["cupy"]
+    from basiscli.replay import Captured
+
+    calls = []
+
+    def step(x):
+        calls.append(x)
+        if len(calls) == 2:
+            raise ValueError("no")
+        x += 1
+
+    captured, x = Captured(), cupy.asarray(np.zeros(3, np.float32))
+    captured(step, x)
+    with pytest.raises(ValueError, match="no"):
+        captured(step, x)
+    captured(step, x)
+    assert calls[-1].get().tolist() == [1, 1, 1] and device.graph is None
+
+
 def test_a_seed_that_diverges_stays_alone_and_as_it_was(device):
     network = NETWORKS["mlp"]()
     with backend.using("cuda"):
@@ -247,3 +267,32 @@ def test_an_array_is_moved_once_in_its_life(device):
 def test_precisions_of_a_gpu_are_refused_on_the_host():
     with pytest.raises(BadInput, match="only a GPU"), backend.using("cpu", "tf32"):
         pass
+
+
+def broken(error: Exception):
+    def call(*_):
+        raise error
+
+    return call
+
+
+def test_every_trouble_is_named_with_a_way_out(device, monkeypatch):
+    cupy = __import__("sys").modules["cupy"]
+    nvrtc = __import__("sys").modules["cupy_backends.cuda.libs.nvrtc"]
+    assert backend.trouble() is None
+    cases = (
+        (cupy.cuda.runtime, "getDeviceCount", lambda: 0, "no GPU"),
+        (cupy.cuda.runtime, "getDeviceCount", broken(cupy.cuda.runtime.CUDARuntimeError("old")), "driver that fits"),
+        (nvrtc, "getVersion", broken(RuntimeError("no libnvrtc.so")), "library of CUDA is missing"),
+        (backend, "capability", lambda: 75, "capability 8.0"),
+    )
+    for where, name, wrong, words in cases:
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, wrong)
+            with pytest.raises(BadInput, match=f"{words}.*--device cpu"), backend.using("cuda", "tf32"):
+                pass
+            if where is not backend:
+                with backend.using("auto"):
+                    assert not backend.on_gpu()
+                with pytest.raises(BadInput, match=f"only a GPU has it .*{words}"), backend.using("auto", "tf32"):
+                    pass

@@ -443,11 +443,13 @@ def modules() -> dict[str, ModuleType]:
     cublas.CUBLAS_OP_N, cublas.CUBLAS_OP_T = 0, 1
     # The bits that a format drops.
     cublas.CUBLAS_COMPUTE_32F, cublas.CUBLAS_COMPUTE_32F_FAST_TF32, cublas.CUBLAS_COMPUTE_32F_FAST_16BF = 0, 13, 16
-    libs = ModuleType("cupy_backends.cuda.libs")
+    nvrtc, libs = ModuleType("cupy_backends.cuda.libs.nvrtc"), ModuleType("cupy_backends.cuda.libs")
+    nvrtc.getVersion = lambda: (13, 0)
     libs.cublas = cublas
     return {
         "cupy": cupy, "cupy_backends": ModuleType("cupy_backends"), "cupy_backends.cuda": ModuleType("cuda"),
         "cupy_backends.cuda.libs": libs, "cupy_backends.cuda.libs.cublas": cublas,
+        "cupy_backends.cuda.libs.nvrtc": nvrtc,
     }  # fmt: skip
 
 
