@@ -1,7 +1,7 @@
 """Train networks again with PyTorch: the same weights to begin with, the same batches, the same recipe.
 
     basiscli train --dataset cifar10 --model resnet --epochs 10 --seeds 3 --out runs/cifar
-    python tests/benchmarks/curves.py runs/cifar/seed*.h5
+    python tests/benchmarks/curves.py runs/cifar/seed*.h5 [--epochs 3]
 
 It needs PyTorch. Prints a line for each epoch of each network: train loss and test accuracy of both. Rounding differs,
 so the curves part after some hundred steps; they should stay as near as those of two seeds.
@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from basiscli import checkpoint, optim, sources, train
+from basiscli import checkpoint, sources, train
 from basiscli.train import Recipe, Run
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.pytorch import logits_of
 
 
-def curve(run: Run) -> Iterator[tuple[float, float]]:
-    """Train the one network of a run in PyTorch; yield train loss and test accuracy of each epoch."""
+def curve(run: Run, epochs: int | None) -> Iterator[tuple[float, float]]:
+    """Train the one network of a run in PyTorch; yield train loss and test accuracy of each epoch, or of the first."""
     network, recipe = run.network, run.recipe
     p = {path: torch.tensor(values[0]) for path, values in run.arrays.items()}
     for path in network.trained:
@@ -37,20 +37,20 @@ def curve(run: Run) -> Iterator[tuple[float, float]]:
         ],
         lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov,
     )  # fmt: skip
-    for run.epoch in range(recipe.epochs):
-        losses = [step(run, p, optimizer, number, *batch) for number, batch in enumerate(run._batches())]
+    for run.epoch in range(epochs or recipe.epochs):
+        losses = [step(run, p, optimizer, *batch) for batch in run._batches()]
         yield float(np.mean(losses)), accuracy(run, p)
 
 
-def step(run: Run, p: dict, optimizer, number: int, images: np.ndarray, labels: np.ndarray) -> float:
+def step(run: Run, p: dict, optimizer, chosen, moves, labels: np.ndarray, rate: float, number: int) -> float:
     """Make one step and return its loss."""
-    recipe, per_epoch = run.recipe, train.steps_per_epoch(run.dataset, run.recipe)
-    at, total, warmup = run.epoch * per_epoch + number, recipe.epochs * per_epoch, round(recipe.warmup * per_epoch)
     for group in optimizer.param_groups:
-        group["lr"] = optim.rate(recipe.schedule, recipe.lr, at, total, warmup)
+        group["lr"] = rate
     optimizer.zero_grad()
-    logits = logits_of(torch, run.network, p, torch.tensor(images[0]))
-    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels[0]), label_smoothing=recipe.label_smoothing)
+    logits = logits_of(torch, run.network, p, torch.tensor(run._inputs(chosen, moves)[0]))
+    loss = torch.nn.functional.cross_entropy(
+        logits, torch.tensor(labels[0]), label_smoothing=run.recipe.label_smoothing
+    )
     loss.backward()
     optimizer.step()
     return loss.item()
@@ -71,11 +71,13 @@ def accuracy(run: Run, p: dict) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="+")
-    for path in parser.parse_args().networks:
+    parser.add_argument("--epochs", type=int, help="only so many, of each network's own schedule")
+    options = parser.parse_args()
+    for path in options.networks:
         loaded = checkpoint.load(path)
         recipe, history = Recipe.from_stored(loaded.file.training), loaded.file.history
         run = Run.start(loaded.network, recipe, sources.load_dataset(loaded.file.dataset["name"]), [loaded.file.seed])
-        for epoch, (loss, hits) in enumerate(curve(run)):
+        for epoch, (loss, hits) in enumerate(curve(run, options.epochs)):
             row = {"path": path, "epoch": epoch + 1}
             row |= {name: float(history[name][epoch]) for name in ("train_loss", "test_accuracy")}
             row |= {"pytorch_train_loss": loss, "pytorch_test_accuracy": hits}
