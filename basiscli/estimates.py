@@ -17,6 +17,8 @@ SHIFTS = 9
 PER_DRAW = 30
 # What `rotate` takes if no kind is named.
 KINDS = ("orthogonal", "permutation", "relu-symmetry", "identity")
+# What `connectivity` takes if no correction is named: none, and the one that the network needs.
+CORRECTIONS = ("none", "needed")
 # A training step is three forward passes; above a rotation, layers from the first to the last are trained: half.
 TRAINING, RETRAINING = 3, 1.5
 
@@ -27,7 +29,8 @@ class _Trained:
 
     seeds: int
     network: Network
-    images: int
+    tested: int
+    probed: int
     shown: int
     epochs: int
     multiply_adds: int
@@ -69,7 +72,8 @@ def _known(options: dict, record: Mapping) -> _Trained:
     return _Trained(
         seeds=len(options["seeds"]),
         network=network,
-        images=len(dataset.test.labels) * (SHIFTS if "shifts" in defaults.probe(dataset) else 1),
+        tested=len(dataset.test.labels),
+        probed=len(dataset.test.labels) * (SHIFTS if "shifts" in defaults.probe(dataset) else 1),
         shown=record["steps"] * options["batch_size"],
         epochs=max(record["epochs"], 1),
         multiply_adds=record["multiply_adds"],
@@ -92,14 +96,15 @@ def _rotation(options: Mapping, one: _Trained) -> float:
 
 def _correlation(options: Mapping, one: _Trained) -> float:
     pairs = one.seeds * (one.seeds - 1) / 2
-    moments = (one.seeds + pairs) * one.images * sum(u**2 for u in _units(one))
+    moments = (one.seeds + pairs) * one.probed * sum(u**2 for u in _units(one))
     draws = pairs * options["draws"] * sum(PER_DRAW * u**3 for u in _units(one))
-    return one.seeds * one.images * one.multiply_adds + moments + draws
+    return one.seeds * one.probed * one.multiply_adds + moments + draws
 
 
 def _connectivity(options: Mapping, one: _Trained) -> float:
-    chords = one.seeds * (one.seeds - 1) / 2 * len(options["matches"]) * options["points"]
-    return chords * one.images * one.multiply_adds + _correlation({"draws": options["draws"]}, one)
+    matches, corrections = len(options["matches"]) + options["degrade"], len(options["corrected"] or CORRECTIONS)
+    chords = one.seeds * (one.seeds - 1) / 2 * matches * corrections * options["points"]
+    return chords * one.tested * one.multiply_adds + _correlation({"draws": options["draws"]}, one)
 
 
 def _units(one: _Trained) -> list[int]:
