@@ -59,9 +59,13 @@ def lines_of(text: str) -> list[str]:
 
 def shell(line: str, folder: Path, **variables: str) -> str:
     """Run a line in bash, with this installation as `basiscli`, and return what it printed."""
-    define = f'basiscli() {{ "{sys.executable}" -m basiscli "$@"; }}; set -euo pipefail\n'
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", define + line], cwd=folder, capture_output=True, text=True, env={**os.environ, **variables}
+        ["bash", "-c", "set -euo pipefail\n" + line],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path, **variables},
     )
     assert done.returncode == 0, f"{line}\n{done.stderr}"
     return done.stdout
