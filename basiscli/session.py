@@ -227,7 +227,7 @@ def make_folder(path: Path, needed: int) -> None:
         raise BadInput(f"{path}: cannot be made ({error.strerror})") from error
     there = shutil.disk_usage(path).free
     if needed > there:
-        raise BadInput(f"{path}: the files need about {needed / 1e6:.0f} MB, {there / 1e6:.0f} MB are free")
+        raise BadInput(f"{path}: the files need about {needed / 1e6:.1f} MB, {there / 1e6:.1f} MB are free")
 
 
 def require_same(path: Path, file: NetworkFile, wanted: Mapping[str, object]) -> None:

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +163,11 @@ def test_only_the_store_imports_h5py_and_only_commands_import_click():
         assert "import h5py" not in text or path.name == "store.py", path
         allowed = path.parent.name == "commands" or path.name in ("cli.py", "records.py")
         assert "import click" not in text or allowed, path
+
+
+def test_every_number_of_an_option_is_finite():
+    for path in (ROOT / "basiscli/commands").glob("*.py"):
+        assert path.name == "ranges.py" or not re.search(r"FloatRange|type=float", path.read_text()), path
 
 
 def test_it_works_from_any_folder(tmp_path):

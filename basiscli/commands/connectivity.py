@@ -7,6 +7,7 @@ from click.core import ParameterSource
 
 from basiscli import records
 from basiscli.commands import correlate, device, freeze, interpolate, train
+from basiscli.commands.ranges import Finite
 
 # Options of train that the widths take the place of or that are of no use here, with what they are.
 SET = freeze.SET | {"hidden": None, "start_only": False}
@@ -42,7 +43,7 @@ class WidthList(click.ParamType):
 )
 @click.option(
     "--degrade-to",
-    type=click.FloatRange(-1, 1),
+    type=Finite(-1, 1),
     metavar="R",
     help="Undo until it correlates R instead, at every width.",
 )

@@ -8,6 +8,7 @@ import click
 from basiscli import records
 from basiscli.commands import device
 from basiscli.commands.correlate import Names
+from basiscli.commands.ranges import Finite
 
 MATCHES = ("none", "activations", "weights", "both")
 CORRECTIONS = ("none", "reset-bn", "repair")
@@ -80,7 +81,7 @@ def walk_options(function: Callable) -> Callable:
         ),
         click.option("--samples", type=click.IntRange(min=2), metavar="N", help="Of each split.  [default: all]"),
         click.option(
-            "--temperature", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
+            "--temperature", type=Finite(min=0, min_open=True), default=1.0, show_default=True,
             help="Divides the logits.",
         ),
     )  # fmt: skip

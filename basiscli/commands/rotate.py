@@ -6,6 +6,7 @@ import click
 
 from basiscli import records
 from basiscli.commands import correlate, device
+from basiscli.commands.ranges import Finite
 
 KINDS = ("orthogonal", "permutation", "signed-permutation", "relu-symmetry", "identity")
 
@@ -66,10 +67,10 @@ class Powers(click.ParamType):
 @click.option("--cumulative", is_flag=True, help="Rotate every layer up to the chosen one, each by its own M.")
 @click.option("--repeats", type=click.IntRange(1, 1000), default=3, show_default=True, help="Draws of M for a network.")
 @click.option("--epochs", type=click.IntRange(min=1), help="[default: as the networks were trained]")
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="[default: as the networks were trained]")
+@click.option("--lr", type=Finite(min=0, min_open=True), help="[default: as the networks were trained]")
 @click.option(
     "--clip",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     default=1.0,
     show_default=True,
     help="Bound on each network's gradient norm, in all arms.",

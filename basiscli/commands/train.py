@@ -7,6 +7,7 @@ import click
 
 from basiscli import records
 from basiscli.commands import device
+from basiscli.commands.ranges import Finite
 
 
 class SeedList(click.ParamType):
@@ -97,7 +98,7 @@ OF_MODELS = {
     "dropout": ("wideresnet",),
 }
 POSITIVE = click.IntRange(min=1)
-NOT_NEGATIVE = click.FloatRange(min=0)
+NOT_NEGATIVE = Finite(min=0)
 
 
 @click.command()
@@ -130,7 +131,7 @@ NOT_NEGATIVE = click.FloatRange(min=0)
 )
 @click.option(
     "--dropout",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Finite(0, 1, max_open=True),
     help="Of wideresnet: rate between a block's convolutions.  [default: 0]",
 )
 @click.option("--activation", type=click.Choice(["relu", "gelu", "tanh", "linear"]), default="relu", show_default=True)
@@ -145,8 +146,8 @@ NOT_NEGATIVE = click.FloatRange(min=0)
 )
 @click.option("--batch-size", type=POSITIVE, help="[default: 64 on digits, else 128]")
 @click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default="sgd", show_default=True)
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="[default: see docs/models.md]")
-@click.option("--momentum", type=click.FloatRange(0, 1, max_open=True), default=0.9, show_default=True, help="Of sgd.")
+@click.option("--lr", type=Finite(min=0, min_open=True), help="[default: see docs/models.md]")
+@click.option("--momentum", type=Finite(0, 1, max_open=True), default=0.9, show_default=True, help="Of sgd.")
 @click.option("--nesterov", is_flag=True, help="Nesterov's momentum.")
 @click.option(
     "--weight-decay",
@@ -161,8 +162,8 @@ NOT_NEGATIVE = click.FloatRange(min=0)
     help="Of the learning rate; step divides it by 10 after 1/2 and 3/4 of the run.",
 )
 @click.option("--warmup", type=NOT_NEGATIVE, default=0.0, show_default=True, help="Epochs of linear warm-up.")
-@click.option("--clip", type=click.FloatRange(min=0, min_open=True), help="Bound on each network's gradient norm.")
-@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True)
+@click.option("--clip", type=Finite(min=0, min_open=True), help="Bound on each network's gradient norm.")
+@click.option("--label-smoothing", type=Finite(0, 1, max_open=True), default=0.0, show_default=True)
 @click.option(
     "--augment",
     metavar="LIST",

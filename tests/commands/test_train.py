@@ -218,6 +218,8 @@ def test_a_data_set_in_a_file(basiscli, tmp_path):
         (("--resume", "--force"), "choose one"),
         (("--optimizer", "adamw", "--nesterov"), "--nesterov needs"),
         (("--lr", "-1"), "--lr"),
+        (("--lr", "nan"), "'nan' is not a finite number"),
+        (("--weight-decay", "inf"), "'inf' is not a finite number"),
     ],
 )
 def test_a_wrong_command_line_is_refused(basiscli, tmp_path, arguments, words):
