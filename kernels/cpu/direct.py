@@ -24,7 +24,7 @@ from basiscli.kernels.cpu.micro import (
     store,
     store_integer,
 )
-from basiscli.kernels.cpu.products import next_height, pack, pack_transposed
+from basiscli.kernels.cpu.products import next_height, pack, pack_transposed, panel_width
 
 # Positions that a worker takes at a time, and those whose sum is one chain of additions in a weight gradient.
 POSITIONS = 96
@@ -61,7 +61,7 @@ def convolution_weight_gradient(x, dy, stride, padding, dw):
     x, _, depth, offsets = _taps(x, dw.shape[1:3], padding)
     offsets = np.array(offsets, np.int64)
     taps = len(offsets)
-    columns = -(-outputs // COLUMNS) * COLUMNS
+    columns = _whole_vectors(outputs)
     parts = max(1, min(PARTS, samples * out_height * out_width // PART))
     # Taps are summed apart where there are few parts to share among the workers.
     tap_block = taps if parts == PARTS else 1
@@ -92,6 +92,10 @@ def _taps(x, kernel, padding):
     return padded, (height, 1), width * units, [(k - padding, 0) for k in range(height)]
 
 
+def _whole_vectors(units):
+    return -(-units // LANES) * LANES
+
+
 def _convolve(x, w, transposed, taps, offsets, stride, y):
     """y[a, b] = Σ_t x[stride a + offset_t] w[tap_t] (or its transpose); y may have any strides but over its units."""
     seeds, _, _, inputs, outputs = w.shape
@@ -99,22 +103,22 @@ def _convolve(x, w, transposed, taps, offsets, stride, y):
         inputs, outputs = outputs, inputs
     numbers = np.array(taps, np.int64)
     offsets = np.array(offsets, np.int64)
-    packed = empty((seeds, -(-outputs // COLUMNS), len(taps), inputs, COLUMNS))
-    _pack_weights(w.ctypes.data, w.strides[0], packed.ctypes.data, packed.strides[1], numbers.ctypes.data, len(taps),
+    packed = empty((seeds, len(taps) * inputs, _whole_vectors(outputs)))
+    _pack_weights(w.ctypes.data, w.strides[0], packed.ctypes.data, packed.strides[0], numbers.ctypes.data, len(taps),
                   seeds, inputs, outputs, transposed)  # fmt: skip
     zeros = np.zeros(inputs, np.float32)
     addresses = (POSITIONS // ROWS * len(taps) + 1) * ROWS + POSITIONS
     memory, pitch = scratch(INTEGER * addresses + BYTES * (outputs + COLUMNS + ROWS * COLUMNS))
     _convolve_positions(
-        x.ctypes.data, x.strides[0] if len(x) > 1 else 0, packed.ctypes.data, packed.strides[0], packed.strides[1],
-        y.ctypes.data, *y.strides[:4], zeros.ctypes.data, offsets.ctypes.data, len(taps), stride,
+        x.ctypes.data, x.strides[0] if len(x) > 1 else 0, packed.ctypes.data, packed.strides[0], y.ctypes.data,
+        *y.strides[:4], zeros.ctypes.data, offsets.ctypes.data, len(taps), stride,
         *y.shape[1:], *x.shape[2:], inputs, len(y), memory, pitch,
     )  # fmt: skip
 
 
 @Kernel
 def _pack_weights(worker, workers, arguments):
-    w, w_seed, packed, panel_size, numbers, taps, seeds, inputs, outputs, transposed = integers(arguments, 10)
+    w, w_seed, packed, packed_seed, numbers, taps, seeds, inputs, outputs, transposed = integers(arguments, 10)
     panels = (outputs + COLUMNS - 1) // COLUMNS
     first, last = share(worker, workers, seeds * panels)
     for task in range(first, last):
@@ -124,7 +128,7 @@ def _pack_weights(worker, workers, arguments):
         for t in range(taps):
             number = integers(numbers + INTEGER * t, 1)[0]
             tap = w + seed * w_seed + BYTES * number * inputs * outputs
-            target = packed + task * panel_size + BYTES * t * inputs * COLUMNS
+            target = packed + seed * packed_seed + BYTES * inputs * (taps * o + t * panel_width(width))
             if transposed:
                 pack_transposed(tap + BYTES * o * inputs, inputs, inputs, width, target)
             else:
@@ -134,9 +138,9 @@ def _pack_weights(worker, workers, arguments):
 @Kernel
 def _convolve_positions(worker, workers, arguments):
     (
-        x, x_seed, w, w_seed, panel_size, y, y_seed, y_image, y_row, y_column, zeros, offsets, taps, stride,
+        x, x_seed, w, w_seed, y, y_seed, y_image, y_row, y_column, zeros, offsets, taps, stride,
         samples, rows, columns, outputs, height, width, units, depth, seeds, memory, pitch,
-    ) = integers(arguments, 25)  # fmt: skip
+    ) = integers(arguments, 24)  # fmt: skip
     sources = memory + worker * pitch
     targets = sources + INTEGER * POSITIONS * taps
     spill_rows = targets + INTEGER * POSITIONS
@@ -168,13 +172,14 @@ def _convolve_positions(worker, workers, arguments):
                     store_integer(zeros, row_sources + INTEGER * t * ROWS)
                 store_integer(unread, targets + INTEGER * p)
         for o in range(0, outputs, COLUMNS):
-            panel = w + seed * w_seed + o // COLUMNS * panel_size
+            panel = w + seed * w_seed + BYTES * taps * depth * o
+            wide = panel_width(outputs - o)
             for g in range(groups):
                 from_rows, to_rows = sources + INTEGER * g * ROWS * taps, targets + INTEGER * g * ROWS
-                if outputs - o >= COLUMNS:
-                    _tile(from_rows, taps, depth, panel, to_rows, BYTES * o)
+                if outputs - o >= wide:
+                    _tile(wide, from_rows, taps, depth, panel, to_rows, BYTES * o)
                 else:
-                    _tile(from_rows, taps, depth, panel, spill_rows, 0)
+                    _tile(wide, from_rows, taps, depth, panel, spill_rows, 0)
                     _copy_rows(spill, to_rows, BYTES * o, outputs - o)
 
 
@@ -185,7 +190,7 @@ def _sum_outer_products(worker, workers, arguments):
         samples, height, width, units, rows, columns, outputs, depth, parts, memory, pitch,
     ) = integers(arguments, 23)  # fmt: skip
     panels = memory + worker * pitch
-    row_size = (outputs + COLUMNS - 1) // COLUMNS * COLUMNS
+    row_size = (outputs + LANES - 1) // LANES * LANES
     sources = panels + BYTES * DEPTH * row_size
     blocks = (taps + tap_block - 1) // tap_block
     first, last = share(worker, workers, seeds * parts * blocks)
@@ -211,14 +216,15 @@ def _sum_outer_products(worker, workers, arguments):
                 for t in range(tap_block):
                     target = sums + of_part * part_size + BYTES * ((first_tap + t) * depth * row_size + o)
                     _add_outer_products(
-                        start > begin, sources + INTEGER * t * DEPTH, depth, panel, target, row_size, count
-                    )
+                        panel_width(outputs - o), start > begin, sources + INTEGER * t * DEPTH, depth, panel, target,
+                        row_size, count,
+                    )  # fmt: skip
 
 
 @Kernel
 def _sum_parts(worker, workers, arguments):
     sums, part_size, dw, dw_seed, seeds, parts, rows, outputs = integers(arguments, 8)
-    columns = (outputs + COLUMNS - 1) // COLUMNS * COLUMNS
+    columns = (outputs + LANES - 1) // LANES * LANES
     first, last = share(worker, workers, seeds * rows)
     for task in range(first, last):
         seed, row = divmod(task, rows)
@@ -241,9 +247,9 @@ def _find_taps(table, step, image, zeros, offsets, taps, row, column, height, wi
 
 
 @serial
-def _tile(sources, taps, depth, panel, targets, offset):
+def _tile(columns, sources, taps, depth, panel, targets, offset):
     # A function of its own, so that the generated code exists once and not at every call.
-    gathered_tile(sources, taps, depth, panel, targets, offset)
+    gathered_tile(columns, sources, taps, depth, panel, targets, offset)
 
 
 @serial
@@ -255,10 +261,11 @@ def _copy_rows(spill, targets, offset, width):
 
 
 @serial
-def _add_outer_products(add, sources, depth, panel, sums, row_size, count):
-    """sums (+)= Σ_k outer product of the inputs at sources[k] with panel[k], for one tap: (depth, COLUMNS)."""
+def _add_outer_products(columns, add, sources, depth, panel, sums, row_size, count):
+    """sums (+)= Σ_k outer product of the inputs at sources[k] with panel[k], for one tap: (depth, columns)."""
     i = 0
     while i < depth:
         rows = next_height(depth - i)
-        gathered_outer_products(rows, add, sources, BYTES * i, panel, sums + BYTES * i * row_size, row_size, count)
+        c = sums + BYTES * i * row_size
+        gathered_outer_products(rows, columns, add, sources, BYTES * i, panel, c, row_size, count)
         i += rows

@@ -227,31 +227,30 @@ def transpose_block(typing_context, source, source_stride, target, target_stride
 
 
 @intrinsic
-def product_tile(typing_context, rows, add, a, a_row, a_step, b, c, c_row, depth):
-    """c[r, j] = (c[r, j] if add) + Σ_k a[r, k] b[k, j] for `rows` (1 to ROWS) rows and COLUMNS columns.
+def product_tile(typing_context, rows, columns, add, a, a_row, a_step, b, c, c_row, depth):
+    """c[r, j] = (c[r, j] if add) + Σ_k a[r, k] b[k, j] for `rows` (1 to ROWS) rows and LANES or COLUMNS columns.
 
-    a, b, c are addresses, a_row and a_step the strides of a over r and k, b is packed as (depth, COLUMNS), c_row is the
+    a, b, c are addresses, a_row and a_step the strides of a over r and k, b is packed as (depth, columns), c_row is the
     stride of c over r. Every element is one chain of fused multiply-adds in the order of k, so it does not depend on
     which tile computes it.
     """
 
     def generate(context, builder, signature, arguments):
-        _for_each_height(builder, _emit_tile, *arguments)
+        _for_each_shape(builder, _emit_tile, *arguments)
         return context.get_dummy_value()
 
-    return types.void(_int64, types.boolean, *[_int64] * 7), generate
+    return types.void(_int64, _int64, types.boolean, *[_int64] * 7), generate
 
 
 @intrinsic
-def gathered_tile(typing_context, sources, taps, depth, b, targets, offset):
-    """c[r, j] = Σ_tk a[t, r, k] b[t, k, j] for ROWS rows and COLUMNS columns, rows that lie anywhere.
+def gathered_tile(typing_context, columns, sources, taps, depth, b, targets, offset):
+    """c[r, j] = Σ_tk a[t, r, k] b[t, k, j] for ROWS rows and LANES or COLUMNS columns, rows that lie anywhere.
 
     `sources` is a table (taps, ROWS) of the addresses of a[t, r], `targets` a table (ROWS,) of those of c[r], to which
-    `offset` bytes are added; b is packed as (taps, depth, COLUMNS).
+    `offset` bytes are added; b is packed as (taps, depth, columns).
     """
 
-    def generate(context, builder, signature, arguments):
-        sources, taps, depth, b, targets, offset = arguments
+    def emit(builder, vectors, sources, taps, depth, b, targets, offset):
         sources, targets = (builder.inttoptr(table, INT.as_pointer()) for table in (sources, targets))
         b = _pointer(builder, b)
         unrolled = builder.and_(depth, _constant(-UNROLL))
@@ -259,68 +258,85 @@ def gathered_tile(typing_context, sources, taps, depth, b, targets, offset):
         def add_tap(tap, sums):
             first = builder.mul(tap, _constant(ROWS))
             rows = [_entry(builder, sources, builder.add(first, _constant(r))) for r in range(ROWS)]
-            panel = _at(builder, b, builder.mul(builder.mul(tap, depth), _constant(COLUMNS)))
+            panel = _packed_row(builder, b, builder.mul(tap, depth), vectors)
 
             def accumulate(k, sums):
-                columns = _columns(builder, _at(builder, panel, builder.mul(k, _constant(COLUMNS))))
                 scalars = (builder.load(_at(builder, row, k), align=BYTES) for row in rows)
-                return _multiply_add(builder, scalars, columns, sums)
+                return _multiply_add(builder, scalars, _columns(builder, panel, k, vectors), sums)
 
             sums = loop(builder, _constant(0), unrolled, UNROLL, sums, accumulate)
             return loop(builder, unrolled, depth, 1, sums, accumulate)
 
-        sums = loop(builder, _constant(0), taps, 1, _zeros(ROWS), add_tap)
+        sums = loop(builder, _constant(0), taps, 1, _zeros(ROWS, vectors), add_tap)
         for r in range(ROWS):
             row = builder.add(builder.ptrtoint(_entry(builder, targets, _constant(r)), INT), offset)
-            _store_columns(builder, sums[r * VECTORS : (r + 1) * VECTORS], _pointer(builder, row), False)
+            _store_columns(builder, sums[r * vectors : (r + 1) * vectors], _pointer(builder, row), False)
+
+    def generate(context, builder, signature, arguments):
+        columns, *operands = arguments
+        shapes = {LANES * vectors: (vectors,) for vectors in (1, VECTORS)}
+        _switch(builder, columns, shapes, emit, operands)
         return context.get_dummy_value()
 
-    return types.void(*[_int64] * 6), generate
+    return types.void(*[_int64] * 7), generate
 
 
 @intrinsic
-def gathered_outer_products(typing_context, rows, add, sources, offset, b, c, c_row, depth):
-    """c[r, j] = (c[r, j] if add) + Σ_k a[k, r] b[k, j] for `rows` (1 to ROWS) rows and COLUMNS columns.
+def gathered_outer_products(typing_context, rows, columns, add, sources, offset, b, c, c_row, depth):
+    """c[r, j] = (c[r, j] if add) + Σ_k a[k, r] b[k, j] for `rows` (1 to ROWS) rows and LANES or COLUMNS columns.
 
     `sources` is a table (depth,) of the addresses of a[k], to which `offset` bytes are added; b is packed as
-    (depth, COLUMNS).
+    (depth, columns).
     """
 
-    def emit(builder, rows, add, sources, offset, b, c, c_row, depth):
+    def emit(builder, rows, vectors, add, sources, offset, b, c, c_row, depth):
         sources, b, c = builder.inttoptr(sources, INT.as_pointer()), _pointer(builder, b), _pointer(builder, c)
 
         def accumulate(k, sums):
             row = _pointer(builder, builder.add(builder.ptrtoint(_entry(builder, sources, k), INT), offset))
-            columns = _columns(builder, _at(builder, b, builder.mul(k, _constant(COLUMNS))))
             scalars = (builder.load(_at(builder, row, _constant(r)), align=BYTES) for r in range(rows))
-            return _multiply_add(builder, scalars, columns, sums)
+            return _multiply_add(builder, scalars, _columns(builder, b, k, vectors), sums)
 
         unrolled = builder.and_(depth, _constant(-UNROLL))
-        sums = loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows), accumulate)
+        sums = loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows, vectors), accumulate)
         sums = loop(builder, unrolled, depth, 1, sums, accumulate)
         for r in range(rows):
             target = _at(builder, c, builder.mul(c_row, _constant(r)))
-            _store_columns(builder, sums[r * VECTORS : (r + 1) * VECTORS], target, add)
+            _store_columns(builder, sums[r * vectors : (r + 1) * vectors], target, add)
 
     def generate(context, builder, signature, arguments):
-        _for_each_height(builder, emit, *arguments)
+        _for_each_shape(builder, emit, *arguments)
         return context.get_dummy_value()
 
-    return types.void(_int64, types.boolean, *[_int64] * 6), generate
+    return types.void(_int64, _int64, types.boolean, *[_int64] * 6), generate
 
 
-def _for_each_height(builder, emit, rows, add, *operands) -> None:
-    """Emit a switch over `rows` (1 to ROWS) and `add`, with emit(builder, rows, add, *operands) in each case."""
+def _for_each_shape(builder, emit, rows, columns, add, *operands) -> None:
+    """Emit a switch over `rows` (1 to ROWS), `columns` (LANES or COLUMNS) and `add`.
+
+    In each case stands emit(builder, rows, vectors, add, *operands).
+    """
+    choice = builder.add(builder.mul(builder.add(builder.mul(rows, _constant(2)), builder.zext(add, INT)),
+                                     _constant(2 * COLUMNS)), columns)  # fmt: skip
+    cases = {
+        2 * COLUMNS * (2 * number + adding) + LANES * vectors: (number, vectors, adding)
+        for number in range(1, ROWS + 1)
+        for adding in (False, True)
+        for vectors in (1, VECTORS)
+    }
+    _switch(builder, choice, cases, emit, operands)
+
+
+def _switch(builder, choice, cases: dict[int, tuple], emit, operands) -> None:
+    """Emit a switch with emit(builder, *case, *operands) for each value of `choice` in `cases`, which has no other."""
     done, unreachable = (builder.append_basic_block(name) for name in ("done", "unreachable"))
-    choice = builder.add(builder.mul(rows, _constant(2)), builder.zext(add, INT))
     switch = builder.switch(choice, unreachable)
-    for number in range(1, ROWS + 1):
-        for adding in (False, True):
-            case = builder.append_basic_block(f"rows{number}")
-            switch.add_case(_constant(2 * number + adding), case)
-            builder.position_at_end(case)
-            emit(builder, number, adding, *operands)
-            builder.branch(done)
+    for value, case in cases.items():
+        block = builder.append_basic_block("case")
+        switch.add_case(_constant(value), block)
+        builder.position_at_end(block)
+        emit(builder, *case, *operands)
+        builder.branch(done)
     builder.position_at_end(unreachable)
     builder.unreachable()
     builder.position_at_end(done)
@@ -331,20 +347,27 @@ def _entry(builder, table, number):
     return _pointer(builder, builder.load(builder.gep(table, [number], source_etype=INT)))
 
 
-def _zeros(rows):
-    return [ir.Constant(VECTOR, [0.0] * LANES)] * (rows * VECTORS)
+def _zeros(rows, vectors):
+    return [ir.Constant(VECTOR, [0.0] * LANES)] * (rows * vectors)
 
 
-def _columns(builder, row):
-    return [load_vector(builder, _at(builder, row, _constant(v * LANES))) for v in range(VECTORS)]
+def _packed_row(builder, panel, k, vectors):
+    return _at(builder, panel, builder.mul(k, _constant(LANES * vectors)))
+
+
+def _columns(builder, panel, k, vectors):
+    """Load row k of a panel packed as (depth, vectors x LANES)."""
+    row = _packed_row(builder, panel, k, vectors)
+    return [load_vector(builder, _at(builder, row, _constant(v * LANES))) for v in range(vectors)]
 
 
 def _multiply_add(builder, scalars, columns, sums):
-    """Return the sums (rows x VECTORS) plus the outer product of one scalar for each row with the columns."""
+    """Return the sums (rows x vectors) plus the outer product of one scalar for each row with the columns."""
     following = []
     for r, scalar in enumerate(scalars):
         factor = _splat(builder, scalar)
-        following += [fused(builder, factor, columns[v], sums[r * VECTORS + v]) for v in range(VECTORS)]
+        own = sums[r * len(columns) : (r + 1) * len(columns)]
+        following += [fused(builder, factor, column, total) for column, total in zip(columns, own, strict=True)]
     return following
 
 
@@ -354,23 +377,22 @@ def _store_columns(builder, values, row, add: bool) -> None:
         store_vector(builder, builder.fadd(load_vector(builder, target), value) if add else value, target)
 
 
-def _emit_tile(builder, rows: int, add: bool, a, a_row, a_step, b, c, c_row, depth) -> None:
-    """Emit the tile for a fixed number of rows: the loop over k with rows x VECTORS accumulators, then the stores."""
+def _emit_tile(builder, rows: int, vectors: int, add: bool, a, a_row, a_step, b, c, c_row, depth) -> None:
+    """Emit the tile of a fixed shape: the loop over k with rows x vectors accumulators, then the stores."""
     a, b, c = (_pointer(builder, pointer) for pointer in (a, b, c))
     a_rows = [_at(builder, a, builder.mul(a_row, _constant(r))) for r in range(rows)]
 
     def accumulate(k, sums):
-        columns = _columns(builder, _at(builder, b, builder.mul(k, _constant(COLUMNS))))
         step = builder.mul(k, a_step)
         scalars = (builder.load(_at(builder, row, step), align=BYTES) for row in a_rows)
-        return _multiply_add(builder, scalars, columns, sums)
+        return _multiply_add(builder, scalars, _columns(builder, b, k, vectors), sums)
 
     unrolled = builder.and_(depth, _constant(-UNROLL))
-    sums = loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows), accumulate)
+    sums = loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows, vectors), accumulate)
     sums = loop(builder, unrolled, depth, 1, sums, accumulate)
     for r in range(rows):
         target = _at(builder, c, builder.mul(c_row, _constant(r)))
-        _store_columns(builder, sums[r * VECTORS : (r + 1) * VECTORS], target, add)
+        _store_columns(builder, sums[r * vectors : (r + 1) * vectors], target, add)
 
 
 def loop(builder, start, stop, stride, values, body):

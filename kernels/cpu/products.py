@@ -3,7 +3,8 @@
 S seeds, N samples, I input units, O output units. A launch is a list of tasks (seed, block of rows, block of columns);
 the sum over k of one element is never split between tasks, so the result is the same for any number of threads and any
 grouping of seeds. Blocking follows Goto and van de Geijn 2008, reduced to what products of this size need: the panel of
-b (DEPTH x COLUMNS) is packed and stays in the L1 or L2 cache, a is read where it lies or packed tile by tile.
+b (DEPTH x COLUMNS, the last one DEPTH x LANES where that is enough) is packed and stays in the L1 or L2 cache, a is
+read where it lies or packed tile by tile.
 """
 
 import numpy as np
@@ -185,23 +186,30 @@ def next_height(left):
 
 @serial
 def _tile(height, width, add, a, a_row, a_step, panel, c, c_row, depth, spill):
-    """One tile of c; a narrow one (the last columns) is computed whole in `spill` and copied."""
-    if width == COLUMNS:
-        whole_tile(height, add, a, a_row, a_step, panel, c, c_row, depth)
+    """One tile of c; the last columns, where they are no whole vectors, are computed in `spill` and copied."""
+    columns = panel_width(width)
+    if width == columns:
+        whole_tile(height, columns, add, a, a_row, a_step, panel, c, c_row, depth)
         return
-    fresh = width == COLUMNS  # False here; a literal would be compiled once more
-    whole_tile(height, fresh, a, a_row, a_step, panel, spill, np.int64(COLUMNS), depth)
+    fresh = width == columns  # False here; a literal would be compiled once more
+    whole_tile(height, columns, fresh, a, a_row, a_step, panel, spill, columns, depth)
     for i in range(height):
         for j in range(width):
             target = c + BYTES * (i * c_row + j)
-            value = load(spill + BYTES * (i * COLUMNS + j))
+            value = load(spill + BYTES * (i * columns + j))
             store(load(target) + value if add else value, target)
 
 
 @serial
-def whole_tile(height, add, a, a_row, a_step, panel, c, c_row, depth):
+def panel_width(left):
+    """Return the columns of the next panel where so many are left: whole vectors, one or VECTORS."""
+    return LANES if left <= LANES else COLUMNS
+
+
+@serial
+def whole_tile(height, columns, add, a, a_row, a_step, panel, c, c_row, depth):
     # A function of its own, so that the generated code exists once and not at every call.
-    product_tile(height, add, a, a_row, a_step, panel, c, c_row, depth)
+    product_tile(height, columns, add, a, a_row, a_step, panel, c, c_row, depth)
 
 
 @serial
@@ -222,30 +230,32 @@ def _fill_rows(row, c, c_width, rows, columns):
 
 @serial
 def pack(b, b_width, depth, width, panel):
-    """panel[k, j] = b[k, j], zero beyond the last column."""
+    """panel[k, j] = b[k, j] for a panel of panel_width(width) columns, zero beyond the last one."""
+    columns = panel_width(width)
     for k in range(depth):
-        source, target = b + BYTES * k * b_width, panel + BYTES * k * COLUMNS
-        if width == COLUMNS:
-            for v in range(0, COLUMNS, LANES):
+        source, target = b + BYTES * k * b_width, panel + BYTES * k * columns
+        if width == columns:
+            for v in range(0, columns, LANES):
                 copy_vector(source + BYTES * v, target + BYTES * v)
         else:
-            for j in range(COLUMNS):
+            for j in range(columns):
                 store(load(source + BYTES * j) if j < width else np.float32(0), target + BYTES * j)
 
 
 @serial
 def pack_transposed(b, b_width, depth, width, panel):
-    """panel[k, j] = b[j, k], zero beyond the last column."""
+    """panel[k, j] = b[j, k] for a panel of panel_width(width) columns, zero beyond the last one."""
+    columns = panel_width(width)
     k = 0
-    if width == COLUMNS:
+    if width == columns:
         while k + LANES <= depth:
-            for j in range(0, COLUMNS, LANES):
-                transpose_block(b + BYTES * (j * b_width + k), b_width, panel + BYTES * (k * COLUMNS + j), COLUMNS)
+            for j in range(0, columns, LANES):
+                transpose_block(b + BYTES * (j * b_width + k), b_width, panel + BYTES * (k * columns + j), columns)
             k += LANES
     while k < depth:
-        for j in range(COLUMNS):
+        for j in range(columns):
             value = load(b + BYTES * (j * b_width + k)) if j < width else np.float32(0)
-            store(value, panel + BYTES * (k * COLUMNS + j))
+            store(value, panel + BYTES * (k * columns + j))
         k += 1
 
 

@@ -13,7 +13,7 @@ from basiscli.kernels.cpu.compiling import serial
 from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
 from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import BYTES, COLUMNS, LANES, add_vector, position_table, prefetch, transpose_block
-from basiscli.kernels.cpu.products import next_height, whole_tile
+from basiscli.kernels.cpu.products import next_height, panel_width, whole_tile
 from basiscli.kernels.cpu.transforms import (
     BLOCK,
     OUTPUTS,
@@ -42,7 +42,7 @@ NARROW = 32
 LINE = 64
 INTEGER = 8
 # Literals in a call would have the called function compiled once more for them.
-ONE, WIDTH, NEW = np.int64(1), np.int64(COLUMNS), np.bool_(False)
+ONE, NEW = np.int64(1), np.bool_(False)
 
 
 def serves(weights, stride, padding):
@@ -68,7 +68,7 @@ def convolution_weight_gradient(x, dy, padding, dw):
     inputs = x.shape[4]
     tiles = samples * -(-out_height // OUTPUTS) * -(-out_width // OUTPUTS)
     parts = max(1, min(PARTS, tiles // (2 * max(inputs, outputs))))
-    sums = empty((seeds, parts, BLOCK, inputs, -(-outputs // COLUMNS) * COLUMNS))
+    sums = empty((seeds, parts, BLOCK, inputs, outputs))
     zeros = np.zeros(max(inputs, outputs), np.float32)
     chunk = SHORT if inputs + outputs < WIDE else LONG
     inside = _point_stride(min(inputs, INPUTS), chunk), _point_stride(outputs, chunk)
@@ -81,11 +81,11 @@ def convolution_weight_gradient(x, dy, padding, dw):
 
 
 def _weights(w, turned):
-    """Return G g Gᵀ for all weights as (S, 36, O / COLUMNS, I, COLUMNS), that is in panels of COLUMNS outputs."""
+    """Return G g Gᵀ for all weights as (S, 36, I O), in panels (I, panel_width) of outputs one after another."""
     seeds, _, _, inputs, outputs = w.shape
     if turned:
         inputs, outputs = outputs, inputs
-    u = empty((seeds, BLOCK, -(-outputs // COLUMNS), inputs, COLUMNS))
+    u = empty((seeds, BLOCK, inputs * outputs))
     memory, stride = scratch(BYTES * TAPS * TAPS * LANES * LANES)
     _transform_weights(w.ctypes.data, w.strides[0], u.ctypes.data, u.strides[0], u.strides[1], seeds, *w.shape[3:],
                        turned, memory, stride)  # fmt: skip
@@ -106,7 +106,7 @@ def _convolve(x, u, outputs, padding, y):
 
 def _point_stride(units, tiles):
     """Return the bytes from one point to the next in what the transforms of a chunk of tiles give."""
-    return BYTES * tiles * -(-units // COLUMNS) * COLUMNS + SKEW
+    return BYTES * tiles * units + SKEW
 
 
 def _seed_stride(array):
@@ -126,15 +126,13 @@ def _transform_weights(worker, workers, arguments):
             for i in range(block * LANES, (block + 1) * LANES):
                 source = w + seed * w_seed + BYTES * (i * outputs + o)
                 if not turned:
-                    target = u + seed * u_seed + BYTES * ((o // COLUMNS * inputs + i) * COLUMNS + o % COLUMNS)
-                    transform_weight(source, tap, target, u_point)
+                    transform_weight(source, tap, _panel(u + seed * u_seed, inputs, i, outputs, o), u_point)
                 elif i % LANES == 0:
                     for k in range(TAPS * TAPS):
                         opposite = source + (TAPS * TAPS - 1 - k) * tap
                         transpose_block(opposite, outputs, memory + BYTES * k * LANES * LANES, LANES)
                     for j in range(LANES):
-                        row = i // COLUMNS * outputs + o + j
-                        target = u + seed * u_seed + BYTES * (row * COLUMNS + i % COLUMNS)
+                        target = _panel(u + seed * u_seed, outputs, o + j, inputs, i)
                         transform_weight(memory + BYTES * j * LANES, BYTES * LANES * LANES, target, u_point)
 
 
@@ -176,7 +174,7 @@ def _convolve_tiles(worker, workers, arguments):
                 sample, row, column = _tile_position(start + t, an_image, across)
                 image = y + seed * y_seed + BYTES * (sample * out_height * out_width * outputs + o)
                 position_table(table, OUTPUTS, image, unread, row, column, out_height, out_width, BYTES * outputs)
-                _transform_outputs(m + BYTES * t * COLUMNS, m_point, units, table)
+                _transform_outputs(m, t, m_point, units, table)
 
 
 @Kernel
@@ -215,7 +213,7 @@ def _sum_products(worker, workers, arguments):
                 _transform_inputs(table, units, v + BYTES * t * units, v_point)
                 image = dy + seed * dy_seed + BYTES * sample * out_height * out_width * outputs
                 position_table(table, OUTPUTS, image, zeros, row, column, out_height, out_width, BYTES * outputs)
-                _transform_output_gradients(table, outputs, d + BYTES * t * COLUMNS, chunk, d_point)
+                _transform_output_gradients(table, outputs, d, t, chunk, d_point)
             x_next = x + seed * x_seed + (start + chunk) * x_tile
             dy_next = dy + seed * dy_seed + (start + chunk) * dy_tile
             for p in range(BLOCK):
@@ -228,12 +226,11 @@ def _sum_products(worker, workers, arguments):
 @Kernel
 def _transform_sums(worker, workers, arguments):
     sums, part_size, dw, dw_seed, seeds, parts, inputs, outputs = integers(arguments, 8)
-    columns = (outputs + COLUMNS - 1) // COLUMNS * COLUMNS
     point = part_size // BLOCK
     first, last = share(worker, workers, seeds * inputs)
     for task in range(first, last):
         seed, i = divmod(task, inputs)
-        row = sums + seed * parts * part_size + BYTES * i * columns
+        row = sums + seed * parts * part_size + BYTES * i * outputs
         for part in range(1, parts):
             for p in range(BLOCK):
                 for o in range(0, outputs, LANES):
@@ -245,22 +242,21 @@ def _transform_sums(worker, workers, arguments):
 
 
 @serial
-def _transform_output_gradients(table, outputs, d, chunk, d_point):
+def _transform_output_gradients(table, outputs, d, t, chunk, d_point):
     for o in range(0, outputs, LANES):
-        panel = d + BYTES * (o // COLUMNS * chunk * COLUMNS + o % COLUMNS)
-        transform_output_gradient(table, BYTES * o, panel, d_point)
+        transform_output_gradient(table, BYTES * o, _panel(d, chunk, t, outputs, o), d_point)
 
 
 @serial
 def _add_products(v, inputs, d, outputs, chunk, tiles, sums, add):
-    """sums (+)= vᵀ d for one point: (tiles, inputs) and panels (tiles, COLUMNS), sums (inputs, whole panels)."""
-    columns = (outputs + COLUMNS - 1) // COLUMNS * COLUMNS
+    """sums (+)= vᵀ d for one point: (tiles, inputs) and panels of (tiles, outputs), sums (inputs, outputs)."""
     for o in range(0, outputs, COLUMNS):
+        columns = panel_width(outputs - o)
         i = 0
         while i < inputs:
             rows = next_height(inputs - i)
-            c = sums + BYTES * (i * columns + o)
-            whole_tile(rows, add, v + BYTES * i, ONE, inputs, d + BYTES * o * chunk, c, columns, tiles)
+            b, c = d + BYTES * o * chunk, sums + BYTES * (i * outputs + o)
+            whole_tile(rows, columns, add, v + BYTES * i, ONE, inputs, b, c, outputs, tiles)
             i += rows
 
 
@@ -269,6 +265,13 @@ def _prefetch_part(start, size, part, writes):
     """Prefetch one of BLOCK equal parts of a range of memory."""
     for line in range(start + size * part // BLOCK, start + size * (part + 1) // BLOCK, LINE):
         prefetch(line, writes)
+
+
+@serial
+def _panel(base, rows, row, columns, column):
+    """Return the address of an element of a matrix (rows, columns) in panels (rows, panel_width)."""
+    start = column // COLUMNS * COLUMNS
+    return base + BYTES * (start * rows + row * panel_width(columns - start) + column - start)
 
 
 @serial
@@ -285,19 +288,19 @@ def _transform_inputs(table, inputs, v, v_point):
 
 
 @serial
-def _transform_outputs(m, m_point, units, table):
+def _transform_outputs(m, t, m_point, units, table):
     for o in range(0, units, LANES):
-        panel = m + BYTES * (o // COLUMNS * TILES * COLUMNS + o % COLUMNS)
-        transform_output(panel, m_point, table, BYTES * o)
+        transform_output(_panel(m, TILES, t, units, o), m_point, table, BYTES * o)
 
 
 @serial
 def _multiply_panels(v, inputs, panels, units, m, tiles):
-    """m[panel] = v panels[panel] for one point: (tiles, inputs) times (inputs, COLUMNS)."""
+    """m[panel] = v panels[panel] for one point: (tiles, inputs) times (inputs, panel_width)."""
     for o in range(0, units, COLUMNS):
+        columns = panel_width(units - o)
         t = 0
         while t < tiles:
             rows = next_height(tiles - t)
-            a, b, c = v + BYTES * t * inputs, panels + BYTES * o * inputs, m + BYTES * (o * TILES + t * COLUMNS)
-            whole_tile(rows, NEW, a, inputs, ONE, b, c, WIDTH, inputs)
+            a, b, c = v + BYTES * t * inputs, panels + BYTES * o * inputs, m + BYTES * (o * TILES + t * columns)
+            whole_tile(rows, columns, NEW, a, inputs, ONE, b, c, columns, inputs)
             t += rows
