@@ -10,7 +10,7 @@ their positions, with the taps that reach them.
 import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
-from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
+from basiscli.kernels.cpu.launching import Kernel, integers, next_position, position, scratch, share
 from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import (
     BYTES,
@@ -155,11 +155,10 @@ def _convolve_positions(worker, workers, arguments):
         seed, chunk = divmod(task, chunks)
         start = chunk * POSITIONS
         groups = (min(POSITIONS, positions - start) + ROWS - 1) // ROWS
+        sample, row, column = position(start, rows, columns)
         for p in range(groups * ROWS):
             row_sources = sources + INTEGER * (p // ROWS * taps * ROWS + p % ROWS)
             if start + p < positions:
-                sample, rest = divmod(start + p, rows * columns)
-                row, column = divmod(rest, columns)
                 image = x + seed * x_seed + BYTES * sample * height * width * units
                 _find_taps(
                     row_sources, INTEGER * ROWS, image, zeros, offsets, taps,
@@ -167,6 +166,7 @@ def _convolve_positions(worker, workers, arguments):
                 )  # fmt: skip
                 target = y + seed * y_seed + sample * y_image + row * y_row + column * y_column
                 store_integer(target, targets + INTEGER * p)
+                sample, row, column = next_position(sample, row, column, rows, columns)
             else:
                 for t in range(taps):
                     store_integer(zeros, row_sources + INTEGER * t * ROWS)
@@ -201,14 +201,14 @@ def _sum_outer_products(worker, workers, arguments):
         begin, end = share(part, parts, samples * rows * columns)
         for start in range(begin, end, DEPTH):
             count = min(DEPTH, end - start)
+            sample, row, column = position(start, rows, columns)
             for p in range(count):
-                sample, rest = divmod(start + p, rows * columns)
-                row, column = divmod(rest, columns)
                 image = x + seed * x_seed + BYTES * sample * height * width * units
                 _find_taps(
                     sources + INTEGER * p, INTEGER * DEPTH, image, zeros, offsets + 2 * INTEGER * first_tap, tap_block,
                     row * stride, column * stride, height, width, BYTES * units,
                 )  # fmt: skip
+                sample, row, column = next_position(sample, row, column, rows, columns)
             for o in range(0, outputs, COLUMNS):
                 panel = panels + BYTES * DEPTH * o
                 source = dy + seed * dy_seed + BYTES * (start * outputs + o)

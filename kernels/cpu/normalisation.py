@@ -107,14 +107,11 @@ def _cut(x):
 
 def _moments(x):
     """Return mean and variance of each unit, (S, C) float32."""
-    pivot = _rows(x)[:, 0]
-    sums, squares = _sums(DEVIATIONS, x, x, [pivot]).astype(np.float64)
-    rows, chunk, chunks = _cut(x)
-    counts = np.minimum(chunk, rows - chunk * np.arange(chunks))[:, None]
-    deviation = sums.sum(axis=1) / rows
-    # Chan, Golub and LeVeque 1983: squares about the mean of each chunk, and those of its mean about that of all.
-    squares += counts * (sums / counts - deviation[:, None]) ** 2 - sums**2 / counts
-    return (pivot + deviation).astype(np.float32), (squares.sum(axis=1) / rows).astype(np.float32)
+    pivot = np.ascontiguousarray(_rows(x)[:, 0])
+    rows, chunk, _ = _cut(x)
+    mean, variance = np.empty((2, *pivot.shape), np.float32)
+    _add_moments(_sums(DEVIATIONS, x, x, [pivot]), rows, chunk, pivot, mean, variance)
+    return mean, variance
 
 
 def _factors(mean, variance, scale, shift, epsilon):
@@ -150,7 +147,7 @@ def _map(kind, a, b, constants, y):
 def _run(kind, a, b, constants, result):
     if not (a.flags.c_contiguous and b.flags.c_contiguous):
         raise ValueError("activations must be C-contiguous")
-    constants = np.stack(constants, dtype=np.float32)  # (K, S, C)
+    constants = np.array(constants, np.float32)  # (K, S, C)
     rows, chunk, _ = _cut(a)
     addresses = (array.ctypes.data for array in (a, b, constants, result))
     _walk(kind, *addresses, len(a), rows, a.shape[-1], chunk)
@@ -193,6 +190,28 @@ def _walk(worker, workers, arguments):
                     width, count, row, a + at, b + at, first, second, third, fourth, fifth, sixth, result + at
                 )
             c += width
+
+
+@serial
+def _add_moments(sums, rows, chunk, pivot, mean, variance):
+    """Fill mean and variance (S, C) from the sums of x - pivot and of its squares of each chunk, (2, S, chunks, C)."""
+    _, seeds, chunks, units = sums.shape
+    for s in range(seeds):
+        total, squares = np.zeros(units), np.zeros(units)
+        for k in range(chunks):
+            for c in range(units):
+                total[c] += sums[0, s, k, c]
+        total /= rows
+        for k in range(chunks):
+            count = min(chunk, rows - chunk * k)
+            part = 1 / count
+            for c in range(units):
+                # Chan, Golub and LeVeque 1983: squares about the mean of a chunk, and those of it about that of all.
+                own = np.float64(sums[0, s, k, c])
+                apart = own * part - total[c]
+                squares[c] += sums[1, s, k, c] - own * own * part + count * apart * apart
+        for c in range(units):
+            mean[s, c], variance[s, c] = pivot[s, c] + total[c], squares[c] / rows
 
 
 @serial

@@ -5,18 +5,6 @@ from numba import prange
 
 from basiscli.kernels.cpu.compiling import parallel, serial
 from basiscli.kernels.cpu.memory import empty
-from basiscli.kernels.reference import subsample, subsample_gradient
-
-__all__ = [
-    "average_pool",
-    "average_pool_gradient",
-    "global_pool",
-    "global_pool_gradient",
-    "max_pool",
-    "max_pool_gradient",
-    "subsample",
-    "subsample_gradient",
-]
 
 
 def max_pool(x, size):
@@ -62,6 +50,21 @@ def global_pool_gradient(dy, size):
     """dx = dy / (H W), the same for all positions; size (H, W)."""
     dx = empty((*dy.shape[:2], *size, dy.shape[2]))
     _average_pool_gradient(dy.reshape(-1, 1, 1, dy.shape[2]), size[0], size[1], _images(dx))
+    return dx
+
+
+def subsample(x, stride, units):
+    """Every stride-th row and column, with units of 0 after those of x: (S, N, H, W, I) -> (S, N, H', W', units)."""
+    seeds, samples, height, width, _ = x.shape
+    y = empty((seeds, samples, -(-height // stride), -(-width // stride), units))
+    _pick(_images(x), stride, _images(y))
+    return y
+
+
+def subsample_gradient(dy, stride, shape):
+    """dx = dy at the positions that were picked, else 0; `shape` is that of x."""
+    dx = empty(shape)
+    _spread(_images(dy), stride, _images(dx))
     return dx
 
 
@@ -147,6 +150,41 @@ def _average_pool_gradient(dy, rows, columns, dx):
             for at in range(rows * columns):
                 row, column = divmod(at, columns)
                 _add_scaled(dy[n, i, j], factor, np.float32(0), dx[n, i * rows + row, j * columns + column])
+
+
+@parallel
+def _pick(x, stride, y):
+    images, height, width = y.shape[:3]
+    for task in prange(images):
+        n = np.int64(task)
+        _fill_with_zeros(y[n].reshape(-1))
+        for i in range(height):
+            for j in range(width):
+                _copy(x[n, i * stride, j * stride], y[n, i, j])
+
+
+@parallel
+def _spread(dy, stride, dx):
+    images, height, width = dy.shape[:3]
+    for task in prange(images):
+        n = np.int64(task)
+        _fill_with_zeros(dx[n].reshape(-1))
+        for i in range(height):
+            for j in range(width):
+                _copy(dy[n, i, j], dx[n, i * stride, j * stride])
+
+
+@serial
+def _fill_with_zeros(y):
+    for i in range(len(y)):
+        y[i] = np.float32(0)
+
+
+@serial
+def _copy(x, y):
+    """Copy as many units as both have."""
+    for c in range(min(len(x), len(y))):
+        y[c] = x[c]
 
 
 @serial
