@@ -270,7 +270,7 @@ def gathered_tile(typing_context, columns, sources, taps, depth, b, targets, off
         sums = loop(builder, _constant(0), taps, 1, _zeros(ROWS, vectors), add_tap)
         for r in range(ROWS):
             row = builder.add(builder.ptrtoint(_entry(builder, targets, _constant(r)), INT), offset)
-            _store_columns(builder, sums[r * vectors : (r + 1) * vectors], _pointer(builder, row), False)
+            _store_columns(builder, sums[r * vectors : (r + 1) * vectors], _pointer(builder, row))
 
     def generate(context, builder, signature, arguments):
         columns, *operands = arguments
@@ -300,9 +300,7 @@ def gathered_outer_products(typing_context, rows, columns, add, sources, offset,
         unrolled = builder.and_(depth, _constant(-UNROLL))
         sums = loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows, vectors), accumulate)
         sums = loop(builder, unrolled, depth, 1, sums, accumulate)
-        for r in range(rows):
-            target = _at(builder, c, builder.mul(c_row, _constant(r)))
-            _store_columns(builder, sums[r * vectors : (r + 1) * vectors], target, add)
+        _store_tile(builder, sums, vectors, add, c, c_row)
 
     def generate(context, builder, signature, arguments):
         _for_each_shape(builder, emit, *arguments)
@@ -311,20 +309,17 @@ def gathered_outer_products(typing_context, rows, columns, add, sources, offset,
     return types.void(_int64, _int64, types.boolean, *[_int64] * 6), generate
 
 
-def _for_each_shape(builder, emit, rows, columns, add, *operands) -> None:
-    """Emit a switch over `rows` (1 to ROWS), `columns` (LANES or COLUMNS) and `add`.
+def _for_each_shape(builder, emit, rows, columns, *operands) -> None:
+    """Emit a switch over `rows` (1 to ROWS) and `columns` (LANES or COLUMNS).
 
-    In each case stands emit(builder, rows, vectors, add, *operands).
+    In each case stands emit(builder, rows, vectors, *operands).
     """
-    choice = builder.add(builder.mul(builder.add(builder.mul(rows, _constant(2)), builder.zext(add, INT)),
-                                     _constant(2 * COLUMNS)), columns)  # fmt: skip
-    cases = {
-        2 * COLUMNS * (2 * number + adding) + LANES * vectors: (number, vectors, adding)
+    shapes = {
+        number * COLUMNS + LANES * vectors: (number, vectors)
         for number in range(1, ROWS + 1)
-        for adding in (False, True)
         for vectors in (1, VECTORS)
     }
-    _switch(builder, choice, cases, emit, operands)
+    _switch(builder, builder.add(builder.mul(rows, _constant(COLUMNS)), columns), shapes, emit, operands)
 
 
 def _switch(builder, choice, cases: dict[int, tuple], emit, operands) -> None:
@@ -371,13 +366,26 @@ def _multiply_add(builder, scalars, columns, sums):
     return following
 
 
-def _store_columns(builder, values, row, add: bool) -> None:
+def _store_columns(builder, values, row) -> None:
     for v, value in enumerate(values):
-        target = _at(builder, row, _constant(v * LANES))
-        store_vector(builder, builder.fadd(load_vector(builder, target), value) if add else value, target)
+        store_vector(builder, value, _at(builder, row, _constant(v * LANES)))
 
 
-def _emit_tile(builder, rows: int, vectors: int, add: bool, a, a_row, a_step, b, c, c_row, depth) -> None:
+def _store_tile(builder, sums, vectors, add, c, c_row) -> None:
+    """Store a tile of sums, rows x vectors, or add it to what is there; the two differ in nothing that takes time."""
+    rows = [_at(builder, c, builder.mul(c_row, _constant(r))) for r in range(len(sums) // vectors)]
+    with builder.if_else(add) as (added, fresh):
+        with added:
+            for r, row in enumerate(rows):
+                present = _columns(builder, row, _constant(0), vectors)
+                own = sums[r * vectors : (r + 1) * vectors]
+                _store_columns(builder, [builder.fadd(*pair) for pair in zip(present, own, strict=True)], row)
+        with fresh:
+            for r, row in enumerate(rows):
+                _store_columns(builder, sums[r * vectors : (r + 1) * vectors], row)
+
+
+def _emit_tile(builder, rows: int, vectors: int, add, a, a_row, a_step, b, c, c_row, depth) -> None:
     """Emit the tile of a fixed shape: the loop over k with rows x vectors accumulators, then the stores."""
     a, b, c = (_pointer(builder, pointer) for pointer in (a, b, c))
     a_rows = [_at(builder, a, builder.mul(a_row, _constant(r))) for r in range(rows)]
@@ -390,9 +398,7 @@ def _emit_tile(builder, rows: int, vectors: int, add: bool, a, a_row, a_step, b,
     unrolled = builder.and_(depth, _constant(-UNROLL))
     sums = loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows, vectors), accumulate)
     sums = loop(builder, unrolled, depth, 1, sums, accumulate)
-    for r in range(rows):
-        target = _at(builder, c, builder.mul(c_row, _constant(r)))
-        _store_columns(builder, sums[r * vectors : (r + 1) * vectors], target, add)
+    _store_tile(builder, sums, vectors, add, c, c_row)
 
 
 def loop(builder, start, stop, stride, values, body):
