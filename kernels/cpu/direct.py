@@ -38,25 +38,74 @@ INTEGER = 8
 
 def convolution(x, w, stride, padding, y):
     """y = w * x: (S or 1, N, H, W, I), (S, KH, KW, I, O) -> (S, N, H', W', O)."""
+    fold = _fold(w.shape, stride, y.shape[3])
+    w = _side_by_side(w, fold, stride)
     x, kernel, depth, offsets = _taps(x, w.shape[1:3], padding)
-    _convolve(x, w.reshape(len(w), *kernel, depth, w.shape[4]), False, range(len(offsets)), offsets, stride, y)
+    w, y = w.reshape(len(w), *kernel, depth, w.shape[4]), _folded(y, fold)
+    _convolve(x, w, False, range(len(offsets)), offsets, (stride, fold * stride), y)
 
 
 def convolution_input_gradient(dy, w, stride, padding, dx):
     """dx: each phase of its positions is a convolution of dy with the taps that see it, outputs as inputs."""
+    _, height, width, _, outputs = w.shape
+    if outputs < LANES and stride == 1 and height == width > padding:
+        turned = np.ascontiguousarray(w[:, ::-1, ::-1].swapaxes(3, 4))
+        convolution(dy, turned, 1, width - 1 - padding, dx)
+        return
     for phase in np.ndindex(min(stride, dx.shape[2]), min(stride, dx.shape[3])):
         # Position p = stride a + phase is seen through tap k by output (p + padding - k) / stride, if that is whole.
         seen = [
             [(k, (at + padding - k) // stride) for k in range(length) if (at + padding - k) % stride == 0]
-            for at, length in zip(phase, w.shape[1:3], strict=True)
+            for at, length in zip(phase, (height, width), strict=True)
         ]
-        taps = [k * w.shape[2] + l for k, _ in seen[0] for l, _ in seen[1]]
+        taps = [k * width + l for k, _ in seen[0] for l, _ in seen[1]]
         offsets = [(row, column) for _, row in seen[0] for _, column in seen[1]]
-        _convolve(dy, w, True, taps, offsets, 1, dx[:, :, phase[0] :: stride, phase[1] :: stride])
+        _convolve(dy, w, True, taps, offsets, (1, 1), dx[:, :, phase[0] :: stride, phase[1] :: stride])
 
 
 def convolution_weight_gradient(x, dy, stride, padding, dw):
     """dw = Σ of the outer products of what each tap sees with dy: (S or 1, N, H, W, I), (S, N, H', W', O)."""
+    fold = _fold(dw.shape, stride, dy.shape[3])
+    if fold == 1:
+        _add_up(x, dy, (stride, stride), padding, dw)
+        return
+    _, height, width, inputs, outputs = dw.shape
+    wide = empty((len(dw), height, width + (fold - 1) * stride, inputs, fold * outputs))
+    _add_up(x, _folded(dy, fold), (stride, fold * stride), padding, wide)
+    wide = wide.reshape(*wide.shape[:4], fold, outputs)
+    dw[...] = sum(wide[:, :, k * stride : k * stride + width, :, k] for k in range(fold))
+
+
+def _fold(weights, stride, columns):
+    """Return how many positions side by side are taken as one with so many times the outputs, which fill a vector.
+
+    They see the same rows of the kernel, which is moved from one to the next: (width - 1) / stride + fold columns
+    instead of fold times the width, those of all with the same loads. Weights are (S, KH, KW, I, O).
+    """
+    _, _, width, inputs, outputs = weights
+    if width == 1 or inputs >= LANES or stride > width:
+        return 1
+    return max((fold for fold in range(1, LANES // outputs + 1) if columns % fold == 0), default=1)
+
+
+def _folded(y, fold):
+    """View (S, N, H, W, O) as (S, N, H, W / fold, fold O)."""
+    return y.reshape(*y.shape[:3], y.shape[3] // fold, fold * y.shape[4])
+
+
+def _side_by_side(w, fold, stride):
+    """Return weights of `fold` positions, (S, KH, KW + (fold - 1) stride, I, fold O): 0 for what one does not see."""
+    if fold == 1:
+        return w
+    seeds, height, width, inputs, outputs = w.shape
+    wide = np.zeros((seeds, height, width + (fold - 1) * stride, inputs, fold, outputs), w.dtype)
+    for k in range(fold):
+        wide[:, :, k * stride : k * stride + width, :, k] = w
+    return wide.reshape(*wide.shape[:4], fold * outputs)
+
+
+def _add_up(x, dy, strides, padding, dw):
+    """Fill dw, for strides over rows and columns."""
     seeds, samples, out_height, out_width, outputs = dy.shape
     x, _, depth, offsets = _taps(x, dw.shape[1:3], padding)
     offsets = np.array(offsets, np.int64)
@@ -70,7 +119,7 @@ def convolution_weight_gradient(x, dy, stride, padding, dw):
     memory, pitch = scratch(BYTES * DEPTH * columns + INTEGER * taps * DEPTH)
     _sum_outer_products(
         x.ctypes.data, x.strides[0] if len(x) > 1 else 0, dy.ctypes.data, dy.strides[0], sums.ctypes.data,
-        sums.strides[1], zeros.ctypes.data, offsets.ctypes.data, taps, tap_block, stride, seeds, *x.shape[1:],
+        sums.strides[1], zeros.ctypes.data, offsets.ctypes.data, taps, tap_block, *strides, seeds, *x.shape[1:],
         *dy.shape[2:], depth, parts, memory, pitch,
     )  # fmt: skip
     _sum_parts(sums.ctypes.data, sums.strides[1], dw.ctypes.data, dw.strides[0], seeds, parts, taps * depth, outputs)
@@ -96,8 +145,8 @@ def _whole_vectors(units):
     return -(-units // LANES) * LANES
 
 
-def _convolve(x, w, transposed, taps, offsets, stride, y):
-    """y[a, b] = Σ_t x[stride a + offset_t] w[tap_t] (or its transpose); y may have any strides but over its units."""
+def _convolve(x, w, transposed, taps, offsets, strides, y):
+    """y[a, b] = Σ_t x[strides (a, b) + offset_t] w[tap_t] (or its transpose); the units of y lie side by side."""
     seeds, _, _, inputs, outputs = w.shape
     if transposed:
         inputs, outputs = outputs, inputs
@@ -111,7 +160,7 @@ def _convolve(x, w, transposed, taps, offsets, stride, y):
     memory, pitch = scratch(INTEGER * addresses + BYTES * (outputs + COLUMNS + ROWS * COLUMNS))
     _convolve_positions(
         x.ctypes.data, x.strides[0] if len(x) > 1 else 0, packed.ctypes.data, packed.strides[0], y.ctypes.data,
-        *y.strides[:4], zeros.ctypes.data, offsets.ctypes.data, len(taps), stride,
+        *y.strides[:4], zeros.ctypes.data, offsets.ctypes.data, len(taps), *strides,
         *y.shape[1:], *x.shape[2:], inputs, len(y), memory, pitch,
     )  # fmt: skip
 
@@ -138,9 +187,9 @@ def _pack_weights(worker, workers, arguments):
 @Kernel
 def _convolve_positions(worker, workers, arguments):
     (
-        x, x_seed, w, w_seed, y, y_seed, y_image, y_row, y_column, zeros, offsets, taps, stride,
+        x, x_seed, w, w_seed, y, y_seed, y_image, y_row, y_column, zeros, offsets, taps, down, across,
         samples, rows, columns, outputs, height, width, units, depth, seeds, memory, pitch,
-    ) = integers(arguments, 24)  # fmt: skip
+    ) = integers(arguments, 25)  # fmt: skip
     sources = memory + worker * pitch
     targets = sources + INTEGER * POSITIONS * taps
     spill_rows = targets + INTEGER * POSITIONS
@@ -162,7 +211,7 @@ def _convolve_positions(worker, workers, arguments):
                 image = x + seed * x_seed + BYTES * sample * height * width * units
                 _find_taps(
                     row_sources, INTEGER * ROWS, image, zeros, offsets, taps,
-                    row * stride, column * stride, height, width, BYTES * units,
+                    row * down, column * across, height, width, BYTES * units,
                 )  # fmt: skip
                 target = y + seed * y_seed + sample * y_image + row * y_row + column * y_column
                 store_integer(target, targets + INTEGER * p)
@@ -186,9 +235,9 @@ def _convolve_positions(worker, workers, arguments):
 @Kernel
 def _sum_outer_products(worker, workers, arguments):
     (
-        x, x_seed, dy, dy_seed, sums, part_size, zeros, offsets, taps, tap_block, stride, seeds,
+        x, x_seed, dy, dy_seed, sums, part_size, zeros, offsets, taps, tap_block, down, across, seeds,
         samples, height, width, units, rows, columns, outputs, depth, parts, memory, pitch,
-    ) = integers(arguments, 23)  # fmt: skip
+    ) = integers(arguments, 24)  # fmt: skip
     panels = memory + worker * pitch
     row_size = (outputs + LANES - 1) // LANES * LANES
     sources = panels + BYTES * DEPTH * row_size
@@ -206,7 +255,7 @@ def _sum_outer_products(worker, workers, arguments):
                 image = x + seed * x_seed + BYTES * sample * height * width * units
                 _find_taps(
                     sources + INTEGER * p, INTEGER * DEPTH, image, zeros, offsets + 2 * INTEGER * first_tap, tap_block,
-                    row * stride, column * stride, height, width, BYTES * units,
+                    row * down, column * across, height, width, BYTES * units,
                 )  # fmt: skip
                 sample, row, column = next_position(sample, row, column, rows, columns)
             for o in range(0, outputs, COLUMNS):

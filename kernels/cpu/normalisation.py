@@ -21,7 +21,7 @@ from basiscli.kernels.cpu.columns import (
 from basiscli.kernels.cpu.compiling import parallel, serial
 from basiscli.kernels.cpu.launching import Kernel, integers, share
 from basiscli.kernels.cpu.memory import empty
-from basiscli.kernels.cpu.micro import BYTES
+from basiscli.kernels.cpu.micro import BYTES, LANES
 
 # Floats of a chunk, and the most rows: sums of float32 stay short, and a chunk in the L1 cache.
 CHUNK = 8192
@@ -99,18 +99,25 @@ def _rows(x):
 
 
 def _cut(x):
-    """Return (rows of a seed, rows of a chunk, chunks of a seed) of (S, N, ..., C)."""
-    rows = x[0].size // x.shape[-1]
-    chunk = max(1, min(ROWS, CHUNK // x.shape[-1]))
-    return rows, chunk, -(-rows // chunk)
+    """Return (fold, rows of a seed, rows of a chunk, chunks of a seed) of (S, N, ..., C).
+
+    `fold` rows that lie one after another are walked as one where that fills a vector.
+    """
+    units = x.shape[-1]
+    rows = x[0].size // units
+    fold = LANES // units
+    if not fold or LANES % units or rows % fold:
+        fold = 1
+    chunk = max(1, min(ROWS, CHUNK // (fold * units)))
+    return fold, rows // fold, chunk, -(-rows // (fold * chunk))
 
 
 def _moments(x):
     """Return mean and variance of each unit, (S, C) float32."""
     pivot = np.ascontiguousarray(_rows(x)[:, 0])
-    rows, chunk, _ = _cut(x)
+    fold, rows, chunk, _ = _cut(x)
     mean, variance = np.empty((2, *pivot.shape), np.float32)
-    _add_moments(_sums(DEVIATIONS, x, x, [pivot]), rows, chunk, pivot, mean, variance)
+    _add_moments(_sums(DEVIATIONS, x, x, [pivot]), fold, rows, chunk, pivot, mean, variance)
     return mean, variance
 
 
@@ -125,15 +132,16 @@ def _gradients(summing, combining, dy, x, mean, variance, scale, epsilon, mask):
     inverse = 1 / np.sqrt(variance + np.float32(epsilon))
     sums, products = _sums(summing, dy, x, [mean, *mask])
     dshift, dscale = sums.sum(axis=1, dtype=np.float64), products.sum(axis=1, dtype=np.float64) * inverse
-    rows, factor = _cut(x)[0], scale * inverse
+    rows, factor = x[0].size // x.shape[-1], scale * inverse
     constants = [mean, factor, -factor * inverse * dscale / rows, -factor * dshift / rows, *mask]
     dx = _map(combining, dy, x, constants, empty(x.shape))
     return dx, dscale.astype(np.float32), dshift.astype(np.float32)
 
 
 def _sums(kind, a, b, constants):
-    """Return the two sums of a kind for each chunk of rows: (2, S, chunks, C)."""
-    sums = np.empty((2, len(a), _cut(a)[2], a.shape[-1]), np.float32)
+    """Return the two sums of a kind for each chunk of rows, of each place in what is folded: (2, S, chunks fold, C)."""
+    fold, _, _, chunks = _cut(a)
+    sums = np.empty((2, len(a), chunks * fold, a.shape[-1]), np.float32)
     _run(kind, a, b, constants, sums)
     return sums
 
@@ -147,10 +155,10 @@ def _map(kind, a, b, constants, y):
 def _run(kind, a, b, constants, result):
     if not (a.flags.c_contiguous and b.flags.c_contiguous):
         raise ValueError("activations must be C-contiguous")
-    constants = np.array(constants, np.float32)  # (K, S, C)
-    rows, chunk, _ = _cut(a)
+    fold, rows, chunk, _ = _cut(a)
+    constants = np.tile(np.array(constants, np.float32), fold)  # (K, S, fold C)
     addresses = (array.ctypes.data for array in (a, b, constants, result))
-    _walk(kind, *addresses, len(a), rows, a.shape[-1], chunk)
+    _walk(kind, *addresses, len(a), rows, constants.shape[-1], chunk)
 
 
 @Kernel
@@ -193,17 +201,17 @@ def _walk(worker, workers, arguments):
 
 
 @serial
-def _add_moments(sums, rows, chunk, pivot, mean, variance):
-    """Fill mean and variance (S, C) from the sums of x - pivot and of its squares of each chunk, (2, S, chunks, C)."""
+def _add_moments(sums, fold, rows, chunk, pivot, mean, variance):
+    """Fill mean and variance (S, C) from the sums of x - pivot and of its squares, (2, S, chunks fold, C)."""
     _, seeds, chunks, units = sums.shape
     for s in range(seeds):
         total, squares = np.zeros(units), np.zeros(units)
         for k in range(chunks):
             for c in range(units):
                 total[c] += sums[0, s, k, c]
-        total /= rows
+        total /= rows * fold
         for k in range(chunks):
-            count = min(chunk, rows - chunk * k)
+            count = min(chunk, rows - k // fold * chunk)
             part = 1 / count
             for c in range(units):
                 # Chan, Golub and LeVeque 1983: squares about the mean of a chunk, and those of it about that of all.
@@ -211,7 +219,7 @@ def _add_moments(sums, rows, chunk, pivot, mean, variance):
                 apart = own * part - total[c]
                 squares[c] += sums[1, s, k, c] - own * own * part + count * apart * apart
         for c in range(units):
-            mean[s, c], variance[s, c] = pivot[s, c] + total[c], squares[c] / rows
+            mean[s, c], variance[s, c] = pivot[s, c] + total[c], squares[c] / (rows * fold)
 
 
 @serial

@@ -10,7 +10,7 @@ from basiscli.rng import generator
 
 # S seeds, N samples, I input and O output units: ones, primes, a whole tile and one more, a sum in several pieces.
 DENSE_SHAPES = [(1, 1, 1, 1), (2, 3, 5, 7), (3, 17, 33, 65), (1, 128, 16, 10), (2, 31, 2100, 19), (1, 64, 49, 48)]
-UNIT_SHAPES = [(1, 1, 1), (2, 7, 3), (3, 129, 65), (2, 5, 3, 2, 70)]
+UNIT_SHAPES = [(1, 1, 1), (2, 7, 3), (3, 129, 65), (2, 5, 3, 2, 70), (2, 50, 4, 8, 4), (3, 9, 2)]
 # S seeds, N samples, H, W, I input and O output units, KH, KW, stride, padding.
 CONVOLUTIONS = [
     (1, 1, 3, 3, 1, 1, 3, 3, 1, 1),

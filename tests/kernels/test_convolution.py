@@ -14,7 +14,8 @@ from basiscli.kernels.cpu.micro import LANES
 from tests.kernels.test_against_reference import assert_same, draw
 
 # S seeds, N samples, H, W, I, O, kernel, stride, padding: what Winograd serves, tiles that hang over, one chunk and
-# several, wide layers cut into blocks; then strides, 1x1, even kernels, narrow and odd channels.
+# several, wide layers cut into blocks; then strides, 1x1, even kernels, narrow and odd channels, and those of which
+# several positions are taken as one.
 SERVED = [
     (1, 1, 4, 4, LANES, LANES, 3, 1, 1),
     (2, 3, 7, 9, 2 * LANES, 3 * LANES, 3, 1, 1),
@@ -35,6 +36,14 @@ OTHERS = [
     (1, 3, 2, 2, 32, 32, 3, 1, 1),
     (1, 1, 3, 3, 2, 2, 3, 4, 0),
 ]
+FOLDED = [
+    (2, 3, 5, 8, LANES // 4, LANES // 4, 3, 1, 1),
+    (1, 2, 4, 6, 1, LANES // 2, 3, 1, 0),
+    (2, 20, 7, 7, 3, LANES // 3, 3, 1, 2),
+    (2, 2, 9, 16, LANES // 2, 1, 5, 2, 2),
+    (1, 4, 8, 8, LANES - 1, LANES // 4, 4, 3, 1),
+    (1, 2, 6, 7, 2, 2, 2, 1, 1),
+]
 
 
 def arrays(shape):
@@ -54,7 +63,7 @@ def all_three(x, w, dy, kernel, stride, padding):
     )
 
 
-@pytest.mark.parametrize("shape", SERVED + OTHERS)
+@pytest.mark.parametrize("shape", SERVED + OTHERS + FOLDED)
 def test_against_reference(shape):
     x, w, dy, kernel, stride, padding = arrays(shape)
     assert_same("convolution", x, w, stride, padding, tolerance=1e-5)
@@ -71,7 +80,14 @@ def test_which_shapes_winograd_serves():
     assert not winograd.serves((5, 5, LANES, LANES), 1, 1)
 
 
-@pytest.mark.parametrize("shape", [SERVED[4], OTHERS[0], OTHERS[7]])
+@pytest.mark.parametrize("shape", FOLDED)
+def test_several_positions_are_taken_as_one_where_they_fill_a_vector(shape):
+    _, w, dy, _, stride, _ = arrays(shape)
+    fold = direct._fold(w.shape, stride, dy.shape[3])
+    assert fold > 1 and fold * w.shape[4] <= LANES and dy.shape[3] % fold == 0
+
+
+@pytest.mark.parametrize("shape", [SERVED[4], OTHERS[0], OTHERS[7], FOLDED[2]])
 def test_threads_do_not_change_a_bit(shape):
     case = arrays(shape)
     several = all_three(*case)
@@ -133,7 +149,7 @@ def test_right_on_a_lesser_cpu(features, tmp_path):
     script = f"""
 from tests.kernels import test_convolution as t
 assert t.LANES == {lanes}
-for shape in (t.SERVED[1], t.OTHERS[0], t.OTHERS[3]):
+for shape in (t.SERVED[1], t.OTHERS[0], t.OTHERS[3], t.FOLDED[0]):
     t.test_against_reference(shape)
 t.assert_same("batchnorm", t.draw(2, 9, 5), t.draw(2, 5), t.draw(2, 5), 1e-3, tolerance=1e-5)
 """
