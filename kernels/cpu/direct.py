@@ -203,28 +203,26 @@ def _convolve_positions(worker, workers, arguments):
     for task in range(first, last):
         seed, chunk = divmod(task, chunks)
         start = chunk * POSITIONS
-        groups = (min(POSITIONS, positions - start) + ROWS - 1) // ROWS
+        count = min(POSITIONS, positions - start)
+        groups = (count + ROWS - 1) // ROWS
+        _find_sources(
+            sources, np.int64(POSITIONS), count, start, x + seed * x_seed, zeros, offsets, taps, down, across,
+            rows, columns, height, width, BYTES * units,
+        )  # fmt: skip
         sample, row, column = position(start, rows, columns)
-        for p in range(groups * ROWS):
-            row_sources = sources + INTEGER * (p // ROWS * taps * ROWS + p % ROWS)
-            if start + p < positions:
-                image = x + seed * x_seed + BYTES * sample * height * width * units
-                _find_taps(
-                    row_sources, INTEGER * ROWS, image, zeros, offsets, taps,
-                    row * down, column * across, height, width, BYTES * units,
-                )  # fmt: skip
-                target = y + seed * y_seed + sample * y_image + row * y_row + column * y_column
-                store_integer(target, targets + INTEGER * p)
-                sample, row, column = next_position(sample, row, column, rows, columns)
-            else:
-                for t in range(taps):
-                    store_integer(zeros, row_sources + INTEGER * t * ROWS)
-                store_integer(unread, targets + INTEGER * p)
+        for p in range(count):
+            target = y + seed * y_seed + sample * y_image + row * y_row + column * y_column
+            store_integer(target, targets + INTEGER * p)
+            sample, row, column = next_position(sample, row, column, rows, columns)
+        for p in range(count, groups * ROWS):
+            for t in range(taps):
+                store_integer(zeros, sources + INTEGER * (t * POSITIONS + p))
+            store_integer(unread, targets + INTEGER * p)
         for o in range(0, outputs, COLUMNS):
             panel = w + seed * w_seed + BYTES * taps * depth * o
             wide = panel_width(outputs - o)
             for g in range(groups):
-                from_rows, to_rows = sources + INTEGER * g * ROWS * taps, targets + INTEGER * g * ROWS
+                from_rows, to_rows = sources + INTEGER * g * ROWS, targets + INTEGER * g * ROWS
                 if outputs - o >= wide:
                     _tile(wide, from_rows, taps, depth, panel, to_rows, BYTES * o)
                 else:
@@ -250,14 +248,10 @@ def _sum_outer_products(worker, workers, arguments):
         begin, end = share(part, parts, samples * rows * columns)
         for start in range(begin, end, DEPTH):
             count = min(DEPTH, end - start)
-            sample, row, column = position(start, rows, columns)
-            for p in range(count):
-                image = x + seed * x_seed + BYTES * sample * height * width * units
-                _find_taps(
-                    sources + INTEGER * p, INTEGER * DEPTH, image, zeros, offsets + 2 * INTEGER * first_tap, tap_block,
-                    row * down, column * across, height, width, BYTES * units,
-                )  # fmt: skip
-                sample, row, column = next_position(sample, row, column, rows, columns)
+            _find_sources(
+                sources, np.int64(DEPTH), count, start, x + seed * x_seed, zeros,
+                offsets + 2 * INTEGER * first_tap, tap_block, down, across, rows, columns, height, width, BYTES * units,
+            )  # fmt: skip
             for o in range(0, outputs, COLUMNS):
                 panel = panels + BYTES * DEPTH * o
                 source = dy + seed * dy_seed + BYTES * (start * outputs + o)
@@ -286,19 +280,41 @@ def _sum_parts(worker, workers, arguments):
 
 
 @serial
-def _find_taps(table, step, image, zeros, offsets, taps, row, column, height, width, pixel):
-    """Write the address that each tap sees from a position, `step` bytes apart, `zeros` for those outside the image."""
-    for t in range(taps):
-        down, right = integers(offsets + 2 * INTEGER * t, 2)
-        i, j = row + down, column + right
-        inside = 0 <= i < height and 0 <= j < width
-        store_integer(image + (i * width + j) * pixel if inside else zeros, table + t * step)
+def _find_sources(
+    table, pitch, count, start, x, zeros, offsets, taps, down, across, rows, columns, height, width, pixel
+):
+    """Write the address of what each tap sees from each of `count` positions, `zeros` for what lies outside the image.
+
+    The table is (taps, pitch). Positions are filled in by runs along a row, which costs a third of one by one.
+    """
+    sample, row, column = position(start, rows, columns)
+    p = 0
+    while p < count:
+        run = min(count - p, columns - column)
+        for t in range(taps):
+            tap_row, tap_column = integers(offsets + 2 * INTEGER * t, 2)
+            i, j = row * down + tap_row, column * across + tap_column
+            source = x + ((sample * height + i) * width + j) * pixel
+            # A row outside the image has no column inside it.
+            whole = width if 0 <= i < height else 0
+            _find_run(table + INTEGER * (t * pitch + p), run, source, across * pixel, zeros, j, across, whole)
+        p += run
+        sample, row, column = next_position(sample, row, columns - 1, rows, columns)
+
+
+@serial
+def _find_run(table, count, source, step, zeros, j, across, width):
+    for k in range(count):
+        inside = (j >= 0) & (j < width)
+        store_integer(source if inside else zeros, table + INTEGER * k)
+        source += step
+        j += across
 
 
 @serial
 def _tile(columns, sources, taps, depth, panel, targets, offset):
     # A function of its own, so that the generated code exists once and not at every call.
-    gathered_tile(columns, sources, taps, depth, panel, targets, offset)
+    gathered_tile(columns, sources, np.int64(POSITIONS), taps, depth, panel, targets, offset)
 
 
 @serial

@@ -243,20 +243,20 @@ def product_tile(typing_context, rows, columns, add, a, a_row, a_step, b, c, c_r
 
 
 @intrinsic
-def gathered_tile(typing_context, columns, sources, taps, depth, b, targets, offset):
+def gathered_tile(typing_context, columns, sources, pitch, taps, depth, b, targets, offset):
     """c[r, j] = Σ_tk a[t, r, k] b[t, k, j] for ROWS rows and LANES or COLUMNS columns, rows that lie anywhere.
 
-    `sources` is a table (taps, ROWS) of the addresses of a[t, r], `targets` a table (ROWS,) of those of c[r], to which
+    `sources` is a table (taps, pitch) of the addresses of a[t, r], `targets` a table (ROWS,) of those of c[r], to which
     `offset` bytes are added; b is packed as (taps, depth, columns).
     """
 
-    def emit(builder, vectors, sources, taps, depth, b, targets, offset):
+    def emit(builder, vectors, sources, pitch, taps, depth, b, targets, offset):
         sources, targets = (builder.inttoptr(table, INT.as_pointer()) for table in (sources, targets))
         b = _pointer(builder, b)
         unrolled = builder.and_(depth, _constant(-UNROLL))
 
         def add_tap(tap, sums):
-            first = builder.mul(tap, _constant(ROWS))
+            first = builder.mul(tap, pitch)
             rows = [_entry(builder, sources, builder.add(first, _constant(r))) for r in range(ROWS)]
             panel = _packed_row(builder, b, builder.mul(tap, depth), vectors)
 
@@ -278,7 +278,7 @@ def gathered_tile(typing_context, columns, sources, taps, depth, b, targets, off
         _switch(builder, columns, shapes, emit, operands)
         return context.get_dummy_value()
 
-    return types.void(*[_int64] * 7), generate
+    return types.void(*[_int64] * 8), generate
 
 
 @intrinsic

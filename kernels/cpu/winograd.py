@@ -10,7 +10,7 @@ read from a row of zeros or written to a row that nobody reads.
 import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
-from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
+from basiscli.kernels.cpu.launching import Kernel, integers, next_position, position, scratch, share
 from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import BYTES, COLUMNS, LANES, add_vector, position_table, prefetch, transpose_block
 from basiscli.kernels.cpu.products import next_height, panel_width, whole_tile
@@ -146,8 +146,8 @@ def _convolve_tiles(worker, workers, arguments):
     m = v + BLOCK * v_point
     unread = m + BLOCK * m_point
     table = unread + BYTES * outputs
-    across = (out_width + OUTPUTS - 1) // OUTPUTS
-    an_image = across * ((out_height + OUTPUTS - 1) // OUTPUTS)
+    down, across = (out_height + OUTPUTS - 1) // OUTPUTS, (out_width + OUTPUTS - 1) // OUTPUTS
+    an_image = down * across
     chunks = (samples * an_image + TILES - 1) // TILES
     x_tile, y_tile = (BYTES * height * width * inputs // an_image, BYTES * out_height * out_width * outputs // an_image)
     ahead, behind = (TILES * x_tile, TILES * y_tile) if inputs <= NARROW else (0, 0)
@@ -156,11 +156,13 @@ def _convolve_tiles(worker, workers, arguments):
         seed, chunk = divmod(task, chunks)
         start = chunk * TILES
         tiles = min(TILES, samples * an_image - start)
+        sample, i, j = position(start, down, across)
         for t in range(tiles):
-            sample, row, column = _tile_position(start + t, an_image, across)
             image = x + seed * x_seed + BYTES * sample * height * width * inputs
-            position_table(table, POINTS, image, zeros, row - padding, column - padding, height, width, BYTES * inputs)
+            row, column = i * OUTPUTS - padding, j * OUTPUTS - padding
+            position_table(table, POINTS, image, zeros, row, column, height, width, BYTES * inputs)
             _transform_inputs(table, inputs, v + BYTES * t * inputs, v_point)
+            sample, i, j = next_position(sample, i, j, down, across)
         x_next = x + seed * x_seed + (start + TILES) * x_tile
         y_next = y + seed * y_seed + start * y_tile
         for o in range(0, outputs, UNITS):
@@ -170,11 +172,13 @@ def _convolve_tiles(worker, workers, arguments):
                 _prefetch_part(y_next, behind, p, 1)
                 panels = u + seed * u_seed + p * u_point + BYTES * o * inputs
                 _multiply_panels(v + p * v_point, inputs, panels, units, m + p * m_point, tiles)
+            sample, i, j = position(start, down, across)
             for t in range(tiles):
-                sample, row, column = _tile_position(start + t, an_image, across)
                 image = y + seed * y_seed + BYTES * (sample * out_height * out_width * outputs + o)
+                row, column = i * OUTPUTS, j * OUTPUTS
                 position_table(table, OUTPUTS, image, unread, row, column, out_height, out_width, BYTES * outputs)
                 _transform_outputs(m, t, m_point, units, table)
+                sample, i, j = next_position(sample, i, j, down, across)
 
 
 @Kernel
@@ -186,8 +190,8 @@ def _sum_products(worker, workers, arguments):
     v = memory + worker * stride
     d = v + BLOCK * v_point
     table = d + BLOCK * d_point
-    across = (out_width + OUTPUTS - 1) // OUTPUTS
-    an_image = across * ((out_height + OUTPUTS - 1) // OUTPUTS)
+    down, across = (out_height + OUTPUTS - 1) // OUTPUTS, (out_width + OUTPUTS - 1) // OUTPUTS
+    an_image = down * across
     point = part_size // BLOCK
     x_tile, dy_tile = (
         BYTES * height * width * inputs // an_image,
@@ -204,8 +208,9 @@ def _sum_products(worker, workers, arguments):
         begin, end = share(part, parts, samples * an_image)
         for start in range(begin, end, chunk):
             tiles = min(chunk, end - start)
+            sample, i, j = position(start, down, across)
             for t in range(tiles):
-                sample, row, column = _tile_position(start + t, an_image, across)
+                row, column = i * OUTPUTS, j * OUTPUTS
                 image = x + seed * x_seed + BYTES * (sample * height * width * inputs + block * INPUTS)
                 position_table(
                     table, POINTS, image, zeros, row - padding, column - padding, height, width, BYTES * inputs
@@ -214,6 +219,7 @@ def _sum_products(worker, workers, arguments):
                 image = dy + seed * dy_seed + BYTES * sample * out_height * out_width * outputs
                 position_table(table, OUTPUTS, image, zeros, row, column, out_height, out_width, BYTES * outputs)
                 _transform_output_gradients(table, outputs, d, t, chunk, d_point)
+                sample, i, j = next_position(sample, i, j, down, across)
             x_next = x + seed * x_seed + (start + chunk) * x_tile
             dy_next = dy + seed * dy_seed + (start + chunk) * dy_tile
             for p in range(BLOCK):
@@ -272,13 +278,6 @@ def _panel(base, rows, row, columns, column):
     """Return the address of an element of a matrix (rows, columns) in panels (rows, panel_width)."""
     start = column // COLUMNS * COLUMNS
     return base + BYTES * (start * rows + row * panel_width(columns - start) + column - start)
-
-
-@serial
-def _tile_position(tile, an_image, across):
-    """Return the sample, row and column of the first output of a tile."""
-    sample, rest = divmod(tile, an_image)
-    return sample, rest // across * OUTPUTS, rest % across * OUTPUTS
 
 
 @serial
