@@ -10,6 +10,7 @@ their positions, with the taps that reach them.
 import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
+from basiscli.kernels.cpu.copying import copy_positions
 from basiscli.kernels.cpu.launching import Kernel, integers, next_position, position, scratch, share
 from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import (
@@ -135,9 +136,9 @@ def _taps(x, kernel, padding):
     if width == 1 or units >= LANES:
         return x, kernel, units, [(k - padding, l - padding) for k in range(height) for l in range(width)]
     padded = empty((len(x), samples, rows, columns + 2 * padding, units))
-    padded[..., padding : padding + columns, :] = x
-    padded[..., :padding, :] = 0
-    padded[..., padding + columns :, :] = 0
+    images = padded.reshape(-1, rows, 1, (columns + 2 * padding) * units)
+    inside = images[..., padding * units : (padding + columns) * units]
+    copy_positions(x.reshape(-1, rows, 1, columns * units), inside, images)
     return padded, (height, 1), width * units, [(k - padding, 0) for k in range(height)]
 
 

@@ -167,6 +167,17 @@ def copy_vector(typing_context, source, target):
     return types.void(_int64, _int64), generate
 
 
+@intrinsic
+def clear_vector(typing_context, target):
+    """Write LANES zeros to an address."""
+
+    def generate(context, builder, signature, arguments):
+        store_vector(builder, ir.Constant(VECTOR, [0.0] * LANES), _pointer(builder, arguments[0]))
+        return context.get_dummy_value()
+
+    return types.void(_int64), generate
+
+
 @intrinsic(prefer_literal=True)
 def position_table(typing_context, table, size, image, outside, row, column, height, width, pixel):
     """Write the addresses of size x size positions of an image from (row, column) on, row by row.

@@ -4,9 +4,8 @@ import numpy as np
 from numba import prange
 
 from basiscli.kernels.cpu.compiling import parallel, serial
-from basiscli.kernels.cpu.launching import Kernel, integers, share
+from basiscli.kernels.cpu.copying import copy_positions
 from basiscli.kernels.cpu.memory import empty
-from basiscli.kernels.cpu.micro import BYTES, LANES, copy_vector, load, store
 
 
 def max_pool(x, size):
@@ -59,21 +58,15 @@ def subsample(x, stride, units):
     """Every stride-th row and column, with units of 0 after those of x: (S, N, H, W, I) -> (S, N, H', W', units)."""
     picked = _images(x)[:, ::stride, ::stride]
     y = empty((*x.shape[:2], *picked.shape[1:3], units))
-    _copy(picked, _images(y), _images(y))
+    copy_positions(picked, _images(y), _images(y))
     return y
 
 
 def subsample_gradient(dy, stride, shape):
     """dx = dy at the positions that were picked, else 0; `shape` is that of x."""
     dx = empty(shape)
-    _copy(_images(dy), _images(dx)[:, ::stride, ::stride], _images(dx))
+    copy_positions(_images(dy), _images(dx)[:, ::stride, ::stride], _images(dx))
     return dx
-
-
-def _copy(x, y, whole):
-    """Fill the `whole` images with 0, and y, a view of them, with as many units of x as both have."""
-    units = min(x.shape[-1], y.shape[-1])
-    _copy_positions(x.ctypes.data, *x.strides[:3], y.ctypes.data, *y.strides[:3], *y.shape[:3], units, whole[0].size)
 
 
 def _images(x):
@@ -158,29 +151,6 @@ def _average_pool_gradient(dy, rows, columns, dx):
             for at in range(rows * columns):
                 row, column = divmod(at, columns)
                 _add_scaled(dy[n, i, j], factor, np.float32(0), dx[n, i * rows + row, j * columns + column])
-
-
-@Kernel
-def _copy_positions(worker, workers, arguments):
-    """Fill each target image with 0, and some of its positions with the first units of those of a source image."""
-    (
-        x, x_image, x_row, x_column, y, y_image, y_row, y_column, images, rows, columns, units, size,
-    ) = integers(arguments, 13)  # fmt: skip
-    whole = units // LANES * LANES
-    first, last = share(worker, workers, images)
-    for n in range(first, last):
-        for k in range(size):
-            store(np.float32(0), y + n * y_image + BYTES * k)
-        for i in range(rows):
-            for j in range(columns):
-                source, target = (
-                    x + n * x_image + i * x_row + j * x_column,
-                    y + n * y_image + i * y_row + j * y_column,
-                )
-                for c in range(0, whole, LANES):
-                    copy_vector(source + BYTES * c, target + BYTES * c)
-                for c in range(whole, units):
-                    store(load(source + BYTES * c), target + BYTES * c)
 
 
 @serial
