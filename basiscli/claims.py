@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import hypot
+from math import hypot, inf
 
 from basiscli.analysis.statistics import over_networks
 
@@ -194,7 +194,9 @@ def _width_row(width: object, pairs: Mapping[tuple[str, str], Sequence[Record]])
     scores["share"] = {pair: _share(*(scores[name][pair] for name in fields)) for pair in pairs}
     row = {"width": width, "networks": len({one for pair in pairs for one in pair})}
     for name, values in scores.items():
-        row |= dict(zip((name, f"{name}_low", f"{name}_high"), over_networks(values, SEED), strict=True))
+        # A share of the way from the null to the ceiling may be anything; the others are correlations.
+        found = over_networks(values, SEED, bound=inf if name == "share" else 1.0)
+        row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
     return row
 
 

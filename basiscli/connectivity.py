@@ -9,7 +9,7 @@ import numpy as np
 
 from basiscli import basis, corrections, defaults, interpolation, session, sources, store
 from basiscli.analysis import barriers, nulls, pairs
-from basiscli.analysis.assess import Request, assess
+from basiscli.analysis.assess import Request, assess, bound
 from basiscli.analysis.barriers import DEGRADED
 from basiscli.analysis.degrade import undone
 from basiscli.analysis.statistics import over_networks
@@ -252,7 +252,8 @@ def _records(
 
 
 def _with_intervals(name: str, values: Mapping[Pair, float | None]) -> dict[str, float | None]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), over_networks(values, SEED), strict=True))
+    found = over_networks(values, SEED, bound=bound(name))
+    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

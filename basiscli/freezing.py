@@ -7,7 +7,7 @@ from pathlib import Path
 
 from basiscli import defaults, session, sources
 from basiscli.analysis import nulls, pairs, statistics
-from basiscli.analysis.assess import Assessment, Request, assess, summarise, without_arrays
+from basiscli.analysis.assess import Assessment, Request, assess, bound, summarise, without_arrays
 from basiscli.checkpoint import DONE
 from basiscli.errors import BadInput
 
@@ -155,6 +155,6 @@ def _record(condition: Condition, layer: str, found: Found, free: Found) -> dict
     for name, field in RISES.items():
         values = (None,) * 3
         if condition.prefix:
-            values = statistics.rise(found.scores(layer, field), free.scores(layer, field), SEED)
+            values = statistics.rise(found.scores(layer, field), free.scores(layer, field), SEED, bound(field))
         record |= {f"{name}{end}": value for end, value in zip(INTERVAL, values, strict=True)}
     return record

@@ -52,7 +52,8 @@ def summarise(assessed: Sequence[Assessment], seed: int) -> dict[str, float | No
     """Return the mean of each field over pairs, and <field>_low and <field>_high where an interval makes sense."""
     summary: dict[str, float | None] = {}
     for name in assessed[0].fields:
-        mean, low, high = over_networks({(one.pair.a, one.pair.b): one.fields[name] for one in assessed}, seed)
+        values = {(one.pair.a, one.pair.b): one.fields[name] for one in assessed}
+        mean, low, high = over_networks(values, seed, bound=bound(name))
         summary[name] = mean
         if has_interval(name):
             summary |= {f"{name}_low": low, f"{name}_high": high}
@@ -62,6 +63,11 @@ def summarise(assessed: Sequence[Assessment], seed: int) -> dict[str, float | No
 def has_interval(field: str) -> bool:
     """Whether a field is a score of the networks, not of how well a null was drawn."""
     return not field.endswith(("_deviation", "_z", "_z_a", "_z_b", "_beaten"))
+
+
+def bound(field: str) -> float:
+    """Return what no value of a field exceeds in size: 1 for a score, 2 for the difference of two."""
+    return 2.0 if field.endswith("excess") or field.startswith("privilege") else 1.0
 
 
 def explain(similarity: str) -> str:

@@ -1,5 +1,6 @@
 """Uncertainty: networks are the sampling unit, and pairs share networks."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,14 +13,14 @@ LEVEL = 0.95
 
 
 def over_networks(
-    values: Mapping[tuple[int, int], float | None], seed: int, level: float = LEVEL
+    values: Mapping[tuple[int, int], float | None], seed: int, level: float = LEVEL, bound: float = math.inf
 ) -> tuple[float | None, float | None, float | None]:
     """Return the mean over pairs and its bootstrap interval over K networks: (mean, low, high).
 
     Networks are drawn with replacement; a draw's mean is Σ w_i w_j v_ij / Σ w_i w_j over pairs of different networks,
     w counting how often a network came up (Snijders and Borgatti 1999); draws of one network alone are left out. The
     percentiles are widened for small K (`_widening`): bare, they cover the truth at 5 networks in 75 % of experiments.
-    No interval for fewer than three networks.
+    No interval for fewer than three networks. What no value exceeds in size, the `bound`, no end of the interval does.
     """
     known = {pair: value for pair, value in values.items() if value is not None}
     if not known:
@@ -39,20 +40,24 @@ def over_networks(
     means = sums[total > 0] / total[total > 0]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     factor = _widening(len(networks), level)
-    return mean, float(mean + factor * (low - mean)), float(mean + factor * (high - mean))
+    low, high = np.clip([mean + factor * (low - mean), mean + factor * (high - mean)], -bound, bound)
+    return mean, float(low), float(high)
 
 
 def rise(
-    values: Mapping[tuple[int, int], float | None], over: Mapping[tuple[int, int], float | None], seed: int
+    values: Mapping[tuple[int, int], float | None],
+    over: Mapping[tuple[int, int], float | None],
+    seed: int,
+    bound: float = math.inf,
 ) -> tuple[float | None, float | None, float | None]:
     """Return the mean over pairs of seeds of values - over, and its interval over seeds: (mean, low, high).
 
     A seed draws one network of each condition, so it is resampled in both at once: the difference is a number of a pair
     of seeds as a score is, and `over_networks` keeps its level whether or not the two networks of a seed are alike.
-    Pairs that either condition lacks are left out.
+    Pairs that either condition lacks are left out. `bound` is that of the values; a rise is twice as large at most.
     """
     pairs = [pair for pair in values if None not in (values[pair], over.get(pair))]
-    return over_networks({pair: values[pair] - over[pair] for pair in pairs}, seed)
+    return over_networks({pair: values[pair] - over[pair] for pair in pairs}, seed, bound=2 * bound)
 
 
 def over_runs(

@@ -42,6 +42,16 @@ def test_missing_pairs_are_left_out():
     assert low < mean < high
 
 
+def test_an_interval_ends_where_its_values_do():
+    values = {(0, 1): -0.9, (0, 2): 0.9, (1, 2): 0.3}
+    _, low, high = over_networks(values, 0)
+    assert low < -1 and high > 1
+    assert over_networks(values, 0, bound=1.0)[1:] == (-1, 1)
+    over = values | {(0, 1): 0.9}
+    assert rise(values, over, 0)[1] < -2 and rise(values, over, 0)[2] > 2
+    assert rise(values, over, 0, bound=1.0)[1:] == (-2, 2)
+
+
 def test_the_seed_draws_the_resamples():
     values = pairs_of(np.random.default_rng(0).standard_normal(6))
     assert over_networks(values, 0) == over_networks(values, 0) != over_networks(values, 1)
