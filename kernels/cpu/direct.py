@@ -5,6 +5,9 @@ positions times COLUMNS outputs in registers, runs over all taps; a table of add
 position and tap begin (the indirect convolution of Dukhan 2019), so no patches are copied. What lies outside an image
 is read from a row of zeros. The gradient of the inputs is such a convolution for each of the stride x stride phases of
 their positions, with the taps that reach them.
+
+With fewer inputs than a vector has floats, a row of the kernel is one tap; with fewer outputs too, some positions side
+by side are taken as one: they see a few columns more than one of them, and their outputs fill a vector.
 """
 
 import numpy as np
@@ -78,10 +81,9 @@ def convolution_weight_gradient(x, dy, stride, padding, dw):
 
 
 def _fold(weights, stride, columns):
-    """Return how many positions side by side are taken as one with so many times the outputs, which fill a vector.
+    """Return how many positions of a row of outputs, `columns` long, are taken as one; weights (S, KH, KW, I, O).
 
-    They see the same rows of the kernel, which is moved from one to the next: (width - 1) / stride + fold columns
-    instead of fold times the width, those of all with the same loads. Weights are (S, KH, KW, I, O).
+    Together they see KW + (fold - 1) stride columns of the image, alone fold KW, so it pays up to a stride of KW.
     """
     _, _, width, inputs, outputs = weights
     if width == 1 or inputs >= LANES or stride > width:
@@ -106,7 +108,7 @@ def _side_by_side(w, fold, stride):
 
 
 def _add_up(x, dy, strides, padding, dw):
-    """Fill dw, for strides over rows and columns."""
+    """Fill dw (S, KH, KW, I, O); `strides` are those over rows and columns of x."""
     seeds, samples, out_height, out_width, outputs = dy.shape
     x, _, depth, offsets = _taps(x, dw.shape[1:3], padding)
     offsets = np.array(offsets, np.int64)

@@ -32,11 +32,12 @@ BATCH = 128
 OPS = [
     (32, 16, 16, 3, 1), (16, 32, 32, 3, 1), (8, 64, 64, 3, 1), (32, 64, 64, 3, 1), (8, 256, 256, 3, 1),
     (4, 512, 512, 3, 1), (2, 512, 512, 3, 1), (32, 16, 32, 3, 2), (32, 64, 128, 3, 2), (32, 64, 64, 1, 1),
-    (32, 64, 128, 1, 2), (32, 3, 16, 3, 1),
+    (32, 64, 128, 1, 2), (32, 3, 16, 3, 1), (32, 4, 4, 3, 1),
 ]  # fmt: skip
 PASSES = ("forward", "input gradient", "weight gradient")
 MODELS = {
     "ResNet-20, width 1": {"model": "resnet"},
+    "ResNet-20, width 1/4": {"model": "resnet", "width": 0.25},
     "ResNet-20, width 4": {"model": "resnet", "width": 4},
     "WRN-16-4": {"model": "wideresnet"},
     "VGG-11": {"model": "vgg"},
