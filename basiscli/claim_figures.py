@@ -96,7 +96,7 @@ def _rotation(rows: Sequence[Mapping], figure: FigureBase) -> str:
     (axis,) = _axes(figure, "accuracy lost, points")
     told = []
     for k, (linear, width) in enumerate(lines):
-        name = ("linear" if linear else "nonlinear") + (f", {width}" if several else "")
+        name = ("linear" if linear else "nonlinear") + (f", {claims.name_of(width)}" if several else "")
         line = [row for row in rows if (row["linear"], row.get("width")) == (linear, width)]
         at = [layers.index(row["layer"]) + 0.07 * (k - (len(lines) - 1) / 2) for row in line]
         _points(axis, at, line, "penalty_accuracy", CEILING if linear else HELD_OUT, name, scale=100)
@@ -119,10 +119,11 @@ def _correlation(rows: Sequence[Mapping], figure: FigureBase) -> str:
     ):
         _points(axis, at, rows, field, colour, name)
     axis.set_ylim(0, 1)
-    _finish(axis, [str(row["width"]) for row in rows], "width")
+    widths = [claims.name_of(row["width"]) for row in rows]
+    _finish(axis, widths, "width")
     told = [
-        f"width {row['width']}: {_told(row, 'matched')} between {_told(row, 'null')} and {_told(row, 'ceiling')}"
-        for row in rows
+        f"width {width}: {_told(row, 'matched')} between {_told(row, 'null')} and {_told(row, 'ceiling')}"
+        for width, row in zip(widths, rows, strict=True)
     ]
     return "Correlation of matched units, between arbitrary axes and the best rotation. " + "; ".join(told) + "."
 
@@ -155,11 +156,12 @@ def _connectivity(records: Sequence[Mapping], rows: Sequence[Mapping], figure: F
     _points(below, at, rows, "rotated_held_out_mean", GREY, "arbitrary axes")
     below.set_ylim(0, 1)
     _finish(above, [])
-    _finish(below, [str(width) for width in widths], "width")
+    names = [claims.name_of(width) for width in widths]
+    _finish(below, names, "width")
     below.set_ylabel("correlation", fontsize=9, color=GREY)
     told = [
-        f"width {row['width']}: barrier {_told(row, 'barrier')}, correlation {_told(row, 'matched_held_out')}"
-        for row in rows
+        f"width {name}: barrier {_told(row, 'barrier')}, correlation {_told(row, 'matched_held_out')}"
+        for name, row in zip(names, rows, strict=True)
     ]
     return "Loss barrier and basis correlation against width. " + "; ".join(told) + "."
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import hypot, inf
 
 from basiscli.analysis.statistics import over_networks
@@ -113,7 +114,7 @@ def c1(records: Sequence[Record]) -> Verdict | None:
     networks = max(record["networks"] for record in records)
     beside = {"in linear networks": linear, "training loss": _contrast(records, False, "penalty_train_loss", "nats")}
     verdict, because = _c1(relu, linear)
-    widths = list(dict.fromkeys(str(record["width"]) for record in records if "width" in record))
+    widths = list(dict.fromkeys(name_of(record["width"]) for record in records if "width" in record))
     over = f" and widths {', '.join(widths)}" if len(widths) > 1 else ""
     measure = f"of accuracy lost by a rotation beyond a permutation, mean over layers{over}"
     return Verdict("C1", verdict, because, measure, relu, networks, {k: v for k, v in beside.items() if v})
@@ -168,7 +169,7 @@ def c2(records: Sequence[Record]) -> Verdict | None:
         verdict, because = UNDECIDED, f"the interval is neither below {100 * FAR:.0f} % nor above {100 * NEAR:.0f} %"
     names = {"correlation of single units": "matched", "of arbitrary axes": "null", "of the best rotation": "ceiling"}
     beside = {name: Estimate.of(widest, field) for name, field in names.items()}
-    measure = f"of the way from arbitrary axes to common ones, width {widest['width']}"
+    measure = f"of the way from arbitrary axes to common ones, width {name_of(widest['width'])}"
     return Verdict("C2", verdict, because, measure, share, widest["networks"], beside)
 
 
@@ -259,7 +260,8 @@ def c4(records: Sequence[Record]) -> Verdict | None:
     equal = barrier.minus(degraded) if degraded else None
     verdict, because = _c4(barrier, fall, rise, equal)
     beside = {"change of the correlation": rise} | ({"fall at equal correlation": equal} if equal else {})
-    measure = f"fall of the loss barrier, nats, from width {narrow['width']} to {wide['width']}, {wide['condition']}"
+    widths = f"{name_of(narrow['width'])} to {name_of(wide['width'])}"
+    measure = f"fall of the loss barrier, nats, from width {widths}, {wide['condition']}"
     return Verdict("C4", verdict, because, measure, fall, wide["networks"], beside)
 
 
@@ -303,6 +305,11 @@ def _condition(match: str, correct: str) -> str:
 
 def _first(preferred: Sequence[str], there: Iterable[str]) -> str | None:
     return next((name for name in preferred if name in there), None)
+
+
+def name_of(width: object) -> str:
+    """Return a width as people write it: 16, or 1/4 for 0.25."""
+    return str(Fraction(_number(width)).limit_denominator(64))
 
 
 def _number(width: object) -> float:
