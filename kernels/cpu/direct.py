@@ -14,7 +14,7 @@ import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
 from basiscli.kernels.cpu.copying import copy_positions
-from basiscli.kernels.cpu.launching import Kernel, integers, next_position, position, scratch, share
+from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
 from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import (
     BYTES,
@@ -28,6 +28,7 @@ from basiscli.kernels.cpu.micro import (
     store,
     store_integer,
 )
+from basiscli.kernels.cpu.positions import next_position, position
 from basiscli.kernels.cpu.products import next_height, pack, pack_transposed, panel_width
 
 # Positions that a worker takes at a time, and those whose sum is one chain of additions in a weight gradient.
@@ -288,7 +289,7 @@ def _find_sources(
 ):
     """Write the address of what each tap sees from each of `count` positions, `zeros` for what lies outside the image.
 
-    The table is (taps, pitch). Positions are filled in by runs along a row, which costs a third of one by one.
+    The table is (taps, pitch). It is filled by runs along a row, with no division and one look at the row a run.
     """
     sample, row, column = position(start, rows, columns)
     p = 0

@@ -64,24 +64,6 @@ def share(worker, workers, tasks):
     return worker * tasks // workers, (worker + 1) * tasks // workers
 
 
-@serial
-def position(number, rows, columns):
-    """Return the sample, row and column of the position with a number, counted through images row by row."""
-    sample, rest = divmod(number, rows * columns)
-    return sample, rest // columns, rest % columns
-
-
-@serial
-def next_position(sample, row, column, rows, columns):
-    """Return the position after one: without the divisions, which cost as much as a few inputs' products."""
-    column += 1
-    if column == columns:
-        column, row = 0, row + 1
-        if row == rows:
-            row, sample = 0, sample + 1
-    return sample, row, column
-
-
 @intrinsic
 def _call(typing_context, function, worker, workers, arguments):
     """Call the kernel at an address."""

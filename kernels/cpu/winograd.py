@@ -10,9 +10,10 @@ read from a row of zeros or written to a row that nobody reads.
 import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
-from basiscli.kernels.cpu.launching import Kernel, integers, next_position, position, scratch, share
+from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
 from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import BYTES, COLUMNS, LANES, add_vector, position_table, prefetch, transpose_block
+from basiscli.kernels.cpu.positions import next_position, position
 from basiscli.kernels.cpu.products import next_height, panel_width, whole_tile
 from basiscli.kernels.cpu.transforms import (
     BLOCK,
