@@ -11,7 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
-from basiscli import backend, kernels
+from basiscli import kernels
+from basiscli.device import placement
 from basiscli.ops import add, batchnorm, batchnorm_relu, pointwise
 from basiscli.ops.node import Node, Weight
 
@@ -153,9 +154,9 @@ def show(
     network: Network, arrays: Mapping[str, np.ndarray], images: np.ndarray, keep: Collection[str] = ()
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return the logits and what to `keep` of networks in use, on the host, products in float32 wherever they run."""
-    with backend.multiplying(backend.FLOAT32):
-        y, kept, _ = forward(network, backend.all_here(arrays), backend.here(images), keep=keep)
-    return backend.host(y), {name: backend.host(values) for name, values in kept.items()}
+    with placement.multiplying(placement.FLOAT32):
+        y, kept, _ = forward(network, placement.all_here(arrays), placement.here(images), keep=keep)
+    return placement.host(y), {name: placement.host(values) for name, values in kept.items()}
 
 
 def use(node: Node, arrays: Mapping[str, np.ndarray], inputs: Sequence[np.ndarray]) -> np.ndarray:

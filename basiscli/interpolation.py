@@ -9,10 +9,11 @@ from itertools import combinations
 
 import numpy as np
 
-from basiscli import backend, checkpoint, corrections, cost, matching, weights
+from basiscli import checkpoint, corrections, cost, matching, weights
 from basiscli.analysis.barriers import Curve, evenly
 from basiscli.checkpoint import DONE, Loaded
 from basiscli.data import Dataset, Split
+from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.graph import Network, show
 from basiscli.rng import generator
@@ -143,7 +144,7 @@ def mixed(
     walk: Walk, network: Network, ends: Sequence[Mapping[str, np.ndarray]], shares: np.ndarray, correct: str
 ) -> dict[str, np.ndarray]:
     """Return Σ_k shares[l, k] θ_k, corrected: arrays (L, ...) of K networks with arrays (1, ...)."""
-    ends, shares = [backend.all_here(end) for end in ends], backend.here(shares)
+    ends, shares = [placement.all_here(end) for end in ends], placement.here(shares)
     arrays = weights.mix(ends, shares)
     corrections.correct(correct, network, arrays, ends, shares, walk.images)
     return arrays
@@ -174,8 +175,8 @@ def merge(
         first.file,
         status=DONE,
         versions=checkpoint.versions(),
-        weights={path: backend.host(arrays[path][0]) for path in first.file.weights},
-        state={path: backend.host(arrays[path][0]) for path in first.file.state},
+        weights={path: placement.host(arrays[path][0]) for path in first.file.weights},
+        state={path: placement.host(arrays[path][0]) for path in first.file.state},
         optimizer={},
         history={name: values[-1:] for name, values in scores.items()},
         origin={
@@ -201,14 +202,14 @@ def _tempered(network: Network, arrays: dict[str, np.ndarray], temperature: floa
 def _at_once(network: Network, images: int) -> int:
     """Return how many networks of a path run at once. Raises BadInput if not even one fits the memory."""
     needed = corrections.bytes_per_network(network, max(images, cost.evaluated_at_once(network)))
-    there = backend.available()
+    there = placement.available()
     if needed > there:
         raise BadInput(
             f"correcting a network of this size on {images} images needs about {needed / 1e9:.1f} GB, "
             f"{there / 1e9:.1f} GB are free; choose a smaller --correct-on"
         )
     fitting = int(MEMORY_PART * there / needed)
-    if not backend.on_gpu():  # which has no such cache, and wants to be filled
+    if not placement.on_gpu():  # which has no such cache, and wants to be filled
         fitting = min(fitting, ACTIVE_FLOATS // (cost.evaluated_at_once(network) * cost.largest(network)))
     return max(1, fitting)
 

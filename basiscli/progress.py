@@ -4,7 +4,7 @@ import sys
 import time
 from contextlib import AbstractContextManager
 
-from basiscli import backend
+from basiscli.device import placement
 from basiscli.train import Run
 
 
@@ -45,14 +45,14 @@ class Progress(AbstractContextManager):
         self._done += 1
         if self._live:
             # Which seeds are alive is asked of a GPU once an epoch: the question waits for all steps before it.
-            if self._alive[0] is not run or not backend.on_gpu():
-                self._alive = run, tuple(backend.host(run.alive))
+            if self._alive[0] is not run or not placement.on_gpu():
+                self._alive = run, tuple(placement.host(run.alive))
             self._live.update(_table(run, self._alive[1], self._bar()))
 
     def close_epoch(self, run: Run) -> None:
         """Say how the epoch that has just ended went."""
         if self._live:
-            self._alive = run, tuple(backend.host(run.alive))
+            self._alive = run, tuple(placement.host(run.alive))
             self._live.update(_table(run, self._alive[1], self._bar()))
             return
         accuracy = " ".join(f"{value:.4f}" for value in run.history["test_accuracy"][-1])

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import backend, checkpoint, cost, rotation, session, sources, store, train
+from basiscli import checkpoint, cost, rotation, session, sources, store, train
 from basiscli.analysis import rotations, statistics
 from basiscli.analysis.rotations import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
 from basiscli.checkpoint import DONE, UNFINISHED, Loaded
 from basiscli.data import Dataset
+from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.graph import show
 from basiscli.kernels.cpu import compiling
@@ -161,10 +162,10 @@ def start(experiment: Experiment, network: Loaded, site: Site, parts: Sequence[S
     retrained = {path.rpartition("/")[0] for path in site.retrained}
     for path, values in network.arrays.items():
         if experiment.protocol.start == CONTINUE or path.rpartition("/")[0] not in retrained:
-            run.arrays[path][...] = backend.here(values)
+            run.arrays[path][...] = placement.here(values)
     for s, part in enumerate(parts):
         for path, w in rotation.matrices(site, part, seeds[s]).items():
-            run.arrays[path][s] = backend.here(w)
+            run.arrays[path][s] = placement.here(w)
     return run
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from basiscli import backend, cost
+from basiscli import cost
 from basiscli.data import Dataset, Split
+from basiscli.device import placement
 from basiscli.graph import Network
 from basiscli.train import Recipe, Run
 
@@ -49,7 +50,7 @@ def _evaluation(run: Run, part: Split) -> float:
 
 def _now() -> float:
     """Return the time when all that was begun is done."""
-    backend.wait()
+    placement.wait()
     return time.perf_counter()
 
 

@@ -10,9 +10,10 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from basiscli import augment, backend, cost, kernels, optim, weights
+from basiscli import augment, cost, kernels, optim, weights
 from basiscli.cut import Cut
 from basiscli.data import Dataset, Split
+from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.graph import Network, backward, forward
 from basiscli.ops import cross_entropy
@@ -112,8 +113,8 @@ def batch(split: Split, chosen: np.ndarray, moves: np.ndarray, standard: Standar
 
     They are where the work is done (`backend`).
     """
-    images, mean, inverse = (backend.kept_here(array) for array in (split.images, standard.mean, standard.inverse))
-    return kernels.of(mean).gather(images, backend.here(chosen), backend.here(moves), mean, inverse, hole)
+    images, mean, inverse = (placement.kept_here(array) for array in (split.images, standard.mean, standard.inverse))
+    return kernels.of(mean).gather(images, placement.here(chosen), placement.here(moves), mean, inverse, hole)
 
 
 def probe(split: Split, standard: Standardisation, rows: range, shifted: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -184,12 +185,12 @@ class Run:
             adjust(drawn)
             for path, values in drawn.items():
                 arrays[path][s] = values
-        theta = backend.here(theta)
-        arrays = layout.views(theta) | backend.all_here(state)
-        totals = Totals(*(backend.here(np.zeros(len(seeds), kind)) for kind in (np.float64, np.int64)))
+        theta = placement.here(theta)
+        arrays = layout.views(theta) | placement.all_here(state)
+        totals = Totals(*(placement.here(np.zeros(len(seeds), kind)) for kind in (np.float64, np.int64)))
         return cls(
             network, recipe, dataset, Standardisation.of(dataset.train.images), tuple(seeds), layout, theta, arrays,
-            optim.slots(recipe.optimizer, theta), backend.here(np.ones(len(seeds), bool)), totals,
+            optim.slots(recipe.optimizer, theta), placement.here(np.ones(len(seeds), bool)), totals,
         )  # fmt: skip
 
     @property
@@ -203,7 +204,7 @@ class Run:
         different = list(dict.fromkeys(self.seeds))
         if len(different) == len(self.seeds):
             return different, None
-        return different, backend.here(np.array([different.index(seed) for seed in self.seeds]))
+        return different, placement.here(np.array([different.index(seed) for seed in self.seeds]))
 
     @cached_property
     def cut(self) -> Cut:
@@ -223,7 +224,7 @@ class Run:
         known = self._shifted or self.recipe.augment == augment.NONE
         if not (known and self.cut.shared and count <= shown):
             return {}
-        if count * self.cut.floats() * self.theta.itemsize > CACHE_PART * backend.available():
+        if count * self.cut.floats() * self.theta.itemsize > CACHE_PART * placement.available():
             return {}
         size = cost.evaluated_at_once(self.network)
         rows = (range(start, min(start + size, count)) for start in range(0, count, size))
@@ -262,7 +263,7 @@ class Run:
     @cached_property
     def _captured(self) -> Callable[..., None]:
         """What trains on one batch on a GPU: the step captured as a graph."""
-        from basiscli.replay import Captured
+        from basiscli.device.program import Captured
 
         self.cache  # noqa: B018  (worked out now: what is captured only launches work)
         return Captured()
@@ -285,10 +286,10 @@ class Run:
             [generator(recipe.stream_seed("order", s), "order", self.epoch).permutation(count) for s in self.drawn[0]]
         )
         chosen, moves = self._augmented(order)
-        labels, schedule = backend.kept_here(split.labels), self._schedule()
+        labels, schedule = placement.kept_here(split.labels), self._schedule()
         if kernels.on_gpu(self.theta):
-            chosen, moves = (backend.here(array.astype(np.int32)) for array in (chosen, moves))
-            schedule = backend.here(np.array(schedule, np.float64))
+            chosen, moves = (placement.here(array.astype(np.int32)) for array in (chosen, moves))
+            schedule = placement.here(np.array(schedule, np.float64))
         for step in range(self.step, len(schedule)):
             part = slice(step * recipe.batch_size, (step + 1) * recipe.batch_size)
             yield chosen[:, part], moves[:, part], labels[chosen[:, part]], *schedule[step]
@@ -351,7 +352,7 @@ class Run:
             "test_accuracy": test_accuracy,
         }
         for name, values in row.items():
-            self.history.setdefault(name, []).append(backend.host(values))
+            self.history.setdefault(name, []).append(placement.host(values))
         self.totals.clear()
         self.epoch, self.step = self.epoch + 1, 0
 
@@ -371,16 +372,16 @@ def evaluate(
 
     With the networks' cut, what all seeds share is worked out once. The results are on the host.
     """
-    arrays = backend.all_here(arrays)
+    arrays = placement.all_here(arrays)
     loss, hits, count, size = 0.0, 0, len(split.labels), cost.evaluated_at_once(network)
     for start in range(0, count, size):
         images, labels = probe(split, standard, range(start, min(start + size, count)))
         dtype = next(iter(arrays.values())).dtype
         images = images.astype(dtype, copy=False)
         logits = forward(cut.above, arrays, cut.features(images))[0] if cut else forward(network, arrays, images)[0]
-        part_loss, part_hits, _ = cross_entropy.forward(logits, backend.here(labels))
+        part_loss, part_hits, _ = cross_entropy.forward(logits, placement.here(labels))
         loss, hits = loss + part_loss * labels.shape[1], hits + part_hits
-    return backend.host(loss) / count, backend.host(hits) / count
+    return placement.host(loss) / count, placement.host(hits) / count
 
 
 def bytes_per_seed(network: Network, recipe: Recipe) -> int:

@@ -1,6 +1,6 @@
 """Work on a device that stands for a GPU gives what the host gives, and asks of it nothing that a GPU cannot do.
 
-The device is tests/device: kernels run by the emulation, launches noted and replayed, waiting and moving counted.
+The device is tests/emulation: kernels run by the emulation, launches noted and replayed, waiting and moving counted.
 """
 
 import copy
@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basiscli import augment, backend, checkpoint, data, kernels, models, train, weights
+from basiscli import augment, checkpoint, data, kernels, models, train, weights
+from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.rng import generator
 from basiscli.train import Recipe, Run
-from tests.device import fake
+from tests.emulation import fake
 
 SHAPE = (8, 8, 3)
 NETWORKS = {
@@ -49,7 +50,7 @@ def run_of(network, recipe: Recipe, seeds=(0, 1)) -> Run:
 
 
 def host(run: Run) -> dict[str, np.ndarray]:
-    return {path: backend.host(values) for path, values in run.arrays.items()}
+    return {path: placement.host(values) for path, values in run.arrays.items()}
 
 
 def assert_alike(got: dict, expected: dict, start: dict, tolerance: float) -> None:
@@ -66,7 +67,7 @@ def test_training_is_that_of_the_host(device, name):
     ours = run_of(network, RECIPE)
     start = {path: values.copy() for path, values in ours.arrays.items()}
     ours.train_epoch()
-    with backend.using("cuda"):
+    with placement.using("cuda"):
         theirs = run_of(network, RECIPE)
         assert kernels.on_gpu(theirs.theta)
         theirs.train_epoch()
@@ -85,7 +86,7 @@ def test_replayed_steps_are_those_of_the_host(device, optimizer, rest):
     before = device.graph_launches
     while not ours.finished:
         ours.train_epoch()
-    with backend.using("cuda"):
+    with placement.using("cuda"):
         theirs = run_of(network, recipe, (3, 1, 4))
         while not theirs.finished:
             theirs.train_epoch()
@@ -95,7 +96,7 @@ def test_replayed_steps_are_those_of_the_host(device, optimizer, rest):
 
 
 def test_no_step_waits_and_nothing_moves_within_an_epoch(device):
-    with backend.using("cuda"):
+    with placement.using("cuda"):
         run = run_of(NETWORKS["resnet with projections"](), replace(RECIPE, epochs=2, batch_size=5))
         run.train_epoch()
         counted = []
@@ -104,7 +105,7 @@ def test_no_step_waits_and_nothing_moves_within_an_epoch(device):
 
 
 def test_a_replayed_step_launches_a_graph_and_copies_its_inputs_only(device):
-    with backend.using("cuda"):
+    with placement.using("cuda"):
         run = run_of(NETWORKS["mlp"](), replace(RECIPE, epochs=2, batch_size=5))
         run.train_epoch()
         begin, launches = len(device.log), device.graph_launches
@@ -119,7 +120,7 @@ def test_a_replayed_step_launches_a_graph_and_copies_its_inputs_only(device):
 def test_what_is_captured_keeps_its_memory_to_itself(device):
     """Arrays that are made between replays are not written over, and those of a run are left where they are."""
     cupy = __import__("sys").modules["cupy"]
-    with backend.using("cuda"):
+    with placement.using("cuda"):
         run = run_of(NETWORKS["convnet"](), replace(RECIPE, epochs=3, batch_size=10))
         run.train_epoch()
         address = {path: values.data.ptr for path, values in run.arrays.items()}
@@ -132,7 +133,7 @@ def test_what_is_captured_keeps_its_memory_to_itself(device):
 
 def test_what_breaks_a_capture_is_told_and_the_device_goes_on(device):
     cupy = __import__("sys").modules["cupy"]
-    from basiscli.replay import Captured
+    from basiscli.device.program import Captured
 
     calls = []
 
@@ -152,17 +153,17 @@ def test_what_breaks_a_capture_is_told_and_the_device_goes_on(device):
 
 def test_a_seed_that_diverges_stays_alone_and_as_it_was(device):
     network = NETWORKS["mlp"]()
-    with backend.using("cuda"):
+    with placement.using("cuda"):
         good = run_of(network, RECIPE, (0, 2))
         good.train_epoch()
 
         run = run_of(network, RECIPE, (0, 1, 2))
-        run.arrays["hidden1/w"][1] = backend.here(np.full((192, 17), np.inf, np.float32))
-        poisoned = backend.host(run.theta)[1]
+        run.arrays["hidden1/w"][1] = placement.here(np.full((192, 17), np.inf, np.float32))
+        poisoned = placement.host(run.theta)[1]
         run.train_epoch()
-        assert backend.host(run.alive).tolist() == [True, False, True]
-        np.testing.assert_array_equal(backend.host(run.theta)[1], poisoned)
-        np.testing.assert_allclose(backend.host(run.theta)[[0, 2]], backend.host(good.theta), atol=1e-6)
+        assert placement.host(run.alive).tolist() == [True, False, True]
+        np.testing.assert_array_equal(placement.host(run.theta)[1], poisoned)
+        np.testing.assert_allclose(placement.host(run.theta)[[0, 2]], placement.host(good.theta), atol=1e-6)
 
 
 def test_a_frozen_bottom_is_cached_on_the_device(device):
@@ -175,7 +176,7 @@ def test_a_frozen_bottom_is_cached_on_the_device(device):
 
     runs = []
     for place in ("cpu", "cuda"):
-        with backend.using(place):
+        with placement.using(place):
             run = Run.start(network, recipe, images(), (0, 1), adjust)
             assert run.cache
             run.train_epoch()
@@ -191,7 +192,7 @@ def test_a_checkpoint_of_one_resumes_on_the_other(device, tmp_path):
     whole.train_epoch()
     files = [copy.deepcopy(checkpoint.snapshot(whole, s, "")) for s in range(2)]
     whole.train_epoch()
-    with backend.using("cuda"):
+    with placement.using("cuda"):
         run = checkpoint.resume(files, images())
         assert kernels.on_gpu(run.theta)
         run.train_epoch()
@@ -205,7 +206,7 @@ def test_a_checkpoint_of_one_resumes_on_the_other(device, tmp_path):
 
 def test_a_resumed_run_ends_in_the_same_bits(device):
     network, recipe = NETWORKS["resnet with projections"](), replace(RECIPE, epochs=2, batch_size=6)
-    with backend.using("cuda"):
+    with placement.using("cuda"):
         whole = run_of(network, recipe)
         while not whole.finished:
             whole.train_epoch()
@@ -227,7 +228,7 @@ def test_precisions_change_products_and_little_else(device, precision, least, mo
     network = NETWORKS["resnet with projections"]()
     losses = []
     for asked in ("float32", precision):
-        with backend.using("cuda", asked):
+        with placement.using("cuda", asked):
             run = run_of(network, replace(RECIPE, clip=None))
             run.train_epoch()
             losses.append(run.history["train_loss"][0])
@@ -242,30 +243,30 @@ def test_every_move_of_an_image_is_that_of_the_host(device):
         hole = augment.hole(names, SHAPE[:2])
         chosen = np.arange(20)[None]
         expected = train.batch(split, chosen, moves, standard, hole)
-        with backend.using("cuda"):
-            got = backend.host(train.batch(split, chosen, moves, standard, hole))
+        with placement.using("cuda"):
+            got = placement.host(train.batch(split, chosen, moves, standard, hole))
         np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_where_the_work_is_done_is_chosen_for_a_while(device):
-    assert not backend.on_gpu() and not kernels.on_gpu(backend.here(np.zeros(2)))
-    with backend.using("auto"):
-        assert backend.on_gpu() and kernels.on_gpu(backend.here(np.zeros(2)))
-    with backend.using("cpu"):
-        assert not backend.on_gpu()
+    assert not placement.on_gpu() and not kernels.on_gpu(placement.here(np.zeros(2)))
+    with placement.using("auto"):
+        assert placement.on_gpu() and kernels.on_gpu(placement.here(np.zeros(2)))
+    with placement.using("cpu"):
+        assert not placement.on_gpu()
 
 
 def test_an_array_is_moved_once_in_its_life(device):
     values = np.arange(5.0)
-    with backend.using("cuda"):
-        assert backend.kept_here(values) is backend.kept_here(values)
-        count = len(backend._kept)
+    with placement.using("cuda"):
+        assert placement.kept_here(values) is placement.kept_here(values)
+        count = len(placement._kept)
         del values
-        assert len(backend._kept) == count - 1
+        assert len(placement._kept) == count - 1
 
 
 def test_precisions_of_a_gpu_are_refused_on_the_host():
-    with pytest.raises(BadInput, match="only a GPU"), backend.using("cpu", "tf32"):
+    with pytest.raises(BadInput, match="only a GPU"), placement.using("cpu", "tf32"):
         pass
 
 
@@ -279,20 +280,20 @@ def broken(error: Exception):
 def test_every_trouble_is_named_with_a_way_out(device, monkeypatch):
     cupy = __import__("sys").modules["cupy"]
     nvrtc = __import__("sys").modules["cupy_backends.cuda.libs.nvrtc"]
-    assert backend.trouble() is None
+    assert placement.trouble() is None
     cases = (
         (cupy.cuda.runtime, "getDeviceCount", lambda: 0, "no GPU"),
         (cupy.cuda.runtime, "getDeviceCount", broken(cupy.cuda.runtime.CUDARuntimeError("old")), "driver that fits"),
         (nvrtc, "getVersion", broken(RuntimeError("no libnvrtc.so")), "library of CUDA is missing"),
-        (backend, "capability", lambda: 75, "capability 8.0"),
+        (placement, "capability", lambda: 75, "capability 8.0"),
     )
     for where, name, wrong, words in cases:
         with monkeypatch.context() as patch:
             patch.setattr(where, name, wrong)
-            with pytest.raises(BadInput, match=f"{words}.*--device cpu"), backend.using("cuda", "tf32"):
+            with pytest.raises(BadInput, match=f"{words}.*--device cpu"), placement.using("cuda", "tf32"):
                 pass
-            if where is not backend:
-                with backend.using("auto"):
-                    assert not backend.on_gpu()
-                with pytest.raises(BadInput, match=f"only a GPU has it .*{words}"), backend.using("auto", "tf32"):
+            if where is not placement:
+                with placement.using("auto"):
+                    assert not placement.on_gpu()
+                with pytest.raises(BadInput, match=f"only a GPU has it .*{words}"), placement.using("auto", "tf32"):
                     pass

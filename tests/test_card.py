@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basiscli import backend, selftest
+from basiscli.device import placement, selftest
 from tests.test_backend import NETWORKS, RECIPE, assert_alike, host, run_of
 
-TROUBLE = backend.trouble()
+TROUBLE = placement.trouble()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(TROUBLE is not None, reason=f"needs a card: {TROUBLE}")]
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
 def test_every_kernel(precision):
-    with backend.using("cuda", precision):
+    with placement.using("cuda", precision):
         wrong = [record for record in selftest.run(precision, timed=False) if not record["ok"]]
     assert not wrong
 
@@ -26,7 +26,7 @@ def test_training_with_replayed_graphs_is_that_of_the_host(name):
     start = {path: values.copy() for path, values in ours.arrays.items()}
     while not ours.finished:
         ours.train_epoch()
-    with backend.using("cuda"):
+    with placement.using("cuda"):
         theirs = run_of(network, recipe)
         while not theirs.finished:
             theirs.train_epoch()
@@ -36,7 +36,7 @@ def test_training_with_replayed_graphs_is_that_of_the_host(name):
 def test_the_same_bits_twice():
     found = []
     for _ in range(2):
-        with backend.using("cuda", "tf32"):
+        with placement.using("cuda", "tf32"):
             run = run_of(NETWORKS["resnet"](), replace(RECIPE, epochs=3))
             while not run.finished:
                 run.train_epoch()

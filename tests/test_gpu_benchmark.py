@@ -6,15 +6,16 @@ import sys
 import numpy as np
 import pytest
 
-from basiscli import backend, models
+from basiscli import models
+from basiscli.device import placement
 from tests.benchmarks import gpu
-from tests.device import fake
+from tests.emulation import fake
 
 SMALL = gpu.Task("small", {"model": "resnet", "depth": 8, "width": 1 / 8}, 2, 1, (8, 8, 3))
 PERCEPTRON = gpu.Task("perceptron", {"model": "mlp", "hidden": [9]}, 2, 1, (5, 5, 1))
 
 
-@pytest.mark.skipif(backend.trouble() is None, reason="this machine has a card")
+@pytest.mark.skipif(placement.trouble() is None, reason="this machine has a card")
 def test_without_a_card_nothing_is_measured():
     done = subprocess.run([sys.executable, gpu.__file__], capture_output=True, text=True)
     assert done.returncode == 1 and "a card is needed" in done.stderr and "Nothing was measured" in done.stderr

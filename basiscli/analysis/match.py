@@ -13,7 +13,8 @@ from itertools import product
 import numpy as np
 
 from basiscli.analysis.correlate import assign, correlation
-from basiscli.analysis.moments import Moments, blas
+from basiscli.analysis.moments import Moments
+from basiscli.device.threads import blas
 from basiscli.rng import generator
 
 # A better assignment must gain this part of the sizes of what it adds up: float32 cannot tell less.

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
-from functools import cache, partial, reduce
+from functools import partial, reduce
 from itertools import pairwise
 from operator import add
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from basiscli import kernels
+from basiscli.device.threads import blas
 from basiscli.rng import generator
 
 # Up to so many units of all networks a product is so small that a second thread gains nothing; where other programs
@@ -250,12 +250,6 @@ def _squares(x: np.ndarray) -> np.ndarray:
 def _outer(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Σ x yᵀ over the rows of each run, (runs, U_x, U_y)."""
     return x.transpose(0, 2, 1) @ y
-
-
-@cache
-def blas() -> ThreadpoolController:
-    """Return what sets the number of threads of the BLAS libraries that numpy and scipy have loaded."""
-    return ThreadpoolController().select(user_api="blas")
 
 
 def _float32(x: np.ndarray) -> np.ndarray:

@@ -33,9 +33,9 @@ def options(command: Callable) -> Callable:
 
     @wraps(command)
     def run(*arguments, device, precision, **rest):
-        from basiscli import backend
+        from basiscli.device import placement
 
-        with backend.using(device, precision):
+        with placement.using(device, precision):
             return command(*arguments, **rest)
 
     return asked(run)

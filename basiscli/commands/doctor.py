@@ -13,6 +13,6 @@ def command(style) -> None:
     \b
     basiscli doctor
     """
-    from basiscli import doctor
+    from basiscli.device import doctor
 
     records.emit(doctor.findings(), style)

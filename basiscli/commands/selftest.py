@@ -24,10 +24,10 @@ def command(quick, device, precision, style) -> None:
     basiscli selftest --quick
     basiscli selftest --device cuda --precision tf32
     """
-    from basiscli import backend, selftest
+    from basiscli.device import placement, selftest
     from basiscli.errors import BadInput
 
-    with backend.using(device, precision):
+    with placement.using(device, precision):
         found: list[dict] = []
         records.emit(records.kept(selftest.run(precision, timed=not quick), found), style, COLUMNS)
     if wrong := [record["kernel"] for record in found if not record["ok"]]:

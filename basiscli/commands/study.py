@@ -42,7 +42,8 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precis
     basiscli study --status
     basiscli study --print > steps.sh
     """
-    from basiscli import backend, steps
+    from basiscli import steps
+    from basiscli.device import placement
 
     if sum((dry_run, printed, status)) > 1:
         raise click.UsageError("--dry-run, --print and --status each say something else: choose one")
@@ -58,13 +59,13 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precis
     elif dry_run:
         from basiscli import estimates
 
-        with backend.using(device, precision):
+        with placement.using(device, precision):
             records.emit(estimates.of_steps(found, parse), style, DRY_COLUMNS)
     elif status:
         records.emit(_states(folder, found, jobs), style, STATUS_COLUMNS)
     else:
         if scheduler is None:
-            with backend.using(device, precision):  # said now if it cannot be, not once for each step
+            with placement.using(device, precision):  # said now if it cannot be, not once for each step
                 pass
         if text is not None:
             steps.prepare(folder, name, text, found)

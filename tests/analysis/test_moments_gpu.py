@@ -7,7 +7,7 @@ import pytest
 
 from basiscli.analysis.moments import Accumulator, halves
 from tests.analysis.test_moments import tables_of
-from tests.device import fake
+from tests.emulation import fake
 
 
 @pytest.fixture

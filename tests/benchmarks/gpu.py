@@ -25,8 +25,9 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from basiscli import backend, cost, doctor, models, selftest  # noqa: E402
+from basiscli import cost, models  # noqa: E402
 from basiscli.data import Dataset, Split  # noqa: E402
+from basiscli.device import doctor, placement, selftest  # noqa: E402
 from basiscli.graph import Network  # noqa: E402
 from basiscli.train import Recipe, Run  # noqa: E402
 
@@ -90,7 +91,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="Also write the tables here.")
     options = parser.parse_args()
     lines = shown([*floors(), ""])
-    if why := backend.trouble():
+    if why := placement.trouble():
         sys.exit(f"gpu.py: from here on a card is needed, and there is none: {why}. Nothing was measured.")
     lines += shown([*(f"- {record['what']}: {record['found']}" for record in doctor.findings()), ""])
     for precision in PRECISIONS:
@@ -151,7 +152,7 @@ def bytes_of(network: Network) -> float:
 
 def kernels_of(precision: str, timed: bool) -> list[str]:
     """Return the records of selftest in a precision as a table."""
-    with backend.using("cuda", precision):
+    with placement.using("cuda", precision):
         found = list(selftest.run(precision, timed))
     heads = ("kernel", "ok", "error", "milliseconds", "gb_s", "of_copy", "gflop_s", "of_product")
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
@@ -182,11 +183,11 @@ def ours_of(task: Task, precision: str, seconds: float, steps: int = STEPS) -> f
     count = steps * BATCH
     split = Split(rng.integers(0, 256, (count, *task.shape), np.uint8), rng.integers(0, CLASSES, count))
     dataset = Dataset("random", split, Split(split.images[:1], split.labels[:1]), CLASSES, "")
-    with backend.using("cuda", precision):
+    with placement.using("cuda", precision):
         recipe = Recipe(epochs=10**6, batch_size=BATCH, schedule="constant", momentum=0.9, weight_decay=1e-4)
         run = Run.start(task.network, recipe, dataset, range(task.seeds))
         run.train_epoch()
-        backend.wait()
+        placement.wait()
         start, done = time.perf_counter(), 0
         while not done or time.perf_counter() < start + seconds:
             run.train_epoch()  # its evaluation of one image reads the results, and so waits for the steps
@@ -289,10 +290,10 @@ def moments(seconds: float, shape: tuple[int, int] = MOMENTS) -> list[str]:
     from basiscli.analysis.moments import Accumulator
 
     samples, units = shape
-    with backend.using("cuda"):
+    with placement.using("cuda"):
         ceiling = selftest.multiplied(units)
         few = min(samples, 10_000)
-        parts = [backend.here(np.random.default_rng(k).standard_normal((few, units), np.float32)) for k in range(2)]
+        parts = [placement.here(np.random.default_rng(k).standard_normal((few, units), np.float32)) for k in range(2)]
         arrays = [np.repeat(part, samples // few, axis=0) for part in parts]
         size = min(samples, 1 << 16)
 
@@ -316,10 +317,10 @@ def timed(call: Callable, seconds: float) -> float:
     call()
     shortest, begun = np.inf, time.perf_counter()
     while shortest == np.inf or time.perf_counter() < begun + seconds:
-        backend.wait()
+        placement.wait()
         start = time.perf_counter()
         call()
-        backend.wait()
+        placement.wait()
         shortest = min(shortest, time.perf_counter() - start)
     return shortest
 

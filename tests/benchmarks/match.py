@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from basiscli import basis, checkpoint, models, weights
 from basiscli.analysis import match
-from basiscli.analysis.moments import blas
+from basiscli.device.threads import blas
 from tests.benchmarks import page
 
 DEPTH, RESTARTS = 20, 16

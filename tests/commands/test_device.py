@@ -1,6 +1,6 @@
 """`--device` and `--precision`: every command that computes gives on a device what it gives on the host.
 
-The device is that of tests/device; a machine without one gets a clear line.
+The device is that of tests/emulation; a machine without one gets a clear line.
 """
 
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from basiscli.cli import COMMANDS, describe
-from tests.device import fake
+from tests.emulation import fake
 
 COMPUTE = (
     "train", "record", "correlate", "rotate", "match", "interpolate", "merge", "freeze", "connectivity", "study",

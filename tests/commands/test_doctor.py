@@ -2,9 +2,10 @@
 
 import pytest
 
-from basiscli import kernels, selftest
+from basiscli import kernels
+from basiscli.device import selftest
 from basiscli.kernels import cpu
-from tests.device import fake
+from tests.emulation import fake
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def test_command_lines_that_make_no_sense_are_refused(basiscli, options, words):
 
 
 def test_too_little_memory_is_said_before_training(basiscli, monkeypatch, tmp_path):
-    monkeypatch.setattr("basiscli.memory.available", lambda: 1 << 20)
+    monkeypatch.setattr("basiscli.device.memory.available", lambda: 1 << 20)
     done = basiscli(*RESNET, "--out", tmp_path / "out")
     done.refused("GB", "are free", "--width")
 

@@ -1,6 +1,6 @@
 """Every CUDA kernel, run on the host by the emulation, gives what the float64 reference gives, on odd shapes.
 
-tests/device has the emulation and the device that stands for cupy's; on a machine with a card, `basiscli selftest`
+tests/emulation has the emulation and the device that stands for cupy's; on a machine with a card, `basiscli selftest`
 compares the same kernels there.
 """
 
@@ -12,7 +12,7 @@ import pytest
 
 from basiscli.kernels import cpu, of, reference
 from basiscli.rng import generator
-from tests.device import emulation, fake
+from tests.emulation import emulation, fake
 from tests.kernels.test_against_reference import CONVOLUTIONS, DENSE_SHAPES, UNIT_SHAPES, draw
 
 # S, N, H, W, I, O, KH, KW, stride, padding: whole chunks of sixteen units, several tiles, parts of a sum, taps that no

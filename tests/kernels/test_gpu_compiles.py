@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.device import fake, nvrtc
+from tests.emulation import fake, nvrtc
 
 pytestmark = pytest.mark.slow
 ARCHITECTURES = ("sm_80", "sm_90")

@@ -16,7 +16,7 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from tests.device import emulation
+from tests.emulation import emulation
 
 MARGIN, ALIGNMENT, GUARD, FRESH = 512, 512, 0xA5, 0xFF
 MEMORY = 8 << 30

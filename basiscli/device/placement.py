@@ -11,7 +11,8 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
-from basiscli import kernels, memory
+from basiscli import kernels
+from basiscli.device import memory
 from basiscli.errors import BadInput
 
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"

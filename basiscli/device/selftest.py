@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basiscli import backend, kernels
+from basiscli import kernels
+from basiscli.device import placement
 from basiscli.kernels import reference
 from basiscli.rng import generator
 
@@ -56,14 +57,14 @@ class Check:
     operations: int = 0
 
 
-def run(precision: str = backend.FLOAT32, timed: bool = True) -> Iterator[dict]:
+def run(precision: str = placement.FLOAT32, timed: bool = True) -> Iterator[dict]:
     """Yield a record for each kernel of where the work is done (`backend.using`).
 
     error is relative to the largest value, ok whether it is within tolerance. If timed also milliseconds, gb_s (the
     bytes of all arguments and results by the time), of_copy (that by what copying an array reaches), gflop_s and
     of_product (by what a large matrix product in the same precision reaches).
     """
-    place = "cuda" if backend.on_gpu() else "cpu"
+    place = "cuda" if placement.on_gpu() else "cpu"
     ceilings = (copied(COPIED[place]), multiplied(MULTIPLIED[place])) if timed else (None, None)
     if timed:
         yield {"kernel": "copy", "ok": True, "gb_s": ceilings[0]}
@@ -155,7 +156,7 @@ def _error(check: Check) -> float:
     expected = getattr(reference, check.name)(*exact)
     pairs = [*zip(_results(got), _results(expected), strict=True)]
     pairs += [(a, b) for a, b in zip(there, exact, strict=True) if isinstance(b, np.ndarray) and _floats(b)]
-    return max(_difference(backend.host(a), b) for a, b in pairs)
+    return max(_difference(placement.host(a), b) for a, b in pairs)
 
 
 def _difference(got: np.ndarray, expected: np.ndarray) -> float:
@@ -179,7 +180,7 @@ def _speed(check: Check, copied: float, multiplied: float) -> dict:
 
 def copied(size: int) -> float:
     """Return the bytes read and written in a second, in 10⁹, when an array is copied."""
-    source, target = (backend.here(np.zeros(size // 4, np.float32)) for _ in range(2))
+    source, target = (placement.here(np.zeros(size // 4, np.float32)) for _ in range(2))
 
     def copy():
         target[...] = source
@@ -189,7 +190,7 @@ def copied(size: int) -> float:
 
 def multiplied(side: int) -> float:
     """Return the operations in a second, in 10⁹, of a product of square matrices."""
-    x = backend.here(np.zeros((1, side, side), np.float32))
+    x = placement.here(np.zeros((1, side, side), np.float32))
     return 2 * side**3 / _seconds(lambda: kernels.of(x).dense_input_gradient(x, x)) / GIGA
 
 
@@ -198,11 +199,11 @@ def _seconds(call: Callable[[], object]) -> float:
     call()
     times = 1
     while True:
-        backend.wait()
+        placement.wait()
         start = time.perf_counter()
         for _ in range(times):
             call()
-        backend.wait()
+        placement.wait()
         seconds = time.perf_counter() - start
         if seconds > SECONDS:
             return seconds / times
@@ -216,11 +217,11 @@ def _tolerance(name: str, precision: str) -> float:
 
 
 def _kernels():
-    return kernels.of(backend.here(np.zeros(1, np.float32)))
+    return kernels.of(placement.here(np.zeros(1, np.float32)))
 
 
 def _moved(argument):
-    return backend.here(argument.copy()) if isinstance(argument, np.ndarray) else argument
+    return placement.here(argument.copy()) if isinstance(argument, np.ndarray) else argument
 
 
 def _floats(argument: object) -> bool:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import __version__, backend, data, memory
-from basiscli.analysis.moments import blas
+from basiscli import __version__, data
+from basiscli.device import memory, placement
+from basiscli.device.threads import blas
 
 GIB = 1 << 30
 
@@ -17,7 +18,7 @@ def findings() -> Iterator[dict]:
     """Yield records of two fields: what was looked at, and what was found."""
     yield _record("basiscli", f"{__version__}, Python {platform.python_version()}, numpy {np.__version__}")
     yield from _host()
-    trouble = backend.trouble()
+    trouble = placement.trouble()
     yield _record("GPU", f"none: {trouble}" if trouble else _card())
     if not trouble:
         yield from _cuda()
@@ -65,7 +66,7 @@ def _card() -> str:
     free, total = cupy.cuda.runtime.memGetInfo()
     name = properties["name"].decode()
     size = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
-    return f"{name}, compute capability {backend.capability() / 10}, {properties['multiProcessorCount']} SMs, {size}"
+    return f"{name}, compute capability {placement.capability() / 10}, {properties['multiProcessorCount']} SMs, {size}"
 
 
 def _cuda() -> Iterator[dict]:
@@ -75,7 +76,7 @@ def _cuda() -> Iterator[dict]:
 
     driver, runtime = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
     yield _record("CUDA", f"driver {_version(driver)}, runtime {_version(runtime)}, cupy {cupy.__version__}")
-    able = device.PRECISIONS if backend.capability() >= backend.TENSOR_CORES else device.PRECISIONS[:1]
+    able = device.PRECISIONS if placement.capability() >= placement.TENSOR_CORES else device.PRECISIONS[:1]
     yield _record("precisions", ", ".join(able))
     cache = os.environ.get("CUPY_CACHE_DIR") or str(Path("~/.cupy/kernel_cache").expanduser())
     yield _record("CUDA kernels", f"compiled at first use into {cache}")
