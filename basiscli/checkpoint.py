@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import __version__, models, optim, store, weights
+from basiscli import __version__, optim, store
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.graph import Network
+from basiscli.nn import models, weights
+from basiscli.nn.graph import Network
 from basiscli.store import NetworkFile
 from basiscli.train import Recipe, Run, Standardisation
 
@@ -23,7 +24,7 @@ def snapshot(run: Run, s: int, command: str) -> NetworkFile:
     """Return what a file holds of the s-th network of a run; optimiser state only while it is needed to go on."""
     status = DIVERGED if not run.alive[s] else DONE if run.epoch >= run.recipe.epochs else UNFINISHED
     slots = {} if status == DONE else {slot: run.layout.views(flat) for slot, flat in run.optimizer.items()}
-    arrays = {path: placement.host(values[s]) for path, values in run.arrays.items()}
+    arrays = {path: placement.to_host(values[s]) for path, values in run.arrays.items()}
     return NetworkFile(
         architecture=run.network.architecture,
         training=run.recipe.stored(),
@@ -40,7 +41,7 @@ def snapshot(run: Run, s: int, command: str) -> NetworkFile:
         weights={path: arrays[path] for path in run.network.trained},
         state={path: arrays[path] for path in run.network.weights if path not in run.network.trained},
         optimizer={
-            slot: {path: placement.host(views[path][s]) for path in run.layout.trained_paths()}
+            slot: {path: placement.to_host(views[path][s]) for path in run.layout.trained_paths()}
             for slot, views in slots.items()
         },
         history={name: np.array([values[s] for values in rows]) for name, rows in run.history.items()},
@@ -66,11 +67,11 @@ def resume(files: Sequence[NetworkFile], dataset: Dataset) -> Run:
     for s, file in enumerate(files):
         require_arrays(network, file, f"seed {file.seed}")
         for path, values in (file.weights | file.state).items():
-            run.arrays[path][s] = placement.here(values)
+            run.arrays[path][s] = placement.to_device(values)
         for slot in optim.SLOTS[recipe.optimizer]:
             for path, view in run.layout.views(run.optimizer[slot]).items():
                 if path in file.optimizer.get(slot, {}):
-                    view[s] = placement.here(file.optimizer[slot][path])
+                    view[s] = placement.to_device(file.optimizer[slot][path])
         run.totals.loss[s], run.totals.hits[s] = file.position["loss"], file.position["hits"]
     run.totals.samples = first.position["samples"]
     run.epoch, run.step = first.position["epoch"], first.position["step"]

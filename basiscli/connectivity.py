@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import basis, corrections, defaults, interpolation, session, sources, store
+from basiscli import corrections, defaults, interpolation, session, sources, store
 from basiscli.analysis import barriers, nulls, pairs
 from basiscli.analysis.assess import Request, assess, bound
 from basiscli.analysis.barriers import DEGRADED
 from basiscli.analysis.degrade import undone
 from basiscli.analysis.statistics import over_networks
-from basiscli.basis import Segment
 from basiscli.checkpoint import DIVERGED, DONE, UNFINISHED, Loaded
 from basiscli.errors import BadInput
 from basiscli.interpolation import Permutations, Walked
+from basiscli.nn.unit_groups import Segment, unit_groups
 from basiscli.rng import generator
 
 # The fields of `correlate` that a record repeats, as means over layers.
@@ -142,7 +142,7 @@ def _correlate(
 ) -> Correlations:
     """Correlate all pairs on the probe, also under the permutations of every match."""
     found = Correlations(applied={match: {} for match in aligned})
-    segments = basis.of(first.network).layers
+    segments = unit_groups(first.network).layers
     by_layer: dict[Pair, list] = {}
     rows: dict[tuple[str, Pair], list[float]] = {}
     opened = sources.open_all(paths, split=probe, tap=study.tap, dataset=study.dataset)
@@ -184,7 +184,7 @@ def _degraded(
     `goals` holds the narrowest networks' correlations by match and number of the group; the first width sets them.
     Adds what the undone matches correlate to `found.applied`.
     """
-    layers, groups = basis.of(first.network).layers, list(basis.of(first.network).groups)
+    layers, groups = unit_groups(first.network).layers, list(unit_groups(first.network).groups)
     changed: dict[str, dict[Pair, Permutations]] = {}
     for match in [match for match in aligned if match != "none"]:
         name = f"{match}{DEGRADED}"

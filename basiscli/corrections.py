@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basiscli import cost, kernels
+from basiscli import kernels
 from basiscli.data import Split
 from basiscli.errors import BadInput
-from basiscli.graph import Network, forward, use
-from basiscli.ops import batchnorm
+from basiscli.nn import cost
+from basiscli.nn.graph import Network, apply_node, forward
+from basiscli.nn.ops import batchnorm
 from basiscli.rng import generator
 from basiscli.train import Standardisation, batch
 
@@ -76,7 +77,7 @@ def reset_batchnorm(network: Network, arrays: dict[str, np.ndarray], images: np.
 
     def run(node, p, inputs):
         if node.op is not batchnorm:
-            return use(node, p, inputs)
+            return apply_node(node, p, inputs)
         y, p["mean"][...], p["variance"][...] = _normalised(inputs[0], p["scale"], p["shift"])
         return y
 
@@ -93,7 +94,7 @@ def repair(
     """
 
     def run(node, p, inputs):
-        y = use(node, p, inputs)
+        y = apply_node(node, p, inputs)
         if node.name not in wanted:
             return y
         there = wanted[node.name]
@@ -112,7 +113,7 @@ def statistics(network: Network, arrays: Mapping[str, np.ndarray], images: np.nd
     found, wanted = {}, places(network)
 
     def run(node, p, inputs):
-        y = use(node, p, inputs)
+        y = apply_node(node, p, inputs)
         if node.name in wanted:
             one = np.ones_like(y, shape=(len(y), y.shape[-1]))
             _, mean, variance = _normalised(y, one, 0 * one)

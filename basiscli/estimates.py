@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from basiscli import defaults, session, sources
-from basiscli.graph import Network
+from basiscli.nn.graph import Network
 from basiscli.steps import Step
 
 FLOAT64_BYTES = 8

@@ -9,13 +9,14 @@ from itertools import combinations
 
 import numpy as np
 
-from basiscli import checkpoint, corrections, cost, matching, weights
+from basiscli import checkpoint, corrections, matching
 from basiscli.analysis.barriers import Curve, evenly
 from basiscli.checkpoint import DONE, Loaded
 from basiscli.data import Dataset, Split
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.graph import Network, show
+from basiscli.nn import cost, weights
+from basiscli.nn.graph import Network, predict
 from basiscli.rng import generator
 from basiscli.store import NetworkFile
 from basiscli.train import Standardisation, evaluate
@@ -144,7 +145,7 @@ def mixed(
     walk: Walk, network: Network, ends: Sequence[Mapping[str, np.ndarray]], shares: np.ndarray, correct: str
 ) -> dict[str, np.ndarray]:
     """Return Σ_k shares[l, k] θ_k, corrected: arrays (L, ...) of K networks with arrays (1, ...)."""
-    ends, shares = [placement.all_here(end) for end in ends], placement.here(shares)
+    ends, shares = [placement.tree_to_device(end) for end in ends], placement.to_device(shares)
     arrays = weights.mix(ends, shares)
     corrections.correct(correct, network, arrays, ends, shares, walk.images)
     return arrays
@@ -175,8 +176,8 @@ def merge(
         first.file,
         status=DONE,
         versions=checkpoint.versions(),
-        weights={path: placement.host(arrays[path][0]) for path in first.file.weights},
-        state={path: placement.host(arrays[path][0]) for path in first.file.state},
+        weights={path: placement.to_host(arrays[path][0]) for path in first.file.weights},
+        state={path: placement.to_host(arrays[path][0]) for path in first.file.state},
         optimizer={},
         history={name: values[-1:] for name, values in scores.items()},
         origin={
@@ -202,7 +203,7 @@ def _tempered(network: Network, arrays: dict[str, np.ndarray], temperature: floa
 def _at_once(network: Network, images: int) -> int:
     """Return how many networks of a path run at once. Raises BadInput if not even one fits the memory."""
     needed = corrections.bytes_per_network(network, max(images, cost.evaluated_at_once(network)))
-    there = placement.available()
+    there = placement.available_memory()
     if needed > there:
         raise BadInput(
             f"correcting a network of this size on {images} images needs about {needed / 1e9:.1f} GB, "
@@ -222,7 +223,7 @@ def _part(split: Split, samples: int | None, seed: int) -> Split:
 
 
 def _require_alive(loaded: Loaded, images: np.ndarray) -> None:
-    logits = show(loaded.network, loaded.arrays, images[:, : cost.evaluated_at_once(loaded.network)])[0]
+    logits = predict(loaded.network, loaded.arrays, images[:, : cost.evaluated_at_once(loaded.network)])[0]
     if not np.isfinite(logits).all():
         raise BadInput(f"{loaded.path}: its logits are not finite; leave it out")
     if not np.ptp(logits, axis=1).any():

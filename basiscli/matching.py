@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import basis, checkpoint, cost, sources, store, train, weights
+from basiscli import checkpoint, sources, store, train
 from basiscli.analysis import match, pairs
 from basiscli.analysis.moments import Moments, merge
-from basiscli.basis import Basis
 from basiscli.checkpoint import DIVERGED, Loaded
 from basiscli.data import Dataset, Split
 from basiscli.errors import BadInput
-from basiscli.graph import show
+from basiscli.nn import cost, weights
+from basiscli.nn.graph import predict
+from basiscli.nn.unit_groups import UnitGroups, permute_units, unit_groups
 from basiscli.train import Recipe
 
 ACTIVATIONS, WEIGHTS, BOTH, NONE = "activations", "weights", "both", "none"
@@ -137,7 +138,7 @@ def align(
     that are not alike, for initial weights that cannot be drawn again, and as `load` does.
     """
     require_alike([reference, other])
-    groups = basis.of(reference.network)
+    groups = unit_groups(reference.network)
     if of_pair is None and request.needs_moments:
         of_pair = pair(moments([reference, other], request), 0, 1)
     correlations = match.similarities(groups.groups, groups.layers, of_pair) if of_pair else None
@@ -183,17 +184,17 @@ def apply(
     images (1, n, H, W, C). origin: what its file says of how it was made. Raises BadInput if the change is more than
     TOLERANCE: it is then another function.
     """
-    groups = basis.of(other.network)
+    groups = unit_groups(other.network)
     moves = {group: p[None] for group, p in permutations.items()}
-    arrays = basis.permute(groups, other.arrays, moves)
+    arrays = permute_units(groups, other.arrays, moves)
     size = cost.evaluated_at_once(other.network)
     parts = [images[:, first : first + size] for first in range(0, images.shape[1], size)]
-    logits = [np.concatenate([show(other.network, one, x)[0] for x in parts], 1) for one in (other.arrays, arrays)]
+    logits = [np.concatenate([predict(other.network, one, x)[0] for x in parts], 1) for one in (other.arrays, arrays)]
     difference = float(np.abs(logits[1] - logits[0]).max() / max(np.abs(logits[0]).max(), np.finfo(np.float32).tiny))
     if not difference <= TOLERANCE:
         raise BadInput(f"{other.path}: permuted, its logits differ by {difference:.1e} of the largest: nothing is kept")
     slots = {
-        slot: basis.permute(groups, other.arrays | {path: values[None] for path, values in held.items()}, moves)
+        slot: permute_units(groups, other.arrays | {path: values[None] for path, values in held.items()}, moves)
         for slot, held in other.file.optimizer.items()
     }
     file = replace(
@@ -242,7 +243,7 @@ def save(path: str | Path, files: Sequence[str], found: Sequence[Alignment], req
     store.save_arrays(path, arrays, {"analysis": "match", "match": {"files": list(files), **asdict(request)}}, force)
 
 
-def load(path: str | Path, groups: Basis) -> Kept:
+def load(path: str | Path, groups: UnitGroups) -> Kept:
     """Return permutations from a file of `save`.
 
     Raises BadInput if it is none, is damaged, or if its groups are not those of the networks.
@@ -260,7 +261,7 @@ def load(path: str | Path, groups: Basis) -> Kept:
     return Kept(str(path), files, tuple({g: p.astype(np.int64) for g, p in one.items()} for one in found))
 
 
-def _require_fit(path: str | Path, permutations: Mapping[str, np.ndarray], groups: Basis) -> None:
+def _require_fit(path: str | Path, permutations: Mapping[str, np.ndarray], groups: UnitGroups) -> None:
     sizes = {group: len(p) if p.ndim == 1 else p.shape for group, p in permutations.items()}
     if sizes != groups.groups:
         group = next(name for name in sizes | groups.groups if sizes.get(name) != groups.groups.get(name))
@@ -273,7 +274,7 @@ def _require_fit(path: str | Path, permutations: Mapping[str, np.ndarray], group
             raise BadInput(f"{path}: {group}: not a permutation of its {len(p)} units")
 
 
-def _objective(groups: Basis, reference: Loaded, other: Loaded, from_init: bool) -> match.Objective:
+def _objective(groups: UnitGroups, reference: Loaded, other: Loaded, from_init: bool) -> match.Objective:
     """Return the objective over what is trained: weights, or their change since initialisation."""
     counted = []
     for one in (reference, other):
@@ -296,7 +297,11 @@ def _initial(loaded: Loaded) -> dict[str, np.ndarray]:
 
 
 def _reports(
-    groups: Basis, f: match.Objective, ends: Sequence[Permutations], found: match.Search | None, tables: Mapping | None
+    groups: UnitGroups,
+    f: match.Objective,
+    ends: Sequence[Permutations],
+    found: match.Search | None,
+    tables: Mapping | None,
 ) -> tuple[Group, ...]:
     """Return what matching did to each group; ends: the permutations before and after, tables: correlations."""
     cosines = [f.cosines(p) for p in ends]

@@ -6,7 +6,7 @@ from math import cos, pi
 import numpy as np
 
 from basiscli import kernels
-from basiscli.weights import Layout
+from basiscli.nn.weights import Layout
 
 # The arrays (S, P) that each optimiser keeps from step to step.
 SLOTS = {"sgd": ("velocity",), "adamw": ("first", "second")}

@@ -46,13 +46,13 @@ class Progress(AbstractContextManager):
         if self._live:
             # Which seeds are alive is asked of a GPU once an epoch: the question waits for all steps before it.
             if self._alive[0] is not run or not placement.on_gpu():
-                self._alive = run, tuple(placement.host(run.alive))
+                self._alive = run, tuple(placement.to_host(run.alive))
             self._live.update(_table(run, self._alive[1], self._bar()))
 
     def close_epoch(self, run: Run) -> None:
         """Say how the epoch that has just ended went."""
         if self._live:
-            self._alive = run, tuple(placement.host(run.alive))
+            self._alive = run, tuple(placement.to_host(run.alive))
             self._live.update(_table(run, self._alive[1], self._bar()))
             return
         accuracy = " ".join(f"{value:.4f}" for value in run.history["test_accuracy"][-1])

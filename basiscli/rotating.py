@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import checkpoint, cost, rotation, session, sources, store, train
+from basiscli import checkpoint, rotation, session, sources, store, train
 from basiscli.analysis import rotations, statistics
 from basiscli.analysis.rotations import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
 from basiscli.checkpoint import DONE, UNFINISHED, Loaded
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.graph import show
 from basiscli.kernels.cpu import compiling
+from basiscli.nn import cost
+from basiscli.nn.graph import predict
 from basiscli.progress import Progress
 from basiscli.rotation import CONTINUE, NOTHING, POST, UPSTREAM, Arm, Protocol, Site, Slice
 from basiscli.store import NetworkFile
@@ -162,10 +163,10 @@ def start(experiment: Experiment, network: Loaded, site: Site, parts: Sequence[S
     retrained = {path.rpartition("/")[0] for path in site.retrained}
     for path, values in network.arrays.items():
         if experiment.protocol.start == CONTINUE or path.rpartition("/")[0] not in retrained:
-            run.arrays[path][...] = placement.here(values)
+            run.arrays[path][...] = placement.to_device(values)
     for s, part in enumerate(parts):
         for path, w in rotation.matrices(site, part, seeds[s]).items():
-            run.arrays[path][s] = placement.here(w)
+            run.arrays[path][s] = placement.to_device(w)
     return run
 
 
@@ -379,7 +380,7 @@ def _exact(experiment: Experiment, site: Site) -> dict[Arm, dict[str, float | No
         rows = range(min(SHOWN, len(experiment.dataset.test.labels)))
         images, _ = train.probe(experiment.dataset.test, network.standard, rows)
         tap = network.network.tap(site.layer, POST)
-        logits, kept = show(network.network, network.arrays, images, keep=[tap])
+        logits, kept = predict(network.network, network.arrays, images, keep=[tap])
         for part in experiment.protocol.slices:
             w = rotation.matrices(site, part, slice_seed(network, part))
             arrays = network.arrays | {path: values[None] for path, values in w.items()}
@@ -412,7 +413,7 @@ def fold_residual(
     touched = {path.rpartition("/")[0] for path in arrays if not np.array_equal(changed[path], arrays[path])}
     if site.retrained and touched - {path.rpartition("/")[0] for path in site.retrained}:
         return None
-    return float(np.abs(show(site.network, changed, images)[0] - logits).max() / np.abs(logits).max())
+    return float(np.abs(predict(site.network, changed, images)[0] - logits).max() / np.abs(logits).max())
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -11,14 +11,15 @@ from math import prod
 
 import numpy as np
 
-from basiscli import basis, models, weights
 from basiscli.analysis import rotations
 from basiscli.analysis.rotations import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
-from basiscli.basis import Basis, Segment
 from basiscli.errors import BadInput
-from basiscli.graph import Layer, Network
-from basiscli.ops import batchnorm, layernorm, rotation
-from basiscli.ops.node import INPUTS, Node
+from basiscli.nn import weights
+from basiscli.nn.fixed_maps import fixed_maps, rotated, rotates
+from basiscli.nn.graph import Layer, Network
+from basiscli.nn.ops import batchnorm, layernorm
+from basiscli.nn.ops.node import INPUTS, Node
+from basiscli.nn.unit_groups import Segment, UnitGroups, permute_units, rotate_units, unit_groups
 from basiscli.rng import generator
 
 PRE, POST = TAPS = ("pre", "post")
@@ -154,22 +155,22 @@ def sites(network: Network, protocol: Protocol, globs: Sequence[str]) -> list[Si
 def _site(network: Network, protocol: Protocol, layer: str) -> Site:
     layers = list(network.layers)
     depth = layers.index(layer) + 1
-    found, turned = basis.of(network), layers[:depth] if protocol.cumulative else [layer]
+    found, turned = unit_groups(network), layers[:depth] if protocol.cumulative else [layer]
     where: dict[str, str] = {}
     for name in turned:
         where |= places(network, found, name, protocol.tap)
     groups = {part.group for name in turned for part in found.layers[name]}
     blocks = {}
     for place, tap in where.items():
-        axis = found.outputs[models.rotates(network, place, tap).name]
+        axis = found.outputs[rotates(network, place, tap).name]
         blocks[f"{place}/rotation/w"] = [part for part in axis.segments if part.group in groups]
-    rotated = models.rotated(network, where)
-    below = set(weights.prefix(rotated, depth))
-    free = {DOWNSTREAM: set(rotated.trained) - below, UPSTREAM: below, NOTHING: set()}[protocol.retrain]
-    return Site(layer, rotated, tuple(path for path in rotated.trained if path not in free), blocks)
+    with_maps = rotated(network, where)
+    below = set(weights.prefix(with_maps, depth))
+    free = {DOWNSTREAM: set(with_maps.trained) - below, UPSTREAM: below, NOTHING: set()}[protocol.retrain]
+    return Site(layer, with_maps, tuple(path for path in with_maps.trained if path not in free), blocks)
 
 
-def places(network: Network, found: Basis, layer: str, tap: str) -> dict[str, str]:
+def places(network: Network, found: UnitGroups, layer: str, tap: str) -> dict[str, str]:
     """Return where M goes so that all that shares the basis of a layer is rotated alike, as `models.rotated` takes it.
 
     `pre`: after every map that makes units of the layer's groups, and after its own normalisation: one map for most
@@ -193,7 +194,7 @@ def places(network: Network, found: Basis, layer: str, tap: str) -> dict[str, st
                 "would hold rotated and twice rotated terms; choose --tap pre"
             )
         return {layer: POST}
-    own = {models.rotates(network, name, PRE).name for name in maps}
+    own = {rotates(network, name, PRE).name for name in maps}
     for node in network.nodes:
         if node.op in (batchnorm, layernorm) and shares(node) and node.name not in own:
             raise BadInput(
@@ -232,7 +233,7 @@ def folded(network: Network, arrays: Mapping[str, np.ndarray], upstream: bool) -
     # The basis is named after layers: let those be the units before M, or after.
     taps = {node.name: node.inputs[0] if upstream else node.name for node in fixed}
     layers = {node.name: Layer(taps[node.name], taps[node.name], node.shape[-1]) for node in fixed}
-    found = basis.of(replace(network, layers=layers))
+    found = unit_groups(replace(network, layers=layers))
     matrices, permutations = {}, {}
     for node in fixed:
         m = arrays[node.paths["w"]].astype(np.float64).swapaxes(1, 2)
@@ -241,15 +242,10 @@ def folded(network: Network, arrays: Mapping[str, np.ndarray], upstream: bool) -
             matrices[part.group] = np.linalg.inv(block) if upstream else block
             permutations[part.group] = matrices[part.group].argmax(axis=2)
     if all(np.isin(matrix, (0, 1)).all() for matrix in matrices.values()):
-        changed = basis.permute(found, arrays, permutations)
+        changed = permute_units(found, arrays, permutations)
     else:
-        changed = basis.rotate(found, arrays, matrices)
+        changed = rotate_units(found, arrays, matrices)
     return changed | {path: arrays[path] for node in fixed for path in node.paths.values()}
-
-
-def fixed_maps(network: Network) -> list[Node]:
-    """Return the nodes of a network that are fixed maps."""
-    return [node for node in network.nodes if node.op is rotation]
 
 
 def _makes_units(node: Node) -> bool:

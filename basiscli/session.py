@@ -9,13 +9,14 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
-from basiscli import augment, checkpoint, cost, defaults, models, optim, sources, store, timing, train, weights
+from basiscli import augment, checkpoint, defaults, optim, sources, store, timing, train
 from basiscli.checkpoint import UNFINISHED, Prefix
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.graph import Network
 from basiscli.kernels.cpu import compiling
+from basiscli.nn import cost, models, weights
+from basiscli.nn.graph import Network
 from basiscli.progress import Progress
 from basiscli.store import NetworkFile
 from basiscli.train import Recipe, Run
@@ -129,7 +130,7 @@ def recipe_of(options: Mapping, prefix: Prefix | None = None) -> Recipe:
 
 def seeds_that_fit(network: Network, recipe: Recipe) -> int:
     """Return how many seeds may train at once in the free memory. Raises BadInput if not even one fits."""
-    needed, there = train.bytes_per_seed(network, recipe), placement.available()
+    needed, there = train.bytes_per_seed(network, recipe), placement.available_memory()
     if needed > there:
         raise BadInput(
             f"one network of this size needs about {needed / 1e9:.1f} GB, {there / 1e9:.1f} GB are free; "

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import checkpoint, cost, data, records, store
+from basiscli import checkpoint, data, records, store
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.graph import Network, forward
+from basiscli.nn import cost
+from basiscli.nn.graph import Network, forward
 from basiscli.train import SHIFTS, Standardisation, probe
 
 TAPS = ("post", "pre")
@@ -145,7 +146,7 @@ def _stored(reader: store.Reader, arrays: dict, split: str | None = None) -> Sou
 
     def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
         return {
-            name: placement.here(reader.rows(arrays[name], start, stop).astype(np.float32, copy=False))
+            name: placement.to_device(reader.rows(arrays[name], start, stop).astype(np.float32, copy=False))
             for name in layers
         }
 
@@ -196,7 +197,7 @@ def of_network(
     part = getattr(images, split.partition("-")[0])
     taps = {name: network.tap(name, tap) for name in network.layers}
     at_once = cost.evaluated_at_once(network)
-    there = cache(lambda: placement.all_here(arrays))
+    there = cache(lambda: placement.tree_to_device(arrays))
 
     def show(layers: Sequence[str], rows: range) -> dict[str, np.ndarray]:
         x, _ = probe(part, standard, rows, shifted=_copies(split) > 1)
@@ -224,7 +225,7 @@ def record(writer: store.Writer, source: Source, split: str, tap: str) -> None:
     """Write all layers of a source into a file, a chunk of samples at a time."""
     row = sum(values.nbytes for values in source.read(list(source.layers), 0, 1).values())
     read = source.chunks(list(source.layers), max(1, min(RECORDED_AT_ONCE, RECORDED_BYTES // row)))
-    chunks = ({name: placement.host(values) for name, values in chunk.items()} for chunk in read)
+    chunks = ({name: placement.to_host(values) for name, values in chunk.items()} for chunk in read)
     first = next(chunks)
     shapes = {name: (source.samples, *values.shape[1:]) for name, values in first.items()}
     writer.activations(split, tap, shapes, chain([first], chunks))

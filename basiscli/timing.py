@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from basiscli import cost
 from basiscli.data import Dataset, Split
 from basiscli.device import placement
-from basiscli.graph import Network
+from basiscli.nn import cost
+from basiscli.nn.graph import Network
 from basiscli.train import Recipe, Run
 
 # Steps that are measured, after one that compiles; the shortest counts, as nothing makes a step faster than it is.

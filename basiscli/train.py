@@ -10,13 +10,14 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from basiscli import augment, cost, kernels, optim, weights
-from basiscli.cut import Cut
+from basiscli import augment, kernels, optim
 from basiscli.data import Dataset, Split
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.graph import Network, backward, forward
-from basiscli.ops import cross_entropy
+from basiscli.nn import cost, weights
+from basiscli.nn.frozen_split import FrozenSplit
+from basiscli.nn.graph import Network, backward, forward
+from basiscli.nn.ops import cross_entropy
 from basiscli.rng import generator
 
 STREAMS = ("init", "order", "augment")
@@ -113,8 +114,10 @@ def batch(split: Split, chosen: np.ndarray, moves: np.ndarray, standard: Standar
 
     They are where the work is done (`backend`).
     """
-    images, mean, inverse = (placement.kept_here(array) for array in (split.images, standard.mean, standard.inverse))
-    return kernels.of(mean).gather(images, placement.here(chosen), placement.here(moves), mean, inverse, hole)
+    images, mean, inverse = (
+        placement.to_device_cached(array) for array in (split.images, standard.mean, standard.inverse)
+    )
+    return kernels.of(mean).gather(images, placement.to_device(chosen), placement.to_device(moves), mean, inverse, hole)
 
 
 def probe(split: Split, standard: Standardisation, rows: range, shifted: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -185,12 +188,12 @@ class Run:
             adjust(drawn)
             for path, values in drawn.items():
                 arrays[path][s] = values
-        theta = placement.here(theta)
-        arrays = layout.views(theta) | placement.all_here(state)
-        totals = Totals(*(placement.here(np.zeros(len(seeds), kind)) for kind in (np.float64, np.int64)))
+        theta = placement.to_device(theta)
+        arrays = layout.views(theta) | placement.tree_to_device(state)
+        totals = Totals(*(placement.to_device(np.zeros(len(seeds), kind)) for kind in (np.float64, np.int64)))
         return cls(
             network, recipe, dataset, Standardisation.of(dataset.train.images), tuple(seeds), layout, theta, arrays,
-            optim.slots(recipe.optimizer, theta), placement.here(np.ones(len(seeds), bool)), totals,
+            optim.slots(recipe.optimizer, theta), placement.to_device(np.ones(len(seeds), bool)), totals,
         )  # fmt: skip
 
     @property
@@ -204,12 +207,12 @@ class Run:
         different = list(dict.fromkeys(self.seeds))
         if len(different) == len(self.seeds):
             return different, None
-        return different, placement.here(np.array([different.index(seed) for seed in self.seeds]))
+        return different, placement.to_device(np.array([different.index(seed) for seed in self.seeds]))
 
     @cached_property
-    def cut(self) -> Cut:
+    def frozen_split(self) -> FrozenSplit:
         """The networks cut below what is trained: what is frozen there is in use, also in training."""
-        return Cut.of(self.network, self.arrays, self.layout.trained_paths())
+        return FrozenSplit.of(self.network, self.arrays, self.layout.trained_paths())
 
     @cached_property
     def cache(self) -> dict[str, np.ndarray]:
@@ -222,14 +225,14 @@ class Run:
         count = len(split.labels) * copies
         shown = (self.recipe.epochs - self.epoch) * items(split, self.recipe.augment) * len(self.seeds)
         known = self._shifted or self.recipe.augment == augment.NONE
-        if not (known and self.cut.shared and count <= shown):
+        if not (known and self.frozen_split.shared and count <= shown):
             return {}
-        if count * self.cut.floats() * self.theta.itemsize > CACHE_PART * placement.available():
+        if count * self.frozen_split.floats() * self.theta.itemsize > CACHE_PART * placement.available_memory():
             return {}
         size = cost.evaluated_at_once(self.network)
         rows = (range(start, min(start + size, count)) for start in range(0, count, size))
         images = (probe(split, self.standard, part, self._shifted)[0] for part in rows)
-        return self.cut.table((part.astype(self.theta.dtype, copy=False) for part in images), count)
+        return self.frozen_split.table((part.astype(self.theta.dtype, copy=False) for part in images), count)
 
     @property
     def _shifted(self) -> bool:
@@ -286,10 +289,10 @@ class Run:
             [generator(recipe.stream_seed("order", s), "order", self.epoch).permutation(count) for s in self.drawn[0]]
         )
         chosen, moves = self._augmented(order)
-        labels, schedule = placement.kept_here(split.labels), self._schedule()
+        labels, schedule = placement.to_device_cached(split.labels), self._schedule()
         if kernels.on_gpu(self.theta):
-            chosen, moves = (placement.here(array.astype(np.int32)) for array in (chosen, moves))
-            schedule = placement.here(np.array(schedule, np.float64))
+            chosen, moves = (placement.to_device(array.astype(np.int32)) for array in (chosen, moves))
+            schedule = placement.to_device(np.array(schedule, np.float64))
         for step in range(self.step, len(schedule)):
             part = slice(step * recipe.batch_size, (step + 1) * recipe.batch_size)
             yield chosen[:, part], moves[:, part], labels[chosen[:, part]], *schedule[step]
@@ -321,12 +324,12 @@ class Run:
         return order, np.stack([augment.moves(names, size, order.shape[1], stream) for stream in streams])
 
     def _train_step(self, chosen, moves, labels, rate, number) -> None:
-        recipe, network, (_, of), gradient = self.recipe, self.cut.above, self.drawn, self._gradient
+        recipe, network, (_, of), gradient = self.recipe, self.frozen_split.above, self.drawn, self._gradient
         inputs = self._inputs(chosen, moves)
         if self.cache:
             features = inputs if of is None else {name: values[of] for name, values in inputs.items()}
         else:
-            features = self.cut.features(inputs.astype(self.theta.dtype, copy=False), of)
+            features = self.frozen_split.features(inputs.astype(self.theta.dtype, copy=False), of)
         labels = labels if of is None else labels[of]
         logits, _, caches = forward(network, self.arrays, features, train=True)
         loss, hits, dlogits = cross_entropy.forward(logits, labels, recipe.label_smoothing)
@@ -352,13 +355,13 @@ class Run:
             "test_accuracy": test_accuracy,
         }
         for name, values in row.items():
-            self.history.setdefault(name, []).append(placement.host(values))
+            self.history.setdefault(name, []).append(placement.to_host(values))
         self.totals.clear()
         self.epoch, self.step = self.epoch + 1, 0
 
     def evaluate(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
         """Return loss (S,) and accuracy (S,) on a split."""
-        return evaluate(self.network, self.arrays, split, self.standard, self.cut)
+        return evaluate(self.network, self.arrays, split, self.standard, self.frozen_split)
 
 
 def evaluate(
@@ -366,22 +369,26 @@ def evaluate(
     arrays: Mapping[str, np.ndarray],
     split: Split,
     standard: Standardisation,
-    cut: Cut | None = None,
+    frozen_split: FrozenSplit | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean loss (S,) and the accuracy (S,) of networks on a split, in bounded memory.
 
-    With the networks' cut, what all seeds share is worked out once. The results are on the host.
+    With the networks' frozen_split, what all seeds share is worked out once. The results are on the host.
     """
-    arrays = placement.all_here(arrays)
+    arrays = placement.tree_to_device(arrays)
     loss, hits, count, size = 0.0, 0, len(split.labels), cost.evaluated_at_once(network)
     for start in range(0, count, size):
         images, labels = probe(split, standard, range(start, min(start + size, count)))
         dtype = next(iter(arrays.values())).dtype
         images = images.astype(dtype, copy=False)
-        logits = forward(cut.above, arrays, cut.features(images))[0] if cut else forward(network, arrays, images)[0]
-        part_loss, part_hits, _ = cross_entropy.forward(logits, placement.here(labels))
+        logits = (
+            forward(frozen_split.above, arrays, frozen_split.features(images))[0]
+            if frozen_split
+            else forward(network, arrays, images)[0]
+        )
+        part_loss, part_hits, _ = cross_entropy.forward(logits, placement.to_device(labels))
         loss, hits = loss + part_loss * labels.shape[1], hits + part_hits
-    return placement.host(loss) / count, placement.host(hits) / count
+    return placement.to_host(loss) / count, placement.to_host(hits) / count
 
 
 def bytes_per_seed(network: Network, recipe: Recipe) -> int:

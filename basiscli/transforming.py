@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import basis, checkpoint, sources, store, train
+from basiscli import checkpoint, sources, store, train
 from basiscli.analysis import rotations
-from basiscli.basis import Basis
 from basiscli.checkpoint import DONE, Loaded
 from basiscli.errors import BadInput
-from basiscli.graph import Network, show
+from basiscli.nn.graph import Network, predict
+from basiscli.nn.unit_groups import UnitGroups, permute_units, rotate_units, unit_groups
 from basiscli.rng import generator
 
 PERMUTE, ROTATE = "permute", "rotate"
@@ -44,9 +44,9 @@ def run(path: str, change: Change, out: Path, dataset: str | None, command: str,
     checkpoint.require_finite(loaded)
     images = sources.dataset_of(loaded, dataset)
     shown, labels = train.probe(images.test, loaded.standard, range(min(SHOWN, len(images.test.labels))))
-    groups = _groups(basis.of(loaded.network), loaded.network, change.globs)
+    groups = _groups(unit_groups(loaded.network), loaded.network, change.globs)
     arrays = _changed(loaded, change, groups)
-    before, after = (show(loaded.network, values, shown)[0] for values in (loaded.arrays, arrays))
+    before, after = (predict(loaded.network, values, shown)[0] for values in (loaded.arrays, arrays))
     difference = float(np.abs(after - before).max() / np.abs(before).max())
     exact = difference <= TOLERANCE
     if change.how == PERMUTE and not exact:
@@ -65,7 +65,7 @@ def run(path: str, change: Change, out: Path, dataset: str | None, command: str,
     }
 
 
-def _groups(found: Basis, network: Network, globs: Sequence[str]) -> list[str]:
+def _groups(found: UnitGroups, network: Network, globs: Sequence[str]) -> list[str]:
     """Return the groups that the layers which match any glob belong to."""
     groups: dict[str, None] = {}
     for glob in globs:
@@ -80,13 +80,13 @@ def _groups(found: Basis, network: Network, globs: Sequence[str]) -> list[str]:
 
 
 def _changed(loaded: Loaded, change: Change, groups: Sequence[str]) -> dict[str, np.ndarray]:
-    found = basis.of(loaded.network)
+    found = unit_groups(loaded.network)
     streams = {group: generator(change.seed, "transform", group) for group in groups}
     if change.how == PERMUTE:
         drawn = {group: rng.permutation(found.groups[group])[None] for group, rng in streams.items()}
-        return basis.permute(found, loaded.arrays, drawn)
+        return permute_units(found, loaded.arrays, drawn)
     drawn = {group: rotations.haar(rng, found.groups[group])[None] for group, rng in streams.items()}
-    return basis.rotate(found, loaded.arrays, drawn)
+    return rotate_units(found, loaded.arrays, drawn)
 
 
 def _write(loaded: Loaded, change: Change, arrays: dict, out: Path, exact: bool, command: str, force: bool) -> None:

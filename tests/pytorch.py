@@ -1,6 +1,6 @@
 """PyTorch as a peer: the same graph, walked with PyTorch's functions."""
 
-from basiscli.graph import INPUT, Network
+from basiscli.nn.graph import INPUT, Network
 
 
 def logits_of(torch, network: Network, p: dict, images, training: bool = True):

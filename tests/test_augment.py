@@ -6,8 +6,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from basiscli import augment, data, models
+from basiscli import augment, data
 from basiscli.errors import BadInput
+from basiscli.nn import models
 from basiscli.rng import generator
 from basiscli.train import Recipe, Run
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basiscli import augment, checkpoint, data, kernels, models, train, weights
+from basiscli import augment, checkpoint, data, kernels, train
 from basiscli.device import placement
 from basiscli.errors import BadInput
+from basiscli.nn import models, weights
 from basiscli.rng import generator
 from basiscli.train import Recipe, Run
 from tests.emulation import fake
@@ -50,7 +51,7 @@ def run_of(network, recipe: Recipe, seeds=(0, 1)) -> Run:
 
 
 def host(run: Run) -> dict[str, np.ndarray]:
-    return {path: placement.host(values) for path, values in run.arrays.items()}
+    return {path: placement.to_host(values) for path, values in run.arrays.items()}
 
 
 def assert_alike(got: dict, expected: dict, start: dict, tolerance: float) -> None:
@@ -158,12 +159,12 @@ def test_a_seed_that_diverges_stays_alone_and_as_it_was(device):
         good.train_epoch()
 
         run = run_of(network, RECIPE, (0, 1, 2))
-        run.arrays["hidden1/w"][1] = placement.here(np.full((192, 17), np.inf, np.float32))
-        poisoned = placement.host(run.theta)[1]
+        run.arrays["hidden1/w"][1] = placement.to_device(np.full((192, 17), np.inf, np.float32))
+        poisoned = placement.to_host(run.theta)[1]
         run.train_epoch()
-        assert placement.host(run.alive).tolist() == [True, False, True]
-        np.testing.assert_array_equal(placement.host(run.theta)[1], poisoned)
-        np.testing.assert_allclose(placement.host(run.theta)[[0, 2]], placement.host(good.theta), atol=1e-6)
+        assert placement.to_host(run.alive).tolist() == [True, False, True]
+        np.testing.assert_array_equal(placement.to_host(run.theta)[1], poisoned)
+        np.testing.assert_allclose(placement.to_host(run.theta)[[0, 2]], placement.to_host(good.theta), atol=1e-6)
 
 
 def test_a_frozen_bottom_is_cached_on_the_device(device):
@@ -244,14 +245,14 @@ def test_every_move_of_an_image_is_that_of_the_host(device):
         chosen = np.arange(20)[None]
         expected = train.batch(split, chosen, moves, standard, hole)
         with placement.using("cuda"):
-            got = placement.host(train.batch(split, chosen, moves, standard, hole))
+            got = placement.to_host(train.batch(split, chosen, moves, standard, hole))
         np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_where_the_work_is_done_is_chosen_for_a_while(device):
-    assert not placement.on_gpu() and not kernels.on_gpu(placement.here(np.zeros(2)))
+    assert not placement.on_gpu() and not kernels.on_gpu(placement.to_device(np.zeros(2)))
     with placement.using("auto"):
-        assert placement.on_gpu() and kernels.on_gpu(placement.here(np.zeros(2)))
+        assert placement.on_gpu() and kernels.on_gpu(placement.to_device(np.zeros(2)))
     with placement.using("cpu"):
         assert not placement.on_gpu()
 
@@ -259,10 +260,10 @@ def test_where_the_work_is_done_is_chosen_for_a_while(device):
 def test_an_array_is_moved_once_in_its_life(device):
     values = np.arange(5.0)
     with placement.using("cuda"):
-        assert placement.kept_here(values) is placement.kept_here(values)
-        count = len(placement._kept)
+        assert placement.to_device_cached(values) is placement.to_device_cached(values)
+        count = len(placement._cached)
         del values
-        assert len(placement._kept) == count - 1
+        assert len(placement._cached) == count - 1
 
 
 def test_precisions_of_a_gpu_are_refused_on_the_host():

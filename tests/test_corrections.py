@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from basiscli import corrections, data, models, weights
+from basiscli import corrections, data
 from basiscli.errors import BadInput
-from basiscli.graph import Network, forward
-from basiscli.ops import batchnorm
+from basiscli.nn import models, weights
+from basiscli.nn.graph import Network, forward
+from basiscli.nn.ops import batchnorm
 from basiscli.train import Standardisation
 
 IMAGE = {"input_shape": [8, 8, 3], "classes": 10}

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basiscli import data, models, train, weights
-from basiscli.cut import Cut
+from basiscli import data, train
 from basiscli.data import Dataset, Split
-from basiscli.graph import Network, forward
+from basiscli.nn import models, weights
+from basiscli.nn.frozen_split import FrozenSplit
+from basiscli.nn.graph import Network, forward
 from basiscli.train import Recipe, Run
 
 SMALL = {
@@ -70,9 +71,9 @@ def test_the_prefix_of_a_residual_network():
 def test_the_two_parts_are_the_network(model, layers, dataset):
     network = network_of(model)
     run = started(network, layers, dataset)
-    assert run.cut.shared and set(run.cut.arrays) == set(weights.prefix(network, layers))
+    assert run.frozen_split.shared and set(run.frozen_split.arrays) == set(weights.prefix(network, layers))
     images, _ = train.probe(dataset.test, run.standard, range(7))
-    parts = forward(run.cut.above, run.arrays, run.cut.features(images))[0]
+    parts = forward(run.frozen_split.above, run.arrays, run.frozen_split.features(images))[0]
     np.testing.assert_allclose(parts, forward(network, run.arrays, images)[0], rtol=1e-4, atol=1e-5)
 
 
@@ -113,7 +114,7 @@ def test_start_only_copies_and_trains(dataset):
     run = started(network, 2, dataset, start_only=True)
     donor = donor_of(network, 2)
     assert all((run.arrays[path] == values).all() for path, values in donor.items())
-    assert not run.cut.shared and not run.cache
+    assert not run.frozen_split.shared and not run.cache
     finish(run)
     assert all((run.arrays[path] != values).any() for path, values in donor.items() if path.endswith("/w"))
 
@@ -130,10 +131,10 @@ def test_a_seed_with_a_prefix_is_the_same_in_any_company(dataset):
 def test_bottoms_that_differ_are_not_shared(dataset):
     network = network_of("mlp")
     run = Run.start(network, Recipe(epochs=1, frozen=("hidden1/*",), batch_size=32), dataset, [0, 1])
-    assert not run.cut.shared and not run.cache
+    assert not run.frozen_split.shared and not run.cache
     images, _ = train.probe(dataset.test, run.standard, range(5))
     expected = forward(network, run.arrays, images, keep=["hidden1/relu"])[1]["hidden1/relu"]
-    np.testing.assert_array_equal(run.cut.features(images)["hidden1/relu"], expected)
+    np.testing.assert_array_equal(run.frozen_split.features(images)["hidden1/relu"], expected)
 
 
 @pytest.mark.parametrize("augment, epochs", [("crop,flip", 20), ("cutout", 20), ("shift", 2)])
@@ -144,5 +145,5 @@ def test_features_are_cached_only_where_it_serves(dataset, augment, epochs):
 
 def test_nothing_trained_but_the_last_map(dataset):
     network = network_of("mlp")
-    cut = Cut.of(network, started(network, 3, dataset).arrays, ["output/w", "output/b"])
+    cut = FrozenSplit.of(network, started(network, 3, dataset).arrays, ["output/w", "output/b"])
     assert [node.name for node in cut.above.nodes] == ["output"] and cut.floats() == 8

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from basiscli import models
 from basiscli.device import placement
+from basiscli.nn import models
 from tests.benchmarks import gpu
 from tests.emulation import fake
 

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from basiscli import models
 from basiscli.errors import BadInput
-from basiscli.graph import INPUT, Network, backward, forward
-from basiscli.ops import cross_entropy, dense, pointwise
-from basiscli.ops.node import Node
+from basiscli.nn import models
+from basiscli.nn.builder import NORMS
+from basiscli.nn.graph import INPUT, Network, backward, forward
+from basiscli.nn.ops import cross_entropy, dense, pointwise
+from basiscli.nn.ops.node import Node
 from basiscli.rng import generator
 from tests.gradients import check_gradient
 
@@ -47,7 +48,7 @@ def copy_state(arrays):
     return {path: values.copy() for path, values in arrays.items()}
 
 
-@pytest.mark.parametrize("norm", models.NORMS)
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("activation", models.ACTIVATIONS)
 def test_gradient_of_an_mlp(norm, activation):
     network = models.mlp((2, 2, 1), 3, [5, 4], activation, norm)

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basiscli import basis, checkpoint, data, matching, store, weights
+from basiscli import checkpoint, data, matching, store
 from basiscli.analysis import match
 from basiscli.analysis.correlate import correlation
 from basiscli.checkpoint import Loaded
 from basiscli.errors import BadInput
-from basiscli.graph import forward
 from basiscli.matching import Request
+from basiscli.nn import weights
+from basiscli.nn.graph import forward
+from basiscli.nn.unit_groups import permute_units, unit_groups
 from tests.conftest import call
 
 MODELS = {
@@ -57,7 +59,7 @@ def trained(few, tmp_path_factory):
 def shuffled(loaded: Loaded, seed: int) -> tuple[Loaded, dict[str, np.ndarray]]:
     """Return a permuted copy of a network, and the permutations that undo it."""
     rng = np.random.default_rng(seed)
-    hidden = {group: rng.permutation(units) for group, units in basis.of(loaded.network).groups.items()}
+    hidden = {group: rng.permutation(units) for group, units in unit_groups(loaded.network).groups.items()}
     moved, difference = matching.apply(loaded, hidden, matching.probe(loaded))
     assert 0 <= difference < 1e-4
     stored = moved.file.weights | moved.file.state
@@ -87,7 +89,7 @@ def test_a_permuted_copy_of_a_trained_network_is_found_exactly(trained, name, by
 def test_what_is_reported_is_what_was_done(trained, name):
     a, b = trained(name)
     found = matching.align(a, b, Request(by="both", restarts=3))
-    groups = basis.of(a.network).groups
+    groups = unit_groups(a.network).groups
     assert [(one.group, one.units) for one in found.groups] == list(groups.items())
     for one in found.groups:
         assert one.moved == np.count_nonzero(found.permutations[one.group] != np.arange(one.units))
@@ -186,13 +188,13 @@ def test_weights_that_the_seed_does_not_give_again_are_refused(trained, few, tmp
 
 def test_a_permutation_that_changes_the_function_is_refused(trained, monkeypatch):
     network = trained("resnet-A")[0]
-    images, permute = matching.probe(network), basis.permute
+    images, permute = matching.probe(network), permute_units
 
     def half(groups, arrays, permutations):
         moved = permute(groups, arrays, permutations)
         return moved | {path: arrays[path] for path in moved if path.endswith("conv1/w")}
 
-    monkeypatch.setattr(basis, "permute", half)
+    monkeypatch.setattr(matching, "permute_units", half)
     with pytest.raises(BadInput, match=r"permuted, its logits differ by .* of the largest"):
         matching.apply(network, {"stem": np.array([3, 2, 1, 0])}, images)
 
@@ -275,7 +277,7 @@ def test_a_single_permutation_serves_files_of_any_name(trained, tmp_path):
 
 def test_files_that_hold_no_permutations_of_these_networks_are_refused(trained, kept, tmp_path):
     path, (a, b, _), found = kept
-    groups = basis.of(a.network)
+    groups = unit_groups(a.network)
     good = found[0].permutations
     attributes = {"analysis": "match", "match": {"files": [a.path, b.path]}}
 

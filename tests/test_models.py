@@ -5,10 +5,11 @@ from math import prod
 import numpy as np
 import pytest
 
-from basiscli import cost, data, defaults, models
+from basiscli import data, defaults
 from basiscli.errors import BadInput
-from basiscli.graph import Network, backward, forward
-from basiscli.ops import cross_entropy
+from basiscli.nn import cost, models
+from basiscli.nn.graph import Network, backward, forward
+from basiscli.nn.ops import cross_entropy
 from basiscli.rng import generator
 from basiscli.train import Recipe, Run
 from tests.gradients import check_gradient

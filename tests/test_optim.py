@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from basiscli import models, optim, weights
+from basiscli import optim
+from basiscli.nn import models, weights
 
 
 def rates(schedule, total=100, warmup=0):

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from basiscli import basis, models, rotation, weights
+from basiscli import rotation
 from basiscli.errors import BadInput
-from basiscli.graph import Network, forward
+from basiscli.nn import fixed_maps, models, weights
+from basiscli.nn.graph import Network, forward
+from basiscli.nn.unit_groups import unit_groups
 from basiscli.rng import generator
 from basiscli.rotation import Arm, Protocol, Slice
 
@@ -60,7 +62,7 @@ def residual(network: Network, kind: str, layer: str, **changes) -> float:
     assert np.abs(forward(place.network, arrays, images)[0] - untouched).max() > 1e-2
     upstream = changes.get("retrain") == "upstream"
     folded = rotation.folded(place.network, arrays, upstream)
-    for node in rotation.fixed_maps(place.network):
+    for node in fixed_maps.fixed_maps(place.network):
         np.testing.assert_array_equal(folded[node.paths["w"]], arrays[node.paths["w"]])
     difference = np.abs(forward(place.network, folded, images)[0] - untouched).max()
     return difference / np.abs(untouched).max()
@@ -221,4 +223,4 @@ def test_defaults_follow_the_network():
 
 def test_a_rotated_network_has_bases_before_and_after_m():
     network = site(network_of("mlp"), "hidden1").network
-    assert basis.of(network).groups == {"hidden1": 12, "hidden2": 7}
+    assert unit_groups(network).groups == {"hidden1": 12, "hidden2": 7}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from basiscli import data, models, timing
+from basiscli import data, timing
+from basiscli.nn import models
 from basiscli.train import Recipe, Run
 
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basiscli import data, models, optim, train
+from basiscli import data, optim, train
 from basiscli.data import Dataset, Split
 from basiscli.errors import BadInput
-from basiscli.graph import backward, forward
-from basiscli.ops import cross_entropy
+from basiscli.nn import models
+from basiscli.nn.graph import backward, forward
+from basiscli.nn.ops import cross_entropy
 from basiscli.rng import generator
 from basiscli.train import Recipe, Run
 

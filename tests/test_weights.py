@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from basiscli import models, weights
 from basiscli.errors import BadInput
+from basiscli.nn import models, weights
 
 NETWORK = models.mlp((8, 8, 1), 10, [64, 48], "relu", "batch")
 

@@ -22,7 +22,7 @@ TENSOR_CORES = 80
 # The host is the way out of every failure.
 WAY_OUT = "or take --device cpu"
 _on_gpu = False
-_kept: dict[int, tuple[weakref.ref, object]] = {}
+_cached: dict[int, tuple[weakref.ref, object]] = {}
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def using(device: str, precision: str = FLOAT32) -> Iterator[None]:
             yield
     finally:
         _on_gpu = before
-        _kept.clear()
+        _cached.clear()
 
 
 def on_gpu() -> bool:
@@ -56,7 +56,7 @@ def multiplying(precision: str):
     return device.multiplying(precision)
 
 
-def here(array: np.ndarray) -> np.ndarray:
+def to_device(array: np.ndarray) -> np.ndarray:
     """Return an array where the work is done, copied only if it is not there."""
     if not _on_gpu or kernels.on_gpu(array):
         return array
@@ -65,23 +65,23 @@ def here(array: np.ndarray) -> np.ndarray:
     return cupy.asarray(array)
 
 
-def all_here(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def tree_to_device(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return arrays by name where the work is done."""
-    return {name: here(values) for name, values in arrays.items()} if _on_gpu else arrays
+    return {name: to_device(values) for name, values in arrays.items()} if _on_gpu else arrays
 
 
-def kept_here(array: np.ndarray) -> np.ndarray:
+def to_device_cached(array: np.ndarray) -> np.ndarray:
     """Return an array of the host where the work is done; it is moved once in its life. It must not change."""
     if not _on_gpu:
         return array
-    found = _kept.get(id(array))
+    found = _cached.get(id(array))
     if found is None or found[0]() is not array:
         number = id(array)
-        _kept[number] = weakref.ref(array, lambda _: _kept.pop(number, None)), here(array)
-    return _kept[id(array)][1]
+        _cached[number] = weakref.ref(array, lambda _: _cached.pop(number, None)), to_device(array)
+    return _cached[id(array)][1]
 
 
-def host(array: np.ndarray) -> np.ndarray:
+def to_host(array: np.ndarray) -> np.ndarray:
     """Return an array on the host; this waits for the GPU."""
     return array.get() if kernels.on_gpu(array) else array
 
@@ -94,7 +94,7 @@ def wait() -> None:
         cupy.cuda.runtime.deviceSynchronize()
 
 
-def available() -> int:
+def available_memory() -> int:
     """Return the bytes that new arrays may take where the work is done."""
     if not _on_gpu:
         return memory.available()

@@ -156,7 +156,7 @@ def _error(check: Check) -> float:
     expected = getattr(reference, check.name)(*exact)
     pairs = [*zip(_results(got), _results(expected), strict=True)]
     pairs += [(a, b) for a, b in zip(there, exact, strict=True) if isinstance(b, np.ndarray) and _floats(b)]
-    return max(_difference(placement.host(a), b) for a, b in pairs)
+    return max(_difference(placement.to_host(a), b) for a, b in pairs)
 
 
 def _difference(got: np.ndarray, expected: np.ndarray) -> float:
@@ -180,7 +180,7 @@ def _speed(check: Check, copied: float, multiplied: float) -> dict:
 
 def copied(size: int) -> float:
     """Return the bytes read and written in a second, in 10⁹, when an array is copied."""
-    source, target = (placement.here(np.zeros(size // 4, np.float32)) for _ in range(2))
+    source, target = (placement.to_device(np.zeros(size // 4, np.float32)) for _ in range(2))
 
     def copy():
         target[...] = source
@@ -190,7 +190,7 @@ def copied(size: int) -> float:
 
 def multiplied(side: int) -> float:
     """Return the operations in a second, in 10⁹, of a product of square matrices."""
-    x = placement.here(np.zeros((1, side, side), np.float32))
+    x = placement.to_device(np.zeros((1, side, side), np.float32))
     return 2 * side**3 / _seconds(lambda: kernels.of(x).dense_input_gradient(x, x)) / GIGA
 
 
@@ -217,11 +217,11 @@ def _tolerance(name: str, precision: str) -> float:
 
 
 def _kernels():
-    return kernels.of(placement.here(np.zeros(1, np.float32)))
+    return kernels.of(placement.to_device(np.zeros(1, np.float32)))
 
 
 def _moved(argument):
-    return placement.here(argument.copy()) if isinstance(argument, np.ndarray) else argument
+    return placement.to_device(argument.copy()) if isinstance(argument, np.ndarray) else argument
 
 
 def _floats(argument: object) -> bool:

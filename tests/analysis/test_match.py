@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basiscli import basis, models, weights
 from basiscli.analysis import match
 from basiscli.analysis.correlate import correlation
-from basiscli.basis import Axis, Segment
+from basiscli.nn import models, weights
+from basiscli.nn.unit_groups import Axis, Segment, UnitGroups, permute_units, unit_groups
 from tests.analysis.planted import moments_of, relu_features
 from tests.test_basis import IMAGE, MODELS
 
@@ -48,15 +48,15 @@ def random(units: dict[str, int], seed: int) -> match.Permutations:
     return {group: rng.permutation(size) for group, size in units.items()}
 
 
-def permuted(found: basis.Basis, arrays: dict, p: match.Permutations) -> dict[str, np.ndarray]:
-    moved = basis.permute(found, {k: v[None] for k, v in arrays.items()}, {g: q[None] for g, q in p.items()})
+def permuted(found: UnitGroups, arrays: dict, p: match.Permutations) -> dict[str, np.ndarray]:
+    moved = permute_units(found, {k: v[None] for k, v in arrays.items()}, {g: q[None] for g, q in p.items()})
     return {path: values[0] for path, values in moved.items()}
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_objective_is_the_inner_product_with_the_permuted_network(name):
     network = models.build(IMAGE | MODELS[name])
-    found, a, b = basis.of(network), weights.initial(network, 0), weights.initial(network, 1)
+    found, a, b = unit_groups(network), weights.initial(network, 0), weights.initial(network, 1)
     rng = np.random.default_rng(0)
     for arrays in (a, b):
         arrays |= {k: rng.standard_normal(v.shape).astype("f") for k, v in arrays.items() if v.ndim == 1}
@@ -165,9 +165,9 @@ def test_starts_are_first_then_unplaced_and_random_in_turn_and_no_order_unplaced
     assert all(start.permutations is first for start in fixed) and len({start.order for start in fixed}) == 2
 
 
-def planted(network, seed: int, noise: float = 0.0) -> tuple[match.Objective, basis.Basis, match.Permutations]:
+def planted(network, seed: int, noise: float = 0.0) -> tuple[match.Objective, UnitGroups, match.Permutations]:
     """The objective of a network and its permuted copy, and the permutation that undoes it."""
-    found, a = basis.of(network), weights.initial(network, seed)
+    found, a = unit_groups(network), weights.initial(network, seed)
     rng = np.random.default_rng(seed)
     hidden = {group: rng.permutation(size) for group, size in found.groups.items()}
     b = permuted(found, a, hidden)
@@ -176,7 +176,7 @@ def planted(network, seed: int, noise: float = 0.0) -> tuple[match.Objective, ba
     return f, found, {group: np.argsort(p) for group, p in hidden.items()}
 
 
-def recovered(f: match.Objective, found: basis.Basis, answer: match.Permutations, seed: int, restarts: int) -> bool:
+def recovered(f: match.Objective, found: UnitGroups, answer: match.Permutations, seed: int, restarts: int) -> bool:
     best = match.search(f, match.starts(found.groups, restarts, seed, match.identities(found.groups))).best
     return all(np.array_equal(best.permutations[group], p) for group, p in answer.items())
 

@@ -120,8 +120,9 @@ def our_steps(threads: int, seeds: str) -> dict[str, float]:
 
 def our_step(architecture: dict, seeds: int) -> tuple[Callable, Callable]:
     """Return a step of training and one of evaluation, of several seeds at once."""
-    from basiscli import graph, models, optim, weights
-    from basiscli.ops import cross_entropy
+    from basiscli import optim
+    from basiscli.nn import graph, models, weights
+    from basiscli.nn.ops import cross_entropy
 
     network = models.build(architecture | IMAGES)
     layout = weights.layout(network, weights.select(network.trained, ()))
@@ -185,7 +186,7 @@ def pytorch_steps(threads: int, layout: str) -> dict[str, float]:
 def pytorch_step(torch, architecture: dict, layout: str) -> tuple[Callable, Callable]:
     """Return a step of training and one of evaluation: the walk of tests/pytorch.py, weights laid out for PyTorch."""
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from basiscli import models, weights
+    from basiscli.nn import models, weights
     from tests import pytorch as peer
 
     network = models.build(architecture | IMAGES)

@@ -9,8 +9,9 @@ rounds. An epoch is timed with its evaluation; the cache is timed apart, since i
 import argparse
 import time
 
-from basiscli import data, models, train, weights
+from basiscli import data, train
 from basiscli.defaults import AUGMENTATIONS, BATCH_SIZES, DIGITS, NAMED
+from basiscli.nn import models, weights
 from basiscli.train import Recipe, Run
 
 CACHE_PART = train.CACHE_PART

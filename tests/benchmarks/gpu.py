@@ -25,10 +25,10 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from basiscli import cost, models  # noqa: E402
 from basiscli.data import Dataset, Split  # noqa: E402
 from basiscli.device import doctor, placement, selftest  # noqa: E402
-from basiscli.graph import Network  # noqa: E402
+from basiscli.nn import cost, models  # noqa: E402
+from basiscli.nn.graph import Network  # noqa: E402
 from basiscli.train import Recipe, Run  # noqa: E402
 
 BATCH, CLASSES, STEPS = 128, 10, 20
@@ -293,7 +293,9 @@ def moments(seconds: float, shape: tuple[int, int] = MOMENTS) -> list[str]:
     with placement.using("cuda"):
         ceiling = selftest.multiplied(units)
         few = min(samples, 10_000)
-        parts = [placement.here(np.random.default_rng(k).standard_normal((few, units), np.float32)) for k in range(2)]
+        parts = [
+            placement.to_device(np.random.default_rng(k).standard_normal((few, units), np.float32)) for k in range(2)
+        ]
         arrays = [np.repeat(part, samples // few, axis=0) for part in parts]
         size = min(samples, 1 << 16)
 

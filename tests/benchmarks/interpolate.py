@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from basiscli import models, weights
+from basiscli.nn import models, weights
 from tests.benchmarks import page
 from tests.benchmarks.convolution import IMAGES, TUNED, memory_format
 

@@ -21,9 +21,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from basiscli import basis, checkpoint, models, weights
+from basiscli import checkpoint
 from basiscli.analysis import match
 from basiscli.device.threads import blas
+from basiscli.nn import models, weights
+from basiscli.nn.unit_groups import permute_units, unit_groups
 from tests.benchmarks import page
 
 DEPTH, RESTARTS = 20, 16
@@ -41,7 +43,7 @@ def trained(net, arrays: dict) -> dict:
 def seconds(width: float, restarts: int, rounds: int) -> list[str]:
     """Return a table of how long it takes to set up the objective of two networks and to search it."""
     net = network(width)
-    groups, (a, b) = basis.of(net), (trained(net, weights.initial(net, seed)) for seed in (0, 1))
+    groups, (a, b) = unit_groups(net), (trained(net, weights.initial(net, seed)) for seed in (0, 1))
     best, used = [float("inf")] * 2, 0.0
     for _ in range(rounds):
         start, processor = time.perf_counter(), time.process_time()
@@ -65,12 +67,12 @@ def recover(net, arrays_of: Callable[[int], dict], noise: float, tries: int) -> 
     arrays_of(seed): what the network of a try holds. "as high": the last number of restarts ended at the planted
     permutation's objective or above it; where this is 100, what was not recovered is no longer the best answer.
     """
-    hits, groups = Counter(), basis.of(net)
+    hits, groups = Counter(), unit_groups(net)
     for seed in range(tries):
         rng = np.random.default_rng(seed)
         hidden = {group: rng.permutation(units) for group, units in groups.groups.items()}
         a = arrays_of(seed)
-        moved = basis.permute(
+        moved = permute_units(
             groups, {path: w[None] for path, w in a.items()}, {group: p[None] for group, p in hidden.items()}
         )
         b = {

@@ -23,8 +23,8 @@ def ours(seconds: float, seeds: int) -> float:
     """Return samples a second, summed over the seeds, of `seeds` networks trained at once."""
     import numpy as np
 
-    from basiscli import models
     from basiscli.data import Dataset, Split
+    from basiscli.nn import models
     from basiscli.train import Recipe, Run
 
     rng = np.random.default_rng(0)

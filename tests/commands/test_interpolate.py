@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basiscli import basis, checkpoint, corrections, data, interpolation, models, store, train
+from basiscli import checkpoint, corrections, data, interpolation, store, train
+from basiscli.nn import models
+from basiscli.nn.unit_groups import permute_units, unit_groups
 from tests.conftest import Outcome, call
 from tests.test_cli import shell
 
@@ -41,9 +43,9 @@ def pairs(tmp_path_factory) -> dict[str, list[str]]:
 
 def _permute(path: str, copy: str) -> None:
     loaded = checkpoint.load(path)
-    groups, rng = basis.of(loaded.network), np.random.default_rng(0)
+    groups, rng = unit_groups(loaded.network), np.random.default_rng(0)
     moves = {group: rng.permutation(units)[None] for group, units in groups.groups.items()}
-    arrays = basis.permute(groups, loaded.arrays, moves)
+    arrays = permute_units(groups, loaded.arrays, moves)
     file = loaded.file
     parts = {part: {name: arrays[name][0] for name in getattr(file, part)} for part in ("weights", "state")}
     store.save_network(copy, replace(file, **parts))

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basiscli import basis, checkpoint, matching, store
+from basiscli import checkpoint, matching, store
+from basiscli.nn.unit_groups import unit_groups
 from tests.conftest import Outcome, call
 from tests.test_cli import shell
 
@@ -27,7 +28,7 @@ def copy(networks, tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
     """The first network with its units in another order, and the permutation that undoes it."""
     loaded = checkpoint.load(networks[0])
     rng = np.random.default_rng(0)
-    hidden = {group: rng.permutation(units) for group, units in basis.of(loaded.network).groups.items()}
+    hidden = {group: rng.permutation(units) for group, units in unit_groups(loaded.network).groups.items()}
     moved, _ = matching.apply(loaded, hidden, matching.probe(loaded))
     path = tmp_path_factory.mktemp("copy") / "copy.h5"
     store.save_network(path, moved.file)

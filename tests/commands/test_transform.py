@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from basiscli import basis, store
+from basiscli import store, transforming
+from basiscli.nn.unit_groups import permute_units
 from tests.conftest import call
 
 
@@ -27,12 +28,12 @@ def test_a_permuted_network_computes_the_same(networks, tmp_path):
 
 
 def test_a_permutation_that_changes_the_function_is_not_written(networks, tmp_path, monkeypatch):
-    permute = basis.permute
+    permute = permute_units
 
     def half(found, arrays, permutations):
         return permute(found, arrays, permutations) | {"output/w": arrays["output/w"]}
 
-    monkeypatch.setattr(basis, "permute", half)
+    monkeypatch.setattr(transforming, "permute_units", half)
     call("transform", networks[0], "--permute", 3, "--out", tmp_path / "a.h5").refused("its permuted logits differ by")
     assert not (tmp_path / "a.h5").exists()
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from basiscli.ops import (
+from basiscli.nn.ops import (
     add,
     average_pool,
     batchnorm,

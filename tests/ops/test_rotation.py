@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from basiscli import basis, models
 from basiscli.errors import BadInput
-from basiscli.graph import forward
-from basiscli.ops import rotation
+from basiscli.nn import models
+from basiscli.nn.graph import forward
+from basiscli.nn.ops import fixed_map
+from basiscli.nn.unit_groups import rotate_units, unit_groups
 from basiscli.rng import generator
 from tests.gradients import check_gradient
 
@@ -20,23 +21,23 @@ def test_it_is_m_x_at_every_position_and_backward_is_its_gradient(shape):
     rng = generator(0, "rotation")
     x, m = rng.standard_normal(shape), rng.standard_normal((S, C, C))
     p = {"w": m.swapaxes(1, 2).copy()}
-    y, cache = rotation.forward(p, x, train=True)
+    y, cache = fixed_map.forward(p, x, train=True)
     np.testing.assert_allclose(y, np.einsum("sij,s...j->s...i", m, x))
     dy = rng.standard_normal(y.shape)
-    dx = rotation.backward(dy, cache, True, {})
-    check_gradient(lambda at: float((rotation.forward(p, at["x"], train=True)[0] * dy).sum()), {"x": x}, {"x": dx})
-    assert rotation.backward(dy, cache, False, {}) is None
+    dx = fixed_map.backward(dy, cache, True, {})
+    check_gradient(lambda at: float((fixed_map.forward(p, at["x"], train=True)[0] * dy).sum()), {"x": x}, {"x": dx})
+    assert fixed_map.backward(dy, cache, False, {}) is None
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_the_compiled_kernels_agree_with_numpy(shape):
     rng = generator(1, "rotation")
     x, w = rng.standard_normal((1, *shape[1:])), rng.standard_normal((S, C, C))
-    exact, cache = rotation.forward({"w": w}, x, train=True)
-    exact_dx = rotation.backward(exact, cache, True, {})
-    y, cache = rotation.forward({"w": w.astype("f")}, x.astype("f"), train=True)
+    exact, cache = fixed_map.forward({"w": w}, x, train=True)
+    exact_dx = fixed_map.backward(exact, cache, True, {})
+    y, cache = fixed_map.forward({"w": w.astype("f")}, x.astype("f"), train=True)
     np.testing.assert_allclose(y, exact, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(rotation.backward(y, cache, True, {}), exact_dx, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(fixed_map.backward(y, cache, True, {}), exact_dx, rtol=1e-5, atol=1e-4)
 
 
 def logits(network, arrays):
@@ -85,11 +86,11 @@ def test_it_comes_after_the_norm_of_its_map_and_before_the_sum():
 def test_the_units_after_it_are_a_basis_of_their_own():
     description = {"model": "mlp", "input_shape": [2, 2, 1], "classes": 3, "hidden": [5, 4], "activation": "linear"}
     network = models.build(description | {"rotated": {"hidden1": "pre"}})
-    found, arrays = basis.of(network), arrays_of(network)
+    found, arrays = unit_groups(network), arrays_of(network)
     assert [path for path, *_ in found.paths("hidden1")] == ["hidden1/rotation/w", "hidden2/w"]
     m = generator(5, "m").standard_normal((1, 5, 5))
     arrays["hidden1/rotation/w"] = m.swapaxes(1, 2)
-    folded = basis.rotate(found, arrays, {"hidden1": np.linalg.inv(m)})
+    folded = rotate_units(found, arrays, {"hidden1": np.linalg.inv(m)})
     np.testing.assert_allclose(folded["hidden1/rotation/w"][0], np.eye(5), atol=1e-12)
     np.testing.assert_allclose(logits(network, folded), logits(network, arrays), rtol=1e-9)
 

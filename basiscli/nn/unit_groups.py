@@ -14,9 +14,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from basiscli.errors import BadInput
-from basiscli.graph import INPUT, Network
-from basiscli.ops import add, subsample
-from basiscli.ops.node import INPUTS, Node
+from basiscli.nn.graph import INPUT, Network
+from basiscli.nn.ops import add, subsample
+from basiscli.nn.ops.node import INPUTS, Node
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Basis:
+class UnitGroups:
     """The groups of a network.
 
     groups:  the number of units by group, named after the first layer that holds it (and the units there, if others
@@ -73,7 +73,7 @@ class Basis:
                     yield path, place, axis
 
 
-def of(network: Network) -> Basis:
+def unit_groups(network: Network) -> UnitGroups:
     """Return the groups of a network.
 
     Every map makes new units, an addition ties those of its inputs one by one, all else passes units on. What is tied
@@ -104,7 +104,7 @@ def of(network: Network) -> Basis:
             for place in range(-len(held), 0)
         }
 
-    return Basis(
+    return UnitGroups(
         dict(groups.values()),
         {node.paths[name]: axes(node, name) for node in network.nodes for name in node.weights},
         {node.name: axis(names[node.name], node.shape[-1] // len(names[node.name])) for node in network.nodes},
@@ -112,8 +112,8 @@ def of(network: Network) -> Basis:
     )
 
 
-def permute(
-    basis: Basis, arrays: Mapping[str, np.ndarray], permutations: Mapping[str, np.ndarray]
+def permute_units(
+    basis: UnitGroups, arrays: Mapping[str, np.ndarray], permutations: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Return arrays (S, ...) of networks with the units of groups in another order, which compute the same function.
 
@@ -127,7 +127,9 @@ def permute(
     return _changed(basis, arrays, permutations, lambda part, group, reads: _taken(part, permutations[group]))
 
 
-def rotate(basis: Basis, arrays: Mapping[str, np.ndarray], matrices: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def rotate_units(
+    basis: UnitGroups, arrays: Mapping[str, np.ndarray], matrices: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Return arrays (S, ...) of networks whose units of a group are y' = M y wherever they are made, and M⁻¹ y' read.
 
     matrices: (S, U, U) by group. The function stays the same where nothing but linear maps lies between making and
@@ -192,13 +194,13 @@ def _runs(kinds: np.ndarray) -> list[tuple[int, int, int]]:
     return [(int(kinds[start]), int(start), int(stop)) for start, stop in pairwise(edges)]
 
 
-def _require_group(basis: Basis, group: str, units: int) -> None:
+def _require_group(basis: UnitGroups, group: str, units: int) -> None:
     if basis.groups.get(group) != units:
         there = ", ".join(f"{name} ({size})" for name, size in basis.groups.items())
         raise BadInput(f"{group} of {units} units is no group of the network: there are {there}")
 
 
-def _changed(basis: Basis, arrays: Mapping, groups: Iterable[str], change: Callable) -> dict[str, np.ndarray]:
+def _changed(basis: UnitGroups, arrays: Mapping, groups: Iterable[str], change: Callable) -> dict[str, np.ndarray]:
     """Return the arrays with `change(part, group, reads)` put in the place of every part (S, U, ...) of the groups."""
     changed = {path: values.copy() for path, values in arrays.items()}
     for group in groups:

@@ -6,7 +6,7 @@ Derivation: docs/backprop/normalisation.md.
 import numpy as np
 
 from basiscli import kernels
-from basiscli.ops.node import OUTPUTS, Weight, constant
+from basiscli.nn.ops.node import OUTPUTS, Weight, constant
 
 EPSILON = 1e-5
 MOMENTUM = 0.1

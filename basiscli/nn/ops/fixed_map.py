@@ -6,7 +6,7 @@ With units last a sample is a row: y = M x in the usual writing has w = Mᵀ. De
 import numpy as np
 
 from basiscli import kernels
-from basiscli.ops.node import INPUTS, OUTPUTS, Weight
+from basiscli.nn.ops.node import INPUTS, OUTPUTS, Weight
 
 
 def weights(units: int) -> dict[str, Weight]:

@@ -5,7 +5,7 @@ docs/backprop/normalisation.md and pointwise.md.
 """
 
 from basiscli import kernels
-from basiscli.ops.batchnorm import EPSILON, track
+from basiscli.nn.ops.batchnorm import EPSILON, track
 
 
 def forward(p, x, *skip, train):

@@ -2,7 +2,7 @@
 
 from math import prod
 
-from basiscli.graph import Network
+from basiscli.nn.graph import Network
 
 FLOAT_BYTES = 4
 # Evaluation shows a network about this many floats of its largest activation at once, and at most EVALUATED images.

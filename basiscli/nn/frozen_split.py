@@ -1,18 +1,18 @@
-"""Networks cut where training begins: what lies below is walked as in use, once for all seeds if it is the same in all.
+"""A network split where training begins: the frozen part runs in inference, once for all seeds that share its weights.
 
 S seeds, N samples. Features are what the upper part reads of the lower one, by the name of the node.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from basiscli.graph import INPUT, Network, forward
+from basiscli.nn.graph import INPUT, Network, forward, nodes_above
 
 
 @dataclass(frozen=True)
-class Cut:
+class FrozenSplit:
     """The two parts of a network of some seeds, and the arrays of the lower one, (1, ...) if all seeds share them."""
 
     below: Network
@@ -21,9 +21,9 @@ class Cut:
     seeds: int
 
     @classmethod
-    def of(cls, network: Network, arrays: Mapping[str, np.ndarray], trained: Iterable[str]) -> "Cut":
-        """Cut networks, arrays (S, ...), below the lowest node that holds one of the `trained` paths."""
-        below, above = network.cut(list(trained))
+    def of(cls, network: Network, arrays: Mapping[str, np.ndarray], trained: Iterable[str]) -> "FrozenSplit":
+        """Split networks, arrays (S, ...), below the lowest node that holds one of the `trained` paths."""
+        below, above = split(network, list(trained))
         own = {path: arrays[path] for path in below.weights}
         if all((values == values[:1]).all() for values in own.values()):
             own = {path: values[:1] for path, values in own.items()}
@@ -70,3 +70,21 @@ class Cut:
         wanted = self.above.reads
         found = forward(self.below, self.arrays, images, keep=wanted)[1] if self.below.nodes else {}
         return found | ({INPUT: images} if INPUT in wanted else {})
+
+
+def split(network: Network, trained: Collection[str]) -> tuple[Network, Network]:
+    """Return the lower and the upper part of a network, with no `trained` path in the lower one.
+
+    The upper part always has the last node, and `reads` outputs of the lower part. Dropout belongs to the upper part
+    unless a frozen layer follows it, so it stays active for the trained layers. Both parts keep description and layers.
+    """
+    upper = nodes_above(network.nodes, trained)
+    maps = [node.name for node in network.nodes if any(weight.trained for weight in node.weights.values())]
+    settled = set().union(*(network.below(name) for name in maps if name not in upper))
+    masks = [path for node in network.nodes if node.name not in {*settled, *maps} for path in node.paths.values()]
+    upper = nodes_above(network.nodes, {*trained, *masks}) | {network.nodes[-1].name}
+    parts: tuple[list, list] = [], []
+    for node in network.nodes:
+        parts[node.name in upper].append(node)
+    below, above = (replace(network, nodes=tuple(nodes)) for nodes in parts)
+    return below, above

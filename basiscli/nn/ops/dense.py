@@ -3,7 +3,7 @@
 from math import sqrt
 
 from basiscli import kernels
-from basiscli.ops.node import INPUTS, OUTPUTS, Weight, constant, normal
+from basiscli.nn.ops.node import INPUTS, OUTPUTS, Weight, constant, normal
 
 
 def weights(inputs: int, outputs: int, gain: float) -> dict[str, Weight]:

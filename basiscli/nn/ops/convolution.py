@@ -6,7 +6,7 @@ w (S, KH, KW, I, O), b (S, O) or none. Derivation: docs/backprop/convolution.md.
 from math import sqrt
 
 from basiscli import kernels
-from basiscli.ops.node import INPUTS, OUTPUTS, Weight, constant, normal
+from basiscli.nn.ops.node import INPUTS, OUTPUTS, Weight, constant, normal
 
 
 def weights(kernel: int, inputs: int, outputs: int, gain: float, bias: bool) -> dict[str, Weight]:

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from basiscli.errors import BadInput
-from basiscli.graph import Network
+from basiscli.nn.graph import Network
 from basiscli.rng import generator
 
 # Slots start at multiples of this many floats (64 bytes), so that no two parameters share a cache line.

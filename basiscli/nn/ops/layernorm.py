@@ -4,7 +4,7 @@ Derivation: docs/backprop/normalisation.md.
 """
 
 from basiscli import kernels
-from basiscli.ops.node import OUTPUTS, Weight, constant
+from basiscli.nn.ops.node import OUTPUTS, Weight, constant
 
 EPSILON = 1e-5
 

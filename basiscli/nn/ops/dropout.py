@@ -6,7 +6,7 @@ Srivastava et al. 2014. Derivation: docs/backprop/dropout.md.
 import numpy as np
 
 from basiscli import kernels
-from basiscli.ops.node import Weight
+from basiscli.nn.ops.node import Weight
 
 # Both words of a stream are whole numbers that a float32 holds exactly.
 WORDS = 1 << 24

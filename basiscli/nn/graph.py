@@ -4,17 +4,16 @@ S seeds, N samples, C units. Activations are (S, N, ..., C); the arrays of all w
 path ("hidden1/w") to (S, ...).
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from basiscli import kernels
 from basiscli.device import placement
-from basiscli.ops import add, batchnorm, batchnorm_relu, pointwise
-from basiscli.ops.node import Node, Weight
+from basiscli.nn import fusion
+from basiscli.nn.ops.node import Node, Weight
 
 INPUT = "input"
 
@@ -51,35 +50,13 @@ class Network:
 
     @cached_property
     def fused(self) -> tuple[Node, ...]:
-        """The nodes, with every batchnorm, the addition to it and the ReLU after that as one, where none is read twice.
-
-        What the nodes between would give is not there: for walks that keep nothing on the way.
-        """
-        nodes, uses = {node.name: node for node in self.nodes}, _uses(self.nodes)
-        for relu in self.nodes:
-            if relu.op is not pointwise or relu.options["function"] != "relu":
-                continue
-            before, skip = nodes.get(relu.inputs[0]), ()
-            chain = [before]
-            if before is not None and before.op is add:
-                # The normalised one of the two, or the first where both are.
-                norm, *skip = sorted(
-                    before.inputs, key=lambda name: name not in nodes or nodes[name].op is not batchnorm
-                )
-                chain.append(nodes.get(norm))
-            norm = chain[-1]
-            if norm is None or norm.op is not batchnorm or any(uses[node.name] > 1 for node in chain):
-                continue
-            for node in chain:
-                del nodes[node.name]
-            inputs = (*norm.inputs, *skip)
-            nodes[relu.name] = Node(relu.name, batchnorm_relu, inputs, {}, norm.weights, relu.shape, norm.name)
-        return tuple(nodes.values())
+        """The nodes after fusion (`fusion.fused`). Use them only where no activation is kept."""
+        return fusion.fused(self.nodes)
 
     @cached_property
     def reads(self) -> frozenset[str]:
         """What the nodes read that none of them gives: the input, or for a part of a network what lies below it."""
-        return frozenset(_uses(self.nodes)) - {node.name for node in self.nodes}
+        return frozenset(fusion.readers(self.nodes)) - {node.name for node in self.nodes}
 
     def below(self, name: str) -> set[str]:
         """Return the nodes that the output of a node is computed from, itself among them."""
@@ -88,22 +65,6 @@ class Network:
             if node.name in found:
                 found.update(node.inputs)
         return found - {INPUT}
-
-    def cut(self, trained: Collection[str]) -> tuple["Network", "Network"]:
-        """Return the nodes with none of the `trained` paths at or below them, and the others.
-
-        The second part always has the last node, and `reads` outputs of the first. Dropout that no frozen map comes
-        after is in the second, since it serves what is trained. Both keep description and layers.
-        """
-        upper = _wanted(self.nodes, trained)
-        maps = [node.name for node in self.nodes if any(weight.trained for weight in node.weights.values())]
-        settled = set().union(*(self.below(name) for name in maps if name not in upper))
-        masks = [path for node in self.nodes if node.name not in {*settled, *maps} for path in node.paths.values()]
-        upper = _wanted(self.nodes, {*trained, *masks}) | {self.nodes[-1].name}
-        parts = [], []
-        for node in self.nodes:
-            parts[node.name in upper].append(node)
-        return tuple(replace(self, nodes=tuple(nodes)) for nodes in parts)
 
     def tap(self, layer: str, where: str) -> str:
         """Return the node whose output is the activation of a layer, `where` being "pre" or "post"."""
@@ -131,7 +92,7 @@ def forward(
     values = dict(x) if isinstance(x, Mapping) else {INPUT: x}
     kept, caches = {}, {}
     nodes = network.nodes if keep or until or run else network.fused
-    waiting = _uses(nodes)
+    waiting = fusion.readers(nodes)
     for node in nodes:
         inputs = [values[name] for name in node.inputs]
         local = {name: arrays[path] for name, path in node.paths.items()}
@@ -150,16 +111,16 @@ def forward(
     return y, kept, caches
 
 
-def show(
+def predict(
     network: Network, arrays: Mapping[str, np.ndarray], images: np.ndarray, keep: Collection[str] = ()
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return the logits and what to `keep` of networks in use, on the host, products in float32 wherever they run."""
     with placement.multiplying(placement.FLOAT32):
-        y, kept, _ = forward(network, placement.all_here(arrays), placement.here(images), keep=keep)
-    return placement.host(y), {name: placement.host(values) for name, values in kept.items()}
+        y, kept, _ = forward(network, placement.tree_to_device(arrays), placement.to_device(images), keep=keep)
+    return placement.to_host(y), {name: placement.to_host(values) for name, values in kept.items()}
 
 
-def use(node: Node, arrays: Mapping[str, np.ndarray], inputs: Sequence[np.ndarray]) -> np.ndarray:
+def apply_node(node: Node, arrays: Mapping[str, np.ndarray], inputs: Sequence[np.ndarray]) -> np.ndarray:
     """Return a node's output in use, from its arrays by their short names."""
     return _apply(node, arrays, inputs, train=False)[0]
 
@@ -169,7 +130,7 @@ def backward(network: Network, caches: dict, dy: np.ndarray, dweights: Mapping[s
 
     The walk stops where nothing below is wanted: what is frozen at the bottom of a network costs no backward pass.
     """
-    wanted = _wanted((node for node, _ in caches.values()), dweights)
+    wanted = nodes_above((node for node, _ in caches.values()), dweights)
     gradients = {network.nodes[-1].name: dy}
     while caches:
         name, (node, cache) = caches.popitem()
@@ -188,15 +149,10 @@ def _apply(node: Node, arrays: Mapping[str, np.ndarray], inputs: Sequence[np.nda
     return node.op.forward(arrays, *inputs, train=train, **node.options)
 
 
-def _uses(nodes: Collection[Node]) -> Counter:
-    """Return how many nodes read each node's output."""
-    return Counter(name for node in nodes for name in node.inputs)
-
-
-def _wanted(nodes: Iterable[Node], dweights: Collection[str]) -> set[str]:
-    """Return the nodes that hold a wanted weight or lie above one."""
+def nodes_above(nodes: Iterable[Node], paths: Collection[str]) -> set[str]:
+    """Return the names of the nodes that hold one of the weights `paths` or read, directly or not, such a node."""
     wanted: set[str] = set()
     for node in nodes:
-        if any(path in dweights for path in node.paths.values()) or wanted & set(node.inputs):
+        if any(path in paths for path in node.paths.values()) or wanted & set(node.inputs):
             wanted.add(node.name)
     return wanted

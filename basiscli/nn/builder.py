@@ -1,0 +1,123 @@
+"""A network while it is being put together: nodes appended one by one, and layers named."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+from types import ModuleType
+
+from basiscli.errors import BadInput
+from basiscli.nn.graph import INPUT, Layer, Network
+from basiscli.nn.ops import (
+    add,
+    batchnorm,
+    convolution,
+    dense,
+    dropout,
+    flatten,
+    global_pool,
+    layernorm,
+    pointwise,
+)
+from basiscli.nn.ops.node import Node
+
+NORMS = ("none", "batch", "layer")
+
+
+def channels(base: int, width: float) -> int:
+    """Return base x width. Raises BadInput if that is no whole number from 1 on."""
+    units = base * width
+    if units < 1 or not float(units).is_integer():
+        raise BadInput(f"a width of {width:g} makes {units:g} channels of {base}: choose one that makes whole channels")
+    return int(units)
+
+
+@dataclass
+class NetworkBuilder:
+    """Nodes appended one after another; the next one reads `last`."""
+
+    input_shape: tuple[int, ...]
+    activation: str
+    norm: str
+    nodes: list[Node] = field(default_factory=list)
+    layers: dict[str, Layer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.input_shape) != 3 or not all(isinstance(n, int) and n > 0 for n in self.input_shape):
+            raise ValueError(f"images of shape {self.input_shape}, not (H, W, C)")
+        if self.norm not in NORMS:
+            raise ValueError(f"norm {self.norm}")
+        self.gain = pointwise.GAINS[self.activation]
+        self.last = Node(INPUT, flatten, (), shape=self.input_shape)
+
+    def append(self, name: str, op: ModuleType, shape: Sequence[int], options=None, weights=None, also=()) -> None:
+        """Append a node that reads the last one (and `also` others) and gives `shape`."""
+        inputs = (self.last.name, *(node.name for node in also))
+        self.last = Node(name, op, inputs, options or {}, weights or {}, tuple(shape))
+        self.nodes.append(self.last)
+
+    def dense(self, name: str, units: int, gain: float) -> None:
+        self.append(name, dense, (units,), weights=dense.weights(self.last.shape[-1], units, gain))
+
+    def convolution(self, name: str, units: int, kernel: int = 3, stride: int = 1, gain: float | None = None) -> None:
+        """Append a convolution, padded so that stride 1 keeps the size; with a bias unless a normalisation follows."""
+        *sides, inputs = self.last.shape
+        padding = kernel // 2
+        shape = *((side + 2 * padding - kernel) // stride + 1 for side in sides), units
+        weights = convolution.weights(kernel, inputs, units, gain or self.gain, bias=self.norm == "none")
+        self.append(name, convolution, shape, {"stride": stride, "padding": padding}, weights)
+
+    def layer(self, name: str) -> None:
+        """Append the normalisation and φ of the last map, of this name, and make it a layer."""
+        self.normalise(name)
+        self.activate(name)
+
+    def normalise(self, name: str) -> None:
+        op = {"none": None, "batch": batchnorm, "layer": layernorm}[self.norm]
+        if op:
+            self.append(f"{name}/norm", op, self.last.shape, weights=op.weights(self.last.shape[-1]))
+
+    def activate(self, name: str) -> None:
+        pre = self.last
+        self.append(f"{name}/{self.activation}", pointwise, pre.shape, {"function": self.activation})
+        self.layers[name] = Layer(pre.name, self.last.name, pre.shape[-1])
+
+    def pool(self, name: str, op: ModuleType) -> None:
+        height, width, units = self.last.shape
+        if height % 2 or width % 2:
+            raise BadInput(
+                f"{name} cannot halve {height}x{width} (images of {self.input_shape[0]}x{self.input_shape[1]}): "
+                "choose a --layout with fewer pools"
+            )
+        self.append(name, op, (height // 2, width // 2, units), {"size": 2})
+
+    def dropout(self, name: str, rate: float) -> None:
+        if not 0 <= rate < 1:
+            raise ValueError(f"dropout {rate}")
+        if rate:
+            self.append(name, dropout, self.last.shape, {"rate": rate}, dropout.weights())
+
+    def add(self, name: str, branch: Node) -> None:
+        """Append the sum of a branch and the last node, of one shape."""
+        self.append(name, add, branch.shape, also=(branch,))
+
+    def branch_gain(self, blocks: int) -> float:
+        """Return the gain of a residual branch's last map.
+
+        Without normalisation every block would double the variance; with 1 / blocks of it the growth is e at most.
+        """
+        return self.gain / sqrt(blocks) if self.norm == "none" else self.gain
+
+    def network(self, model: str, classes: int, **choices) -> Network:
+        """Return the network, with a mean over positions, if there are any, and the map to the logits appended."""
+        if len(self.last.shape) == 3:
+            self.append("pool", global_pool, self.last.shape[-1:])
+        self.dense("output", classes, 1.0)
+        architecture = {
+            "model": model,
+            "input_shape": list(self.input_shape),
+            "classes": classes,
+            **choices,
+            "activation": self.activation,
+            "norm": self.norm,
+        }
+        return Network(architecture, tuple(self.nodes), self.layers)

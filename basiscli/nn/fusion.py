@@ -1,0 +1,42 @@
+"""Fusion: neighbouring nodes of a graph become one node, which passes over memory once."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from basiscli.nn.ops import add, batchnorm, batchnorm_relu, pointwise
+from basiscli.nn.ops.node import Node
+
+
+def readers(nodes: Collection[Node]) -> Counter:
+    """Return how many nodes read the output of each node, by its name."""
+    return Counter(name for node in nodes for name in node.inputs)
+
+
+def fused(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Return the nodes with BatchNorm, an addition to its output, and the ReLU after it as one node.
+
+    A chain is fused only where each of its outputs has one reader. Intermediate outputs do not exist afterwards, so
+    use the result only when no activation is kept.
+    """
+    by_name, uses = {node.name: node for node in nodes}, readers(nodes)
+    for relu in nodes:
+        if relu.op is pointwise and relu.options["function"] == "relu":
+            _fuse(relu, by_name, uses)
+    return tuple(by_name.values())
+
+
+def _fuse(relu: Node, nodes: dict[str, Node], uses: Counter) -> None:
+    """Replace a ReLU and the BatchNorm that feeds it, in place; nothing where another op feeds it."""
+    before, skip = nodes.get(relu.inputs[0]), ()
+    chain = [before]
+    if before is not None and before.op is add:
+        # The normalised summand, or the first one where both are normalised.
+        norm, *skip = sorted(before.inputs, key=lambda name: name not in nodes or nodes[name].op is not batchnorm)
+        chain.append(nodes.get(norm))
+    norm = chain[-1]
+    if norm is None or norm.op is not batchnorm or any(uses[node.name] > 1 for node in chain):
+        return
+    for node in chain:
+        del nodes[node.name]
+    inputs = (*norm.inputs, *skip)
+    nodes[relu.name] = Node(relu.name, batchnorm_relu, inputs, {}, norm.weights, relu.shape, norm.name)
