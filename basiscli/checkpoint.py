@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import __version__, optim, store
+from basiscli import __version__, store
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.nn import models, weights
 from basiscli.nn.graph import Network
 from basiscli.store import NetworkFile
-from basiscli.train import Recipe, Run, Standardisation
+from basiscli.training import optim
+from basiscli.training.images import Standardisation
+from basiscli.training.recipe import Recipe
+from basiscli.training.run import Run
 
 DONE, DIVERGED, UNFINISHED = "done", "diverged", "unfinished"
 

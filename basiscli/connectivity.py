@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import corrections, defaults, interpolation, session, sources, store
+from basiscli import corrections, interpolation, session, sources, store
 from basiscli.analysis import barriers, nulls, pairs
 from basiscli.analysis.assess import Request, assess, bound
 from basiscli.analysis.barriers import DEGRADED
@@ -18,6 +18,7 @@ from basiscli.errors import BadInput
 from basiscli.interpolation import Permutations, Walked
 from basiscli.nn.unit_groups import Segment, unit_groups
 from basiscli.rng import generator
+from basiscli.training import defaults
 
 # The fields of `correlate` that a record repeats, as means over layers.
 SCORES = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out")

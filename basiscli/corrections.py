@@ -16,7 +16,7 @@ from basiscli.nn import cost
 from basiscli.nn.graph import Network, apply_node, forward
 from basiscli.nn.ops import batchnorm
 from basiscli.rng import generator
-from basiscli.train import Standardisation, batch
+from basiscli.training.images import Standardisation, batch
 
 NONE, RESET, REPAIR = "none", "reset-bn", "repair"
 CORRECTIONS = (NONE, RESET, REPAIR)

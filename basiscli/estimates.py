@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from basiscli import defaults, session, sources
+from basiscli import session, sources
 from basiscli.nn.graph import Network
 from basiscli.steps import Step
+from basiscli.training import defaults
 
 FLOAT64_BYTES = 8
 SHIFTS = 9

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from basiscli import defaults, session, sources
+from basiscli import session, sources
 from basiscli.analysis import nulls, pairs, statistics
 from basiscli.analysis.assess import Assessment, Request, assess, bound, summarise, without_arrays
 from basiscli.checkpoint import DONE
 from basiscli.errors import BadInput
+from basiscli.training import defaults
 
 FREE, INITIAL = "free", "initial"
 PREFIXES = (0, 1, 2, 3)

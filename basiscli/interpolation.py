@@ -19,7 +19,8 @@ from basiscli.nn import cost, weights
 from basiscli.nn.graph import Network, predict
 from basiscli.rng import generator
 from basiscli.store import NetworkFile
-from basiscli.train import Standardisation, evaluate
+from basiscli.training.evaluation import evaluate
+from basiscli.training.images import Standardisation
 
 # Part of the free memory that the networks of a path may take together.
 MEMORY_PART = 0.25
@@ -121,7 +122,7 @@ def walk_pairs(
     corrected: Sequence[str],
 ) -> Iterator[Walked]:
     """Yield every pair under every correction, after proof that the permuted network computes the same function."""
-    images = matching.probe(networks[0])
+    images = matching.proof_images(networks[0])
     for (a, b), permutations in aligned.items():
         moved, difference = matching.apply(networks[b], permutations, images)
         ends = [networks[a].arrays, moved.arrays]
@@ -159,7 +160,7 @@ def merge(
     The second holds, by field, one value for each network and then the merged one's. The file is the first network's
     but for its arrays, history and origin.
     """
-    first, images = networks[0], matching.probe(networks[0])
+    first, images = networks[0], matching.proof_images(networks[0])
     ends = [first.arrays]
     for other, alignment in zip(networks[1:], matching.align_all(networks, request), strict=True):
         ends.append(matching.apply(other, alignment.permutations, images)[0].arrays)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import checkpoint, sources, store, train
-from basiscli.analysis import match, pairs
+from basiscli import checkpoint, sources, store
+from basiscli.analysis import assignment, pairs
 from basiscli.analysis.moments import Moments, merge
 from basiscli.checkpoint import DIVERGED, Loaded
 from basiscli.data import Dataset, Split
@@ -19,7 +19,8 @@ from basiscli.errors import BadInput
 from basiscli.nn import cost, weights
 from basiscli.nn.graph import predict
 from basiscli.nn.unit_groups import UnitGroups, permute_units, unit_groups
-from basiscli.train import Recipe
+from basiscli.training.images import probe_batch
+from basiscli.training.recipe import Recipe
 
 ACTIVATIONS, WEIGHTS, BOTH, NONE = "activations", "weights", "both", "none"
 CORRELATION, PRODUCT = "correlation", "product"
@@ -141,21 +142,21 @@ def align(
     groups = unit_groups(reference.network)
     if of_pair is None and request.needs_moments:
         of_pair = pair(moments([reference, other], request), 0, 1)
-    correlations = match.similarities(groups.groups, groups.layers, of_pair) if of_pair else None
-    before = match.identities(groups.groups)
+    correlations = assignment.similarities(groups.groups, groups.layers, of_pair) if of_pair else None
+    before = assignment.identities(groups.groups)
     if request.needs_moments:
         tables = correlations
         if request.similarity == PRODUCT:
-            tables = match.similarities(groups.groups, groups.layers, of_pair, match.products)
-        after = match.matched(tables)
+            tables = assignment.similarities(groups.groups, groups.layers, of_pair, assignment.products)
+        after = assignment.matched(tables)
     elif request.by in (NONE, WEIGHTS):
         after = before
     else:
         after = load(request.by, groups).between(reference.path, other.path)
     f, found = _objective(groups, reference, other, request.from_init), None
     if request.searches:
-        starts = match.starts(groups.groups, request.restarts, request.seed, after, fixed=request.by == BOTH)
-        found = match.search(f, starts)
+        starts = assignment.starts(groups.groups, request.restarts, request.seed, after, fixed=request.by == BOTH)
+        found = assignment.search(f, starts)
         after = found.best.permutations
     reports = _reports(groups, f, (before, after), found, correlations)
     return Alignment(after, reports, _total(reports, f.cosine(before), f.cosine(after), found))
@@ -170,10 +171,10 @@ def align_all(networks: Sequence[Loaded], request: Request) -> Iterator[Alignmen
         yield align(reference, other, request, pair(found, 0, k) if found else None)
 
 
-def probe(loaded: Loaded, dataset: str | None = None) -> np.ndarray:
+def proof_images(loaded: Loaded, dataset: str | None = None) -> np.ndarray:
     """Return images (1, n, H, W, C) to prove a permutation on: some of the test images, standardised, evenly spread."""
     images = _thinned(sources.dataset_of(loaded, dataset), "test", PROBED).test
-    return train.probe(images, loaded.standard, range(len(images.labels)))[0]
+    return probe_batch(images, loaded.standard, range(len(images.labels)))[0]
 
 
 def apply(
@@ -226,8 +227,11 @@ class Kept:
         places = {Path(name).resolve(): place for place, name in enumerate(self.files)}
         i, j = (places.get(Path(name).resolve()) for name in (a, b))
         if i is not None and j is not None:
-            all_of_them = [match.identities({g: len(p) for g, p in self.permutations[0].items()}), *self.permutations]
-            return match.relative(all_of_them[i], all_of_them[j])
+            all_of_them = [
+                assignment.identities({g: len(p) for g, p in self.permutations[0].items()}),
+                *self.permutations,
+            ]
+            return assignment.relative(all_of_them[i], all_of_them[j])
         if len(self.permutations) == 1:
             made = " and ".join(self.files)
             print(f"basiscli: {self.path}: was made for {made}; used for {a} and {b}", file=sys.stderr)
@@ -274,13 +278,13 @@ def _require_fit(path: str | Path, permutations: Mapping[str, np.ndarray], group
             raise BadInput(f"{path}: {group}: not a permutation of its {len(p)} units")
 
 
-def _objective(groups: UnitGroups, reference: Loaded, other: Loaded, from_init: bool) -> match.Objective:
+def _objective(groups: UnitGroups, reference: Loaded, other: Loaded, from_init: bool) -> assignment.Objective:
     """Return the objective over what is trained: weights, or their change since initialisation."""
     counted = []
     for one in (reference, other):
         start = _initial(one) if from_init else dict.fromkeys(one.network.trained, 0)
         counted.append({path: one.arrays[path][0] - start[path] for path in one.network.trained})
-    return match.objective(groups.groups, groups.axes, *counted)
+    return assignment.objective(groups.groups, groups.axes, *counted)
 
 
 def _initial(loaded: Loaded) -> dict[str, np.ndarray]:
@@ -298,9 +302,9 @@ def _initial(loaded: Loaded) -> dict[str, np.ndarray]:
 
 def _reports(
     groups: UnitGroups,
-    f: match.Objective,
+    f: assignment.Objective,
     ends: Sequence[Permutations],
-    found: match.Search | None,
+    found: assignment.Search | None,
     tables: Mapping | None,
 ) -> tuple[Group, ...]:
     """Return what matching did to each group; ends: the permutations before and after, tables: correlations."""
@@ -326,7 +330,7 @@ def _reports(
     )
 
 
-def _total(reports: Sequence[Group], before: float, after: float, found: match.Search | None) -> Group:
+def _total(reports: Sequence[Group], before: float, after: float, found: assignment.Search | None) -> Group:
     """Return the report of all groups together; the correlation is the mean over all units."""
 
     def mean(name: str) -> float | None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import checkpoint, rotation, session, sources, store, train
-from basiscli.analysis import rotations, statistics
-from basiscli.analysis.rotations import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
+from basiscli import checkpoint, rotation, session, sources, store
+from basiscli.analysis import random_maps, statistics
+from basiscli.analysis.random_maps import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
 from basiscli.checkpoint import DONE, UNFINISHED, Loaded
 from basiscli.data import Dataset
 from basiscli.device import placement
@@ -20,10 +20,12 @@ from basiscli.errors import BadInput
 from basiscli.kernels.cpu import compiling
 from basiscli.nn import cost
 from basiscli.nn.graph import predict
-from basiscli.progress import Progress
 from basiscli.rotation import CONTINUE, NOTHING, POST, UPSTREAM, Arm, Protocol, Site, Slice
 from basiscli.store import NetworkFile
-from basiscli.train import STREAMS, Recipe, Run
+from basiscli.training.images import probe_batch
+from basiscli.training.progress import Progress
+from basiscli.training.recipe import STREAMS, Recipe
+from basiscli.training.run import Run
 
 # What the orthogonal arms are set against, paired.
 CONTROLS = (PERMUTATION, SYMMETRY)
@@ -378,7 +380,7 @@ def _exact(experiment: Experiment, site: Site) -> dict[Arm, dict[str, float | No
     rectified = experiment.protocol.tap == POST and site.network.architecture["activation"] == "relu"
     for network in experiment.networks:
         rows = range(min(SHOWN, len(experiment.dataset.test.labels)))
-        images, _ = train.probe(experiment.dataset.test, network.standard, rows)
+        images, _ = probe_batch(experiment.dataset.test, network.standard, rows)
         tap = network.network.tap(site.layer, POST)
         logits, kept = predict(network.network, network.arrays, images, keep=[tap])
         for part in experiment.protocol.slices:
@@ -388,7 +390,7 @@ def _exact(experiment: Experiment, site: Site) -> dict[Arm, dict[str, float | No
             residuals[part.arm].append(fold_residual(site, arrays, upstream, images, logits))
             if rectified:
                 m = w[f"{site.layer}/rotation/w"].T.astype(np.float64)
-                errors[part.arm] += list(rotations.reconstruction_errors([kept[tap]], m[None]))
+                errors[part.arm] += list(random_maps.reconstruction_errors([kept[tap]], m[None]))
     return {
         arm: {
             "fold_residual": None if None in residuals[arm] else max(residuals[arm]),

@@ -11,8 +11,8 @@ from math import prod
 
 import numpy as np
 
-from basiscli.analysis import rotations
-from basiscli.analysis.rotations import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
+from basiscli.analysis import random_maps
+from basiscli.analysis.random_maps import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
 from basiscli.errors import BadInput
 from basiscli.nn import weights
 from basiscli.nn.fixed_maps import fixed_maps, rotated, rotates
@@ -216,7 +216,7 @@ def matrices(site: Site, part: Slice, seed: int) -> dict[str, np.ndarray]:
         for block in blocks:
             if block.group not in drawn:
                 rng = generator(seed, "rotation", kind, block.group)
-                drawn[block.group] = rotations.draw(kind, rng, block.stop - block.start, part.arm.power)
+                drawn[block.group] = random_maps.draw(kind, rng, block.stop - block.start, part.arm.power)
             w[block.start : block.stop, block.start : block.stop] = drawn[block.group].T
         found[path] = w.astype(np.float32)
     return found

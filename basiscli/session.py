@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
-from basiscli import augment, checkpoint, defaults, optim, sources, store, timing, train
+from basiscli import checkpoint, sources, store
 from basiscli.checkpoint import UNFINISHED, Prefix
 from basiscli.data import Dataset
 from basiscli.device import placement
@@ -17,9 +17,12 @@ from basiscli.errors import BadInput
 from basiscli.kernels.cpu import compiling
 from basiscli.nn import cost, models, weights
 from basiscli.nn.graph import Network
-from basiscli.progress import Progress
 from basiscli.store import NetworkFile
-from basiscli.train import Recipe, Run
+from basiscli.training import augment, defaults, optim, timing
+from basiscli.training.images import steps_per_epoch
+from basiscli.training.progress import Progress
+from basiscli.training.recipe import Recipe
+from basiscli.training.run import Run, bytes_per_seed
 
 # Hidden activations of the test images are stored without being asked for up to this size; beyond it they are computed
 # from the network when they are needed.
@@ -88,7 +91,7 @@ def dry_run(options: Mapping) -> Iterator[dict]:
     recipe, seeds = recipe_of(options, prefix), options["seeds"]
     at_once = min(options["seed_batch"] or seeds_that_fit(network, recipe), len(seeds))
     step, evaluation = timing.seconds(network, recipe, dataset, seeds[:at_once])
-    groups, steps = -(-len(seeds) // at_once), train.steps_per_epoch(dataset, recipe)
+    groups, steps = -(-len(seeds) // at_once), steps_per_epoch(dataset, recipe)
     yield {
         "model": options["model"],
         "parameters": cost.parameters(network),
@@ -99,7 +102,7 @@ def dry_run(options: Mapping) -> Iterator[dict]:
         "seeds_at_once": at_once,
         "step_seconds": round(step, 4),
         "seconds": round(groups * recipe.epochs * (steps * step + evaluation), 1),
-        "memory_mb": round(at_once * train.bytes_per_seed(network, recipe) / 1e6),
+        "memory_mb": round(at_once * bytes_per_seed(network, recipe) / 1e6),
         "disk_mb": round(_disk_bytes(network, recipe, dataset, options) / 1e6, 1),
     }
 
@@ -130,7 +133,7 @@ def recipe_of(options: Mapping, prefix: Prefix | None = None) -> Recipe:
 
 def seeds_that_fit(network: Network, recipe: Recipe) -> int:
     """Return how many seeds may train at once in the free memory. Raises BadInput if not even one fits."""
-    needed, there = train.bytes_per_seed(network, recipe), placement.available_memory()
+    needed, there = bytes_per_seed(network, recipe), placement.available_memory()
     if needed > there:
         raise BadInput(
             f"one network of this size needs about {needed / 1e9:.1f} GB, {there / 1e9:.1f} GB are free; "
@@ -287,7 +290,7 @@ def grouped(members: Sequence, found: Mapping[object, NetworkFile], size: int) -
 
 def steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
     """Return how many steps a group has before it."""
-    per_epoch = train.steps_per_epoch(dataset, recipe)
+    per_epoch = steps_per_epoch(dataset, recipe)
     epoch, step = group.position
     return (recipe.epochs - epoch) * per_epoch - step
 

@@ -16,7 +16,7 @@ from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.nn import cost
 from basiscli.nn.graph import Network, forward
-from basiscli.train import SHIFTS, Standardisation, probe
+from basiscli.training.images import SHIFTS, Standardisation, probe_batch
 
 TAPS = ("post", "pre")
 # Activations are written in chunks of about this many bytes, of this many samples at most.
@@ -200,7 +200,7 @@ def of_network(
     there = cache(lambda: placement.tree_to_device(arrays))
 
     def show(layers: Sequence[str], rows: range) -> dict[str, np.ndarray]:
-        x, _ = probe(part, standard, rows, shifted=_copies(split) > 1)
+        x, _ = probe_batch(part, standard, rows, shifted=_copies(split) > 1)
         wanted = {name: taps[name] for name in layers}
         last = max(wanted.values(), key=[node.name for node in network.nodes].index)
         _, kept, _ = forward(network, there(), x, keep=set(wanted.values()), until=last)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import checkpoint, sources, store, train
-from basiscli.analysis import rotations
+from basiscli import checkpoint, sources, store
+from basiscli.analysis import random_maps
 from basiscli.checkpoint import DONE, Loaded
 from basiscli.errors import BadInput
 from basiscli.nn.graph import Network, predict
 from basiscli.nn.unit_groups import UnitGroups, permute_units, rotate_units, unit_groups
 from basiscli.rng import generator
+from basiscli.training.images import probe_batch
 
 PERMUTE, ROTATE = "permute", "rotate"
 # Test images that old and new network are shown.
@@ -43,7 +44,7 @@ def run(path: str, change: Change, out: Path, dataset: str | None, command: str,
         raise BadInput(f"{path}: is {loaded.file.status}; change networks whose training is done")
     checkpoint.require_finite(loaded)
     images = sources.dataset_of(loaded, dataset)
-    shown, labels = train.probe(images.test, loaded.standard, range(min(SHOWN, len(images.test.labels))))
+    shown, labels = probe_batch(images.test, loaded.standard, range(min(SHOWN, len(images.test.labels))))
     groups = _groups(unit_groups(loaded.network), loaded.network, change.globs)
     arrays = _changed(loaded, change, groups)
     before, after = (predict(loaded.network, values, shown)[0] for values in (loaded.arrays, arrays))
@@ -85,7 +86,7 @@ def _changed(loaded: Loaded, change: Change, groups: Sequence[str]) -> dict[str,
     if change.how == PERMUTE:
         drawn = {group: rng.permutation(found.groups[group])[None] for group, rng in streams.items()}
         return permute_units(found, loaded.arrays, drawn)
-    drawn = {group: rotations.haar(rng, found.groups[group])[None] for group, rng in streams.items()}
+    drawn = {group: random_maps.haar(rng, found.groups[group])[None] for group, rng in streams.items()}
     return rotate_units(found, loaded.arrays, drawn)
 
 

@@ -6,11 +6,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from basiscli import augment, data
+from basiscli import data
 from basiscli.errors import BadInput
 from basiscli.nn import models
 from basiscli.rng import generator
-from basiscli.train import Recipe, Run
+from basiscli.training import augment
+from basiscli.training.recipe import Recipe
+from basiscli.training.run import Run
 
 
 def moves(*names, size=(32, 24), count=2000):

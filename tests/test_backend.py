@@ -9,12 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basiscli import augment, checkpoint, data, kernels, train
+from basiscli import checkpoint, data, kernels
 from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.nn import models, weights
 from basiscli.rng import generator
-from basiscli.train import Recipe, Run
+from basiscli.training import augment
+from basiscli.training.images import Standardisation, batch
+from basiscli.training.recipe import Recipe
+from basiscli.training.run import Run
 from tests.emulation import fake
 
 SHAPE = (8, 8, 3)
@@ -237,15 +240,15 @@ def test_precisions_change_products_and_little_else(device, precision, least, mo
 
 
 def test_every_move_of_an_image_is_that_of_the_host(device):
-    split, standard = images().train, train.Standardisation.of(images().train.images)
+    split, standard = images().train, Standardisation.of(images().train.images)
     for text in ("crop,flip,cutout", "shift", "flip"):
         names = augment.parse(text)
         moves = augment.moves(names, SHAPE[:2], 20, lambda *name: generator(3, *name))[None]
         hole = augment.hole(names, SHAPE[:2])
         chosen = np.arange(20)[None]
-        expected = train.batch(split, chosen, moves, standard, hole)
+        expected = batch(split, chosen, moves, standard, hole)
         with placement.using("cuda"):
-            got = placement.to_host(train.batch(split, chosen, moves, standard, hole))
+            got = placement.to_host(batch(split, chosen, moves, standard, hole))
         np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
 
 

@@ -8,7 +8,7 @@ from basiscli.errors import BadInput
 from basiscli.nn import models, weights
 from basiscli.nn.graph import Network, forward
 from basiscli.nn.ops import batchnorm
-from basiscli.train import Standardisation
+from basiscli.training.images import Standardisation
 
 IMAGE = {"input_shape": [8, 8, 3], "classes": 10}
 MODELS = {

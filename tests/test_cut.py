@@ -5,12 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basiscli import data, train
+from basiscli import data
 from basiscli.data import Dataset, Split
 from basiscli.nn import models, weights
 from basiscli.nn.frozen_split import FrozenSplit
 from basiscli.nn.graph import Network, forward
-from basiscli.train import Recipe, Run
+from basiscli.training import run as run_module
+from basiscli.training.images import probe_batch
+from basiscli.training.recipe import Recipe
+from basiscli.training.run import Run
 
 SMALL = {
     "mlp": {"hidden": [20, 12, 8], "norm": "batch"},
@@ -72,7 +75,7 @@ def test_the_two_parts_are_the_network(model, layers, dataset):
     network = network_of(model)
     run = started(network, layers, dataset)
     assert run.frozen_split.shared and set(run.frozen_split.arrays) == set(weights.prefix(network, layers))
-    images, _ = train.probe(dataset.test, run.standard, range(7))
+    images, _ = probe_batch(dataset.test, run.standard, range(7))
     parts = forward(run.frozen_split.above, run.arrays, run.frozen_split.features(images))[0]
     np.testing.assert_allclose(parts, forward(network, run.arrays, images)[0], rtol=1e-4, atol=1e-5)
 
@@ -85,7 +88,7 @@ def test_the_cache_changes_no_bit(model, augment, dataset, monkeypatch):
     kept = started(network, 2, dataset, **recipe)
     assert kept.cache
     finish(kept)
-    monkeypatch.setattr(train, "CACHE_PART", 0)
+    monkeypatch.setattr(run_module, "CACHE_PART", 0)
     worked_out = started(network, 2, dataset, **recipe)
     assert not worked_out.cache
     finish(worked_out)
@@ -132,7 +135,7 @@ def test_bottoms_that_differ_are_not_shared(dataset):
     network = network_of("mlp")
     run = Run.start(network, Recipe(epochs=1, frozen=("hidden1/*",), batch_size=32), dataset, [0, 1])
     assert not run.frozen_split.shared and not run.cache
-    images, _ = train.probe(dataset.test, run.standard, range(5))
+    images, _ = probe_batch(dataset.test, run.standard, range(5))
     expected = forward(network, run.arrays, images, keep=["hidden1/relu"])[1]["hidden1/relu"]
     np.testing.assert_array_equal(run.frozen_split.features(images)["hidden1/relu"], expected)
 

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 
 from basiscli import data, store
-from basiscli.analysis import rotations
+from basiscli.analysis import random_maps
 from basiscli.rng import generator
 from tests.conftest import Outcome, call
 
@@ -185,7 +185,7 @@ def test_a_rotated_network_is_one_with_m_before_relu(trained, kind, tmp_path):
     records = done("rotate", trained["mlp"][1], *options).records
     p, (x, labels), found = arrays_of(trained["mlp"][1]), images("test"), []
     for repeat in range(2):
-        m = rotations.draw(kind, generator(1000 * (1 + 1) + repeat, "rotation", kind, "hidden1"), 16)
+        m = random_maps.draw(kind, generator(1000 * (1 + 1) + repeat, "rotation", kind, "hidden1"), 16)
         stored = arrays_of(tmp_path / f"pre-none/hidden1/{kind}/seed1-repeat{repeat}.h5")["hidden1/rotation/w"]
         np.testing.assert_allclose(stored, m.T, atol=1e-6)
         logits = mlp(p, x, lambda name, z, m=m: np.einsum("ij,nj->ni", m, z) if name == "hidden1" else z)
@@ -205,7 +205,7 @@ def test_the_reconstruction_error_is_of_the_inverse_rotation(trained, tmp_path):
     seen: dict = {}
     mlp(arrays_of(trained["mlp"][0]), images("test")[0], lambda name, z: seen.setdefault(name, z))
     h = np.maximum(seen["hidden2"], 0)
-    m = rotations.draw("orthogonal", generator(1000, "rotation", "orthogonal", "hidden2"), 12)
+    m = random_maps.draw("orthogonal", generator(1000, "rotation", "orthogonal", "hidden2"), 12)
     wanted = np.linalg.solve(m, h.T)
     error = np.square(np.minimum(wanted, 0)).sum() / np.square(h).sum()
     other = np.square(np.minimum(m @ h.T, 0)).sum() / np.square(h).sum()

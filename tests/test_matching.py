@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from basiscli import checkpoint, data, matching, store
-from basiscli.analysis import match
+from basiscli.analysis import assignment
 from basiscli.analysis.correlate import correlation
 from basiscli.checkpoint import Loaded
 from basiscli.errors import BadInput
@@ -60,7 +60,7 @@ def shuffled(loaded: Loaded, seed: int) -> tuple[Loaded, dict[str, np.ndarray]]:
     """Return a permuted copy of a network, and the permutations that undo it."""
     rng = np.random.default_rng(seed)
     hidden = {group: rng.permutation(units) for group, units in unit_groups(loaded.network).groups.items()}
-    moved, difference = matching.apply(loaded, hidden, matching.probe(loaded))
+    moved, difference = matching.apply(loaded, hidden, matching.proof_images(loaded))
     assert 0 <= difference < 1e-4
     stored = moved.file.weights | moved.file.state
     assert all(np.array_equal(stored[path], values[0]) for path, values in moved.arrays.items())
@@ -76,7 +76,7 @@ def test_a_permuted_copy_of_a_trained_network_is_found_exactly(trained, name, by
     found = matching.align(network, moved, Request(by=by, restarts=4))
     for group, p in answer.items():
         np.testing.assert_array_equal(found.permutations[group], p, err_msg=group)
-    back, difference = matching.apply(moved, found.permutations, matching.probe(network))
+    back, difference = matching.apply(moved, found.permutations, matching.proof_images(network))
     assert difference < 1e-4
     for path, values in network.arrays.items():
         np.testing.assert_array_equal(back.arrays[path], values, err_msg=path)
@@ -96,7 +96,7 @@ def test_what_is_reported_is_what_was_done(trained, name):
         assert 1 <= one.agreed <= 3
     total = found.total
     assert total.units == sum(groups.values()) and total.objective_after > total.objective_before
-    moved, _ = matching.apply(b, found.permutations, matching.probe(a))
+    moved, _ = matching.apply(b, found.permutations, matching.proof_images(a))
     again = matching.align(a, moved, Request(by="none"), matching.pair(matching.moments([a, moved], Request()), 0, 1))
     assert again.total.objective_after == again.total.objective_before
     for mine, theirs in zip((*found.groups, total), (*again.groups, again.total), strict=True):
@@ -132,8 +132,8 @@ def test_moments_of_many_networks_give_what_those_of_each_pair_give(trained):
 
 def test_both_starts_from_the_match_of_activations(trained, monkeypatch):
     a, b = trained("resnet-A")
-    wanted, seen, search = matching.align(a, b, Request(by="activations")).permutations, [], match.search
-    monkeypatch.setattr(match, "search", lambda f, starts: seen.extend(starts) or search(f, starts))
+    wanted, seen, search = matching.align(a, b, Request(by="activations")).permutations, [], assignment.search
+    monkeypatch.setattr(assignment, "search", lambda f, starts: seen.extend(starts) or search(f, starts))
     matching.align(a, b, Request(by="both", restarts=3))
     assert len(seen) == 3 and len({start.order for start in seen}) > 1
     for start in seen:
@@ -175,7 +175,7 @@ def test_weights_that_the_seed_does_not_give_again_are_refused(trained, few, tmp
         with pytest.raises(BadInput, match=words):
             matching.align(a, other, Request(by="weights", from_init=True))
 
-    moved, _ = matching.apply(b, {}, matching.probe(b), {"made": "match", "of": [a.path, b.path]})
+    moved, _ = matching.apply(b, {}, matching.proof_images(b), {"made": "match", "of": [a.path, b.path]})
     refused(moved, "was not trained as it is")
     for name, options, words in (
         ("started", ("--start-from", a.path), "started from another network"),
@@ -188,7 +188,7 @@ def test_weights_that_the_seed_does_not_give_again_are_refused(trained, few, tmp
 
 def test_a_permutation_that_changes_the_function_is_refused(trained, monkeypatch):
     network = trained("resnet-A")[0]
-    images, permute = matching.probe(network), permute_units
+    images, permute = matching.proof_images(network), permute_units
 
     def half(groups, arrays, permutations):
         moved = permute(groups, arrays, permutations)
@@ -203,7 +203,7 @@ def test_a_network_without_finite_logits_is_refused(trained):
     network = trained("mlp")[0]
     broken = replace(network, arrays=network.arrays | {"output/b": np.full((1, 10), np.nan, "f")})
     with pytest.raises(BadInput, match="logits"):
-        matching.apply(broken, {}, matching.probe(network))
+        matching.apply(broken, {}, matching.proof_images(network))
 
 
 def test_the_optimiser_of_an_unfinished_network_is_permuted_too(trained):
@@ -211,7 +211,7 @@ def test_the_optimiser_of_an_unfinished_network_is_permuted_too(trained):
     held = {path: network.arrays[path][0] * 2 for path in network.network.trained}
     unfinished = replace(network, file=replace(network.file, optimizer={"velocity": held}))
     p = np.random.default_rng(0).permutation(20)
-    moved, _ = matching.apply(unfinished, {"hidden1": p}, matching.probe(network))
+    moved, _ = matching.apply(unfinished, {"hidden1": p}, matching.proof_images(network))
     np.testing.assert_array_equal(moved.file.optimizer["velocity"]["hidden1/w"], held["hidden1/w"][:, p])
     np.testing.assert_array_equal(moved.file.optimizer["velocity"]["hidden2/w"], held["hidden2/w"][p])
     assert set(moved.file.optimizer["velocity"]) == set(held)

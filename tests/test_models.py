@@ -5,13 +5,15 @@ from math import prod
 import numpy as np
 import pytest
 
-from basiscli import data, defaults
+from basiscli import data
 from basiscli.errors import BadInput
 from basiscli.nn import cost, models
 from basiscli.nn.graph import Network, backward, forward
 from basiscli.nn.ops import cross_entropy
 from basiscli.rng import generator
-from basiscli.train import Recipe, Run
+from basiscli.training import defaults
+from basiscli.training.recipe import Recipe
+from basiscli.training.run import Run
 from tests.gradients import check_gradient
 from tests.pytorch import logits_of
 

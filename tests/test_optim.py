@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from basiscli import optim
 from basiscli.nn import models, weights
+from basiscli.training import optim
 
 
 def rates(schedule, total=100, warmup=0):

@@ -2,9 +2,11 @@
 
 import pytest
 
-from basiscli import data, timing
+from basiscli import data
 from basiscli.nn import models
-from basiscli.train import Recipe, Run
+from basiscli.training import timing
+from basiscli.training.recipe import Recipe
+from basiscli.training.run import Run
 
 
 class Clock:

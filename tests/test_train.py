@@ -8,14 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basiscli import data, optim, train
+from basiscli import data
 from basiscli.data import Dataset, Split
 from basiscli.errors import BadInput
 from basiscli.nn import models
 from basiscli.nn.graph import backward, forward
 from basiscli.nn.ops import cross_entropy
 from basiscli.rng import generator
-from basiscli.train import Recipe, Run
+from basiscli.training import optim
+from basiscli.training.images import Standardisation, probe_batch
+from basiscli.training.recipe import Recipe
+from basiscli.training.run import Run
 
 RECIPE = Recipe(epochs=2, batch_size=32, augment="shift", clip=1.0)
 
@@ -56,7 +59,7 @@ def test_a_seed_is_the_same_in_any_company(dataset, optimizer, norm):
 @pytest.mark.slow
 def test_the_same_on_any_number_of_threads_and_out_of_the_cache(tmp_path):
     script = (
-        "from basiscli import data, models; from basiscli.train import Recipe, Run\n"
+        "from basiscli import data, models; from basiscli.training.run import Recipe, Run\n"
         "digits = data.load('digits')\n"
         "network = models.mlp((8, 8, 1), 10, [70, 30], norm='batch')\n"
         "run = Run.start(network, Recipe(epochs=1, clip=1.0), digits, [0, 1])\n"
@@ -101,17 +104,17 @@ def test_all_shifts_show_every_image_in_every_place_once(dataset):
     chosen, moves, labels, _, _ = next(run._batches())
     images = run._inputs(chosen, moves)
     assert images.shape == (1, 1350, 8, 8, 1)
-    expected, expected_labels = train.probe(dataset.train, run.standard, range(1350), shifted=True)
+    expected, expected_labels = probe_batch(dataset.train, run.standard, range(1350), shifted=True)
     assert sorted(map(bytes, images[0])) == sorted(map(bytes, expected[0]))
     np.testing.assert_array_equal(np.bincount(labels[0]), np.bincount(expected_labels[0]))
 
 
 def test_a_shifted_probe_keeps_copies_of_an_image_together(dataset):
     run = Run.start(network_of(dataset), RECIPE, dataset, [0])
-    probe, labels = train.probe(dataset.test, run.standard, range(9, 27), shifted=True)
-    still, _ = train.probe(dataset.test, run.standard, range(1, 3))
+    images, labels = probe_batch(dataset.test, run.standard, range(9, 27), shifted=True)
+    still, _ = probe_batch(dataset.test, run.standard, range(1, 3))
     np.testing.assert_array_equal(labels[0], np.repeat(dataset.test.labels[1:3], 9))
-    np.testing.assert_array_equal(probe[0, [4, 13]], still[0])  # the fifth shift is none
+    np.testing.assert_array_equal(images[0, [4, 13]], still[0])  # the fifth shift is none
 
 
 def test_frozen_weights_stay(dataset):
@@ -157,7 +160,7 @@ def test_stop_ends_after_a_step(dataset):
 def test_standardisation_of_a_constant_channel_is_finite():
     images = np.zeros((4, 2, 2, 2), np.uint8)
     images[..., 1] = np.arange(4)[:, None, None]
-    standard = train.Standardisation.of(images)
+    standard = Standardisation.of(images)
     assert np.isfinite(standard.inverse).all() and standard.mean.tolist() == [0.0, 1.5]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from basiscli.analysis.correlate import compare, inverse_root
 from basiscli.analysis.moments import Moments, merge
-from basiscli.analysis.rotations import haar
+from basiscli.analysis.random_maps import haar
 from basiscli.rng import generator
 
 # Below this many units a draw takes 2 ms or less, and other processes are not worth the 0.7 s they take to start.

@@ -113,7 +113,7 @@ def _records(networks: Sequence, request, targets: Mapping[str, Path], out: Path
     found = []
     images = None
     for other, alignment in zip(others, matching.align_all(networks, request), strict=True):
-        images = matching.probe(reference, request.dataset) if images is None else images
+        images = matching.proof_images(reference, request.dataset) if images is None else images
         moved, difference = matching.apply(other, alignment.permutations, images)
         target = targets.get(other.path)
         if target:

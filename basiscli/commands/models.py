@@ -52,9 +52,9 @@ def command(image: tuple[int, int, int], classes: int, batch_size: int, style: s
 
 
 def _records(image: tuple[int, int, int], classes: int, batch_size: int) -> Iterator[dict]:
-    from basiscli import defaults
     from basiscli.errors import BadInput
     from basiscli.nn import cost, models
+    from basiscli.training import defaults
 
     for model, choices in LISTED:
         try:

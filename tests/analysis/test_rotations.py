@@ -5,8 +5,8 @@ import pytest
 from scipy.optimize import nnls
 from scipy.stats import kstest
 
-from basiscli.analysis import rotations
-from basiscli.analysis.rotations import IDENTITY, KINDS, ORTHOGONAL, PERMUTATION, SIGNED, SYMMETRY, draw
+from basiscli.analysis import random_maps
+from basiscli.analysis.random_maps import IDENTITY, KINDS, ORTHOGONAL, PERMUTATION, SIGNED, SYMMETRY, draw
 from basiscli.rng import generator
 
 
@@ -53,13 +53,13 @@ def test_the_angles_of_the_eigenvalues_are_those_of_uniform_rotations():
 
 def test_powers_compose_and_scale_the_angles():
     m = draw(ORTHOGONAL, generator(0, "m"), 7)
-    half, third = rotations.matrix_power(m, 0.5), rotations.matrix_power(m, 1 / 3)
+    half, third = random_maps.matrix_power(m, 0.5), random_maps.matrix_power(m, 1 / 3)
     np.testing.assert_allclose(half @ half, m, atol=1e-10)
-    np.testing.assert_allclose(third @ rotations.matrix_power(m, 2 / 3), m, atol=1e-10)
-    assert rotations.matrix_power(m, 1) is m
+    np.testing.assert_allclose(third @ random_maps.matrix_power(m, 2 / 3), m, atol=1e-10)
+    assert random_maps.matrix_power(m, 1) is m
     angles = [np.sort(np.angle(np.linalg.eigvals(x))) for x in (half, m)]
     np.testing.assert_allclose(2 * angles[0], angles[1], atol=1e-10)
-    near = rotations.matrix_power(m, 0.01)
+    near = random_maps.matrix_power(m, 0.01)
     assert np.abs(near - np.eye(7)).max() < 0.05
 
 
@@ -87,7 +87,7 @@ def test_the_reconstruction_error_is_that_of_the_best_activations_that_are_not_n
     h = np.maximum(rng.standard_normal((30, 5)), 0)
     ms = np.stack([draw(kind, rng, 5) for kind in (ORTHOGONAL, PERMUTATION, SIGNED)])
     best = [sum(nnls(m, row)[1] ** 2 for row in h) / (h**2).sum() for m in ms]
-    found = rotations.reconstruction_errors([h[:7].reshape(1, 7, 5), h[7:]], ms)
+    found = random_maps.reconstruction_errors([h[:7].reshape(1, 7, 5), h[7:]], ms)
     np.testing.assert_allclose(found, best, atol=1e-12)
     assert found[0] > 0.1 and found[1] == 0 and found[2] > 0.1
-    assert rotations.reconstruction_errors([np.zeros((2, 5))], ms).tolist() == [0, 0, 0]
+    assert random_maps.reconstruction_errors([np.zeros((2, 5))], ms).tolist() == [0, 0, 0]

@@ -120,9 +120,9 @@ def our_steps(threads: int, seeds: str) -> dict[str, float]:
 
 def our_step(architecture: dict, seeds: int) -> tuple[Callable, Callable]:
     """Return a step of training and one of evaluation, of several seeds at once."""
-    from basiscli import optim
     from basiscli.nn import graph, models, weights
     from basiscli.nn.ops import cross_entropy
+    from basiscli.training import optim
 
     network = models.build(architecture | IMAGES)
     layout = weights.layout(network, weights.select(network.trained, ()))

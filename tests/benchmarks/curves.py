@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from basiscli import checkpoint, sources, train
-from basiscli.train import Recipe, Run
+from basiscli import checkpoint, sources
+from basiscli.training.images import probe_batch
+from basiscli.training.recipe import Recipe
+from basiscli.training.run import Run
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.pytorch import logits_of
@@ -62,7 +64,7 @@ def accuracy(run: Run, p: dict) -> float:
     hits, split = 0, run.dataset.test
     for start in range(0, len(split.labels), 500):
         rows = range(start, min(start + 500, len(split.labels)))
-        images, labels = train.probe(split, run.standard, rows)
+        images, labels = probe_batch(split, run.standard, rows)
         found = logits_of(torch, run.network, p, torch.tensor(images[0]), training=False).argmax(1)
         hits += int((found.numpy() == labels[0]).sum())
     return hits / len(split.labels)

@@ -9,12 +9,14 @@ rounds. An epoch is timed with its evaluation; the cache is timed apart, since i
 import argparse
 import time
 
-from basiscli import data, train
-from basiscli.defaults import AUGMENTATIONS, BATCH_SIZES, DIGITS, NAMED
+from basiscli import data
 from basiscli.nn import models, weights
-from basiscli.train import Recipe, Run
+from basiscli.training import run as run_module
+from basiscli.training.defaults import AUGMENTATIONS, BATCH_SIZES, DIGITS, NAMED
+from basiscli.training.recipe import Recipe
+from basiscli.training.run import CACHE_PART, Run
 
-CACHE_PART = train.CACHE_PART
+CACHE_PART = CACHE_PART
 
 
 def started(name: str, width: int, prefix: int, seeds: int, epochs: int) -> Run:
@@ -29,7 +31,7 @@ def started(name: str, width: int, prefix: int, seeds: int, epochs: int) -> Run:
 
 def seconds(run: Run, part: float) -> tuple[float, float]:
     """Return the processor time of making the cache and of an epoch."""
-    train.CACHE_PART = part
+    run_module.CACHE_PART = part
     start = time.process_time()
     cached = bool(run.cache)
     made = time.process_time()

@@ -29,7 +29,8 @@ from basiscli.data import Dataset, Split  # noqa: E402
 from basiscli.device import doctor, placement, selftest  # noqa: E402
 from basiscli.nn import cost, models  # noqa: E402
 from basiscli.nn.graph import Network  # noqa: E402
-from basiscli.train import Recipe, Run  # noqa: E402
+from basiscli.training.recipe import Recipe  # noqa: E402
+from basiscli.training.run import Run  # noqa: E402
 
 BATCH, CLASSES, STEPS = 128, 10, 20
 PRECISIONS = ("float32", "tf32", "bf16")

@@ -56,7 +56,7 @@ def our(points: int, count: int, layout: str) -> tuple[float, list[float]]:
     from basiscli.analysis.barriers import evenly
     from basiscli.data import Split
     from basiscli.interpolation import Walk, curves
-    from basiscli.train import Standardisation
+    from basiscli.training.images import Standardisation
 
     network, both = ends()
     split = Split(*images(count))
@@ -73,7 +73,7 @@ def pytorch(points: int, count: int, layout: str) -> tuple[float, list[float]]:
     """Return the seconds of a path and its losses."""
     import torch
 
-    from basiscli.train import Standardisation
+    from basiscli.training.images import Standardisation
     from tests import pytorch as peer
 
     def batchnorm(f, p, options, x):

@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from basiscli import checkpoint
-from basiscli.analysis import match
+from basiscli.analysis import assignment
 from basiscli.device.threads import blas
 from basiscli.nn import models, weights
 from basiscli.nn.unit_groups import permute_units, unit_groups
@@ -47,9 +47,11 @@ def seconds(width: float, restarts: int, rounds: int) -> list[str]:
     best, used = [float("inf")] * 2, 0.0
     for _ in range(rounds):
         start, processor = time.perf_counter(), time.process_time()
-        f = match.objective(groups.groups, groups.axes, a, b)
+        f = assignment.objective(groups.groups, groups.axes, a, b)
         made = time.perf_counter()
-        found = match.search(f, match.starts(groups.groups, restarts, 0, match.identities(groups.groups)))
+        found = assignment.search(
+            f, assignment.starts(groups.groups, restarts, 0, assignment.identities(groups.groups))
+        )
         best = [min(best[0], made - start), min(best[1], time.perf_counter() - made)]
         used = time.process_time() - processor
     cosine = f.cosine(found.best.permutations)
@@ -79,13 +81,13 @@ def recover(net, arrays_of: Callable[[int], dict], noise: float, tries: int) -> 
             path: (w[0] + noise * w.std() * rng.standard_normal(w[0].shape)).astype("f")
             for path, w in trained(net, moved).items()
         }
-        f = match.objective(groups.groups, groups.axes, trained(net, a), b)
-        starts = match.starts(groups.groups, RESTARTS, seed, match.identities(groups.groups))
+        f = assignment.objective(groups.groups, groups.axes, trained(net, a), b)
+        starts = assignment.starts(groups.groups, RESTARTS, seed, assignment.identities(groups.groups))
         with blas().limit(limits=1):
-            done = [match.descend(f, start.permutations, start.order) for start in starts]
+            done = [assignment.descend(f, start.permutations, start.order) for start in starts]
         answer = {group: np.argsort(p) for group, p in hidden.items()}
         right = [all(np.array_equal(one.permutations[group], p) for group, p in answer.items()) for one in done]
-        hits["as high"] += max(one.value for one in done) >= f.value(answer) * (1 - match.SMALLEST_GAIN)
+        hits["as high"] += max(one.value for one in done) >= f.value(answer) * (1 - assignment.SMALLEST_GAIN)
         for name, hit in zip(("identity", "unplaced", "random"), right[:3], strict=True):
             hits[name] += hit
         for restarts in (8, RESTARTS):

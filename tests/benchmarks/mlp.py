@@ -25,7 +25,8 @@ def ours(seconds: float, seeds: int) -> float:
 
     from basiscli.data import Dataset, Split
     from basiscli.nn import models
-    from basiscli.train import Recipe, Run
+    from basiscli.training.recipe import Recipe
+    from basiscli.training.run import Run
 
     rng = np.random.default_rng(0)
     split = Split(rng.integers(0, 256, (BATCH * 40, 28, 28, 1), np.uint8), rng.integers(0, 10, BATCH * 40))

@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basiscli import checkpoint, corrections, data, interpolation, store, train
+from basiscli import checkpoint, corrections, data, interpolation, store
 from basiscli.nn import models
 from basiscli.nn.unit_groups import permute_units, unit_groups
+from basiscli.training.evaluation import evaluate
+from basiscli.training.images import Standardisation
 from tests.conftest import Outcome, call
 from tests.test_cli import shell
 
@@ -105,10 +107,10 @@ def test_a_reset_changes_the_untouched_network_by_what_its_statistics_were_stale
     file = store.load_network(first)
     network = models.build(file.architecture)
     digits = data.load("digits")
-    standard = train.Standardisation.of(digits.train.images)
+    standard = Standardisation.of(digits.train.images)
     arrays = {name: values[None].copy() for name, values in (file.weights | file.state).items()}
     corrections.reset_batchnorm(network, arrays, corrections.sample(digits.train, standard, 1200, 0))
-    loss, _ = train.evaluate(network, arrays, digits.test, standard)
+    loss, _ = evaluate(network, arrays, digits.test, standard)
     assert reset["loss_a"] == pytest.approx(loss[0], rel=1e-6)
 
 

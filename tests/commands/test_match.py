@@ -29,7 +29,7 @@ def copy(networks, tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
     loaded = checkpoint.load(networks[0])
     rng = np.random.default_rng(0)
     hidden = {group: rng.permutation(units) for group, units in unit_groups(loaded.network).groups.items()}
-    moved, _ = matching.apply(loaded, hidden, matching.probe(loaded))
+    moved, _ = matching.apply(loaded, hidden, matching.proof_images(loaded))
     path = tmp_path_factory.mktemp("copy") / "copy.h5"
     store.save_network(path, moved.file)
     return path, {group: np.argsort(p) for group, p in hidden.items()}

@@ -5,7 +5,7 @@ import time
 from contextlib import AbstractContextManager
 
 from basiscli.device import placement
-from basiscli.train import Run
+from basiscli.training.run import Run
 
 
 class Progress(AbstractContextManager):

@@ -9,7 +9,8 @@ from basiscli.data import Dataset, Split
 from basiscli.device import placement
 from basiscli.nn import cost
 from basiscli.nn.graph import Network
-from basiscli.train import Recipe, Run
+from basiscli.training.recipe import Recipe
+from basiscli.training.run import Run
 
 # Steps that are measured, after one that compiles; the shortest counts, as nothing makes a step faster than it is.
 STEPS = 3

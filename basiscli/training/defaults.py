@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from basiscli import augment
 from basiscli.data import Dataset
 from basiscli.errors import BadInput
 from basiscli.nn import models
+from basiscli.training import augment
 
 DIGITS, CIFAR, NAMED, PATHS = "digits", "cifar", "other names", "paths"
 EPOCHS = 10

@@ -4,132 +4,35 @@ Everything has the seed axis first, and no number of one seed ever meets another
 `Run([1])` gives it, bit for bit.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
 
-from basiscli import augment, kernels, optim
+from basiscli import kernels
 from basiscli.data import Dataset, Split
 from basiscli.device import placement
-from basiscli.errors import BadInput
 from basiscli.nn import cost, weights
 from basiscli.nn.frozen_split import FrozenSplit
 from basiscli.nn.graph import Network, backward, forward
 from basiscli.nn.ops import cross_entropy
 from basiscli.rng import generator
+from basiscli.training import augment, optim
+from basiscli.training.evaluation import evaluate
+from basiscli.training.images import SHIFTS, Standardisation, batch, items, probe_batch, steps_per_epoch
+from basiscli.training.recipe import Recipe
 
-STREAMS = ("init", "order", "augment")
-# Streams that do not vary from seed to seed are those of this seed.
-FIXED_SEED = 0
-# The nine shifts by at most one pixel, no shift among them.
-SHIFTS = np.array([(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)], np.int64)
 # Part of the free memory that the features of a frozen bottom may take.
 CACHE_PART = 0.25
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: what `basiscli train` takes on the command line, and what a network file stores.
-
-    warmup is in epochs, clip the bound of each network's gradient norm (None: no bound), vary the streams that differ
-    from seed to seed, frozen the globs of weights that stay as they start; start_from and start_weights say where
-    initial weights were taken from. The first `prefix` layers come from the network with the checksum `donor`
-    (`checkpoint.load_prefix`), and are frozen unless start_only.
-    """
-
-    epochs: int = 10
-    batch_size: int = 64
-    optimizer: str = "sgd"
-    lr: float = 0.05
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    schedule: str = "cosine"
-    warmup: float = 0.0
-    clip: float | None = None
-    augment: str = "none"
-    label_smoothing: float = 0.0
-    vary: tuple[str, ...] = STREAMS
-    frozen: tuple[str, ...] = ()
-    start_from: str | None = None
-    start_weights: tuple[str, ...] = ()
-    donor: str | None = None
-    prefix: int = 0
-    start_only: bool = False
-
-    def stored(self) -> dict:
-        """Return the recipe as plain data."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_stored(cls, values: Mapping) -> "Recipe":
-        """Return the recipe that `stored` gave. Raises BadInput if there is a field that this version does not know."""
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
-            raise BadInput(f"a recipe with unknown fields {', '.join(sorted(unknown))}; upgrade basiscli")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-    def stream_seed(self, stream: str, seed: int) -> int:
-        """Return the seed that feeds a stream of a network."""
-        return seed if stream in self.vary else FIXED_SEED
-
-
-@dataclass(frozen=True)
-class Standardisation:
-    """What images are standardised with: mean and inverse deviation of each channel over the training images, (C,)."""
-
-    mean: np.ndarray
-    inverse: np.ndarray
-
-    @classmethod
-    def of(cls, images: np.ndarray) -> "Standardisation":
-        """Return the standardisation of a data set's training images (M, H, W, C)."""
-        axes = (0, 1, 2)
-        mean, deviation = images.mean(axis=axes, dtype=np.float64), images.std(axis=axes, dtype=np.float64)
-        return cls(mean.astype(np.float32), (1 / np.where(deviation > 0, deviation, 1)).astype(np.float32))
-
-
-def items(split: Split, augmentation: str) -> int:
-    """Return how many images an epoch visits."""
-    return len(split.labels) * (len(SHIFTS) if augmentation == augment.ALL_SHIFTS else 1)
-
-
-def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
-    """Return how many batches an epoch has; the last one may be smaller."""
-    return -(-items(dataset.train, recipe.augment) // recipe.batch_size)
-
-
-def frozen(network: Network, recipe: Recipe) -> list[str]:
+def frozen_paths(network: Network, recipe: Recipe) -> list[str]:
     """Return the paths of the weights that a recipe keeps as they start. Raises BadInput for a glob without a match."""
     kept = set(weights.select(network.trained, recipe.frozen))
     if recipe.prefix and not recipe.start_only:
         kept |= set(weights.prefix(network, recipe.prefix))
     return [path for path in network.trained if path in kept]
-
-
-def batch(split: Split, chosen: np.ndarray, moves: np.ndarray, standard: Standardisation, hole: int = 0) -> np.ndarray:
-    """Return standardised images (S, N, H, W, C) for indices (S, N), moves (S, N, 2 or 5) and the side of a hole.
-
-    They are where the work is done (`backend`).
-    """
-    images, mean, inverse = (
-        placement.to_device_cached(array) for array in (split.images, standard.mean, standard.inverse)
-    )
-    return kernels.of(mean).gather(images, placement.to_device(chosen), placement.to_device(moves), mean, inverse, hole)
-
-
-def probe(split: Split, standard: Standardisation, rows: range, shifted: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of a split as one shared batch, images (1, n, H, W, C) where the work is done, and labels (1, n).
-
-    Of a shifted probe row i is image i // 9 moved by the (i % 9)-th of the nine shifts.
-    """
-    index = np.arange(rows.start, rows.stop)
-    copies = len(SHIFTS) if shifted else 1
-    moves = SHIFTS[index % copies] if shifted else np.zeros((len(index), 2), np.int64)
-    chosen = index // copies
-    return batch(split, chosen[None], moves[None], standard), split.labels[chosen][None]
 
 
 @dataclass
@@ -179,7 +82,7 @@ class Run:
         dtype: type = np.float32,
     ) -> "Run":
         """Return a run at its beginning; `adjust` may change each seed's initial arrays in place (a transplant)."""
-        layout = weights.layout(network, frozen(network, recipe))
+        layout = weights.layout(network, frozen_paths(network, recipe))
         theta = np.zeros((len(seeds), layout.size), dtype)
         state = _empty_state(network, len(seeds), dtype)
         arrays = layout.views(theta) | state
@@ -231,7 +134,7 @@ class Run:
             return {}
         size = cost.evaluated_at_once(self.network)
         rows = (range(start, min(start + size, count)) for start in range(0, count, size))
-        images = (probe(split, self.standard, part, self._shifted)[0] for part in rows)
+        images = (probe_batch(split, self.standard, part, self._shifted)[0] for part in rows)
         return self.frozen_split.table((part.astype(self.theta.dtype, copy=False) for part in images), count)
 
     @property
@@ -362,33 +265,6 @@ class Run:
     def evaluate(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
         """Return loss (S,) and accuracy (S,) on a split."""
         return evaluate(self.network, self.arrays, split, self.standard, self.frozen_split)
-
-
-def evaluate(
-    network: Network,
-    arrays: Mapping[str, np.ndarray],
-    split: Split,
-    standard: Standardisation,
-    frozen_split: FrozenSplit | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean loss (S,) and the accuracy (S,) of networks on a split, in bounded memory.
-
-    With the networks' frozen_split, what all seeds share is worked out once. The results are on the host.
-    """
-    arrays = placement.tree_to_device(arrays)
-    loss, hits, count, size = 0.0, 0, len(split.labels), cost.evaluated_at_once(network)
-    for start in range(0, count, size):
-        images, labels = probe(split, standard, range(start, min(start + size, count)))
-        dtype = next(iter(arrays.values())).dtype
-        images = images.astype(dtype, copy=False)
-        logits = (
-            forward(frozen_split.above, arrays, frozen_split.features(images))[0]
-            if frozen_split
-            else forward(network, arrays, images)[0]
-        )
-        part_loss, part_hits, _ = cross_entropy.forward(logits, placement.to_device(labels))
-        loss, hits = loss + part_loss * labels.shape[1], hits + part_hits
-    return placement.to_host(loss) / count, placement.to_host(hits) / count
 
 
 def bytes_per_seed(network: Network, recipe: Recipe) -> int:

@@ -1,0 +1,1 @@
+"""Training networks of many seeds at once: recipes, images, steps, evaluation."""
