@@ -3,10 +3,16 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "basiscli/__init__.py").read_text())[1]
+
+
+def moved(folder: str) -> list[str]:
+    """Return the packages of a folder at the top level that installs below basiscli."""
+    return [f"basiscli.{name}" for name in (folder, *(f"{folder}.{inner}" for inner in find_packages(folder)))]
+
 
 setup(
     name="basiscli",
@@ -17,19 +23,10 @@ setup(
     license="MIT",
     license_files=["LICENSE", "data/digits/LICENSE.txt"],
     python_requires=">=3.11",
-    # Listed by hand: `find_packages` cannot see the two folders that package_dir moves (docs/decisions/layout.md).
-    packages=[
-        "basiscli",
-        "basiscli.analysis",
-        "basiscli.commands",
-        "basiscli.data",
-        "basiscli.kernels",
-        "basiscli.kernels.cpu",
-        "basiscli.ops",
-    ],
+    packages=[*find_packages(include=["basiscli", "basiscli.*"]), *moved("kernels"), *moved("data")],
     package_dir={"basiscli.kernels": "kernels", "basiscli.data": "data"},
     package_data={
-        "basiscli": ["plans/*.toml", "report.css"],
+        "basiscli.study": ["plans/*.toml", "report.css"],
         "basiscli.data": ["digits/*"],
         "basiscli.kernels": ["cuda/*"],
     },
@@ -59,5 +56,5 @@ setup(
         ],
         "bench": ["torch>=2.4"],
     },
-    entry_points={"console_scripts": ["basiscli = basiscli.cli:main"]},
+    entry_points={"console_scripts": ["basiscli = basiscli.cli.group:main"]},
 )

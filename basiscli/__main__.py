@@ -1,6 +1,6 @@
 """`python -m basiscli` is the command `basiscli`."""
 
-from basiscli.cli import main
+from basiscli.cli.group import main
 
 if __name__ == "__main__":
     main()

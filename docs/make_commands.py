@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from basiscli.cli import group
+from basiscli.cli.group import group
 
 PAGE = Path(__file__).with_name("commands.md")
 HEAD = """# Commands

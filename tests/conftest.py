@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from basiscli.cli import main
+from basiscli.cli.group import main
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli import steps
-from basiscli.steps import Step
+from basiscli.study import steps
+from basiscli.study.steps import Step
 
 WIDTHS, LAYERS, NETWORKS = (16, 64, 256), ("hidden1", "hidden2", "hidden3"), 6
 SMALL = 0.01

@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basiscli import checkpoint, data, kernels
+from basiscli import data, kernels
 from basiscli.device import placement
 from basiscli.errors import BadInput
+from basiscli.files import checkpoint
 from basiscli.nn import models, weights
 from basiscli.rng import generator
 from basiscli.training import augment

@@ -2,8 +2,8 @@
 
 import pytest
 
-from basiscli import claims
-from basiscli.claims import REFUTED, SHOWN, UNDECIDED, Estimate
+from basiscli.study import claims
+from basiscli.study.claims import REFUTED, SHOWN, UNDECIDED, Estimate
 from tests import planted
 from tests.conftest import call
 

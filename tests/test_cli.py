@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from basiscli import records
-from basiscli.cli import COMMANDS
+from basiscli.cli import records
+from basiscli.cli.group import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 SHELL = "/bin/bash"
@@ -26,7 +26,7 @@ def shell(script: str, folder: Path) -> subprocess.CompletedProcess:
 def test_help_lists_every_command_and_imports_nothing_heavy():
     script = (
         "import sys; sys.argv = ['basiscli', '--help']\n"
-        "from basiscli.cli import main\n"
+        "from basiscli.cli.group import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "print(sorted({'numpy', 'numba', 'h5py', 'matplotlib', 'cupy', 'scipy', 'rich', 'pooch'} & set(sys.modules)))"
@@ -166,7 +166,7 @@ def test_only_the_store_imports_h5py_and_only_commands_import_click():
 
 
 def test_every_number_of_an_option_is_finite():
-    for path in (ROOT / "basiscli/commands").glob("*.py"):
+    for path in (ROOT / "basiscli/cli/commands").glob("*.py"):
         assert path.name == "ranges.py" or not re.search(r"FloatRange|type=float", path.read_text()), path
 
 

@@ -76,15 +76,15 @@ def test_a_study_survives_a_worker_killed_in_mid_step(cluster, tmp_path):
 
 
 def test_resources_that_no_worker_has_are_told(cluster):
-    from basiscli import cluster as ours
-    from basiscli.steps import Step
+    from basiscli.study import cluster as ours
+    from basiscli.study.steps import Step
 
     found = [Step("small", ("train",), resources={"GPU": 1}), Step("large", ("train",), resources={"GPU": 8})]
     assert ours.unmet(cluster[0], found) == ["large"]
 
 
 def test_an_address_where_nobody_is(tmp_path, monkeypatch):
-    from basiscli import cluster as ours
+    from basiscli.study import cluster as ours
 
     monkeypatch.setattr(ours, "SECONDS", 1)
     began = time.monotonic()

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from basiscli import corrections, data
+from basiscli import data
+from basiscli.alignment import corrections
 from basiscli.errors import BadInput
 from basiscli.nn import models, weights
 from basiscli.nn.graph import Network, forward

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from basiscli.cli import COMMANDS
+from basiscli.cli.group import COMMANDS
 from tests import planted
 
 ROOT = Path(__file__).parents[1]

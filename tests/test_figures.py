@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from basiscli import figures
 from basiscli.analysis import pairs
 from basiscli.analysis.assess import Request, assess
 from basiscli.analysis.barriers import Curve, evenly
+from basiscli.plots import experiments
+from basiscli.plots.networks import layers_figure, pair_figure
+from basiscli.plots.style import diverging, save
 from tests.analysis.memory import MemorySource
 from tests.analysis.planted import relu_features
 
@@ -28,30 +30,30 @@ def texts(figure) -> str:
 def test_a_pair(units, tmp_path):
     a, b = (relu_features(k, units=u) for k, u in enumerate(units))
     drawn = assessed([a, a], [b, b], request=Request())
-    figure = figures.pair("a.h5", "b.h5", [one[0] for one in drawn])
+    figure = pair_figure("a.h5", "b.h5", [one[0] for one in drawn])
     assert len(figure.axes) == 2 * 3 + 1
     assert "in sample" in texts(figure) and "held out" in texts(figure)
-    figures.save(figure, tmp_path / "pair.png")
+    save(figure, tmp_path / "pair.png")
     assert (tmp_path / "pair.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["pair.png"]
 
 
 def test_a_pair_beside_its_null():
     drawn = assessed([relu_features(0)], [relu_features(1)], request=Request(("rotated",), 5))
-    assert "rotated" in texts(figures.pair("a.h5", "b.h5", drawn[0]))
+    assert "rotated" in texts(pair_figure("a.h5", "b.h5", drawn[0]))
 
 
 def test_matching_brings_a_permutation_to_the_diagonal():
     a = relu_features(0)
     drawn = assessed([a], [a[:, ::-1]], request=Request())
-    _, after = (axis.images[0].get_array() for axis in figures.pair("a", "b", drawn[0]).axes[:2])
+    _, after = (axis.images[0].get_array() for axis in pair_figure("a", "b", drawn[0]).axes[:2])
     np.testing.assert_allclose(np.diag(after), 1, atol=1e-5)
 
 
 def test_a_layer_without_held_out_scores(tmp_path):
     drawn = assessed([relu_features(0, rows=2)], [relu_features(1, rows=2)], request=Request(("rotated",), 3))
-    figures.save(figures.pair("a", "b", drawn[0]), tmp_path / "pair.png")
-    figures.save(figures.layers(drawn * 2), tmp_path / "layers.png")
+    save(pair_figure("a", "b", drawn[0]), tmp_path / "pair.png")
+    save(layers_figure(drawn * 2), tmp_path / "layers.png")
 
 
 @pytest.mark.parametrize("networks", [2, 4])
@@ -59,20 +61,20 @@ def test_layers(networks, tmp_path):
     drawn = assessed(
         *([relu_features(10 * k + i) for i in range(3)] for k in range(networks)), request=Request(("rotated",), 5)
     )
-    figure = figures.layers(drawn)
+    figure = layers_figure(drawn)
     assert {"matched held out", "best rotation", "same space, any axes", "one basis"} <= set(texts(figure).split("\n"))
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["layer0", "layer1", "layer2"]
-    figures.save(figure, tmp_path / "layers.png")
+    save(figure, tmp_path / "layers.png")
 
 
 def test_layers_without_a_null():
     drawn = assessed(*([relu_features(10 * k + i) for i in range(2)] for k in range(3)), request=Request())
-    assert "best rotation" not in texts(figures.layers(drawn))
+    assert "best rotation" not in texts(layers_figure(drawn))
 
 
 def test_labels_do_not_cover_each_other():
     drawn = assessed(*([relu_features(k)] * 2 for k in range(3)), request=Request(("rotated",), 5))
-    heights = sorted(text.xy[1] for text in figures.layers(drawn).axes[0].texts)
+    heights = sorted(text.xy[1] for text in layers_figure(drawn).axes[0].texts)
     assert min(np.diff(heights)) > 0.04
 
 
@@ -90,16 +92,16 @@ def test_prefixes(donors, interval, tmp_path):
     drawn = [sweep_record("free", 0, f"hidden{k}", 0.5, interval) for k in (1, 2, 3)]
     for donor in donors:
         drawn += [sweep_record(donor, k, f"hidden{j}", 0.6, interval) for k in (1, 2) for j in range(k + 1, 4)]
-    figure = figures.prefixes(drawn)
+    figure = experiments.prefixes_figure(drawn)
     assert len(figure.axes) == 2 * max(len(donors), 1)
     names = ["first 2 shared", "first layer shared", "none shared"] if donors else ["none shared"]
     assert sorted(texts(figure).split("\n")) == sorted(names * max(len(donors), 1))
-    figures.save(figure, tmp_path / "prefixes.png")
+    save(figure, tmp_path / "prefixes.png")
 
 
 def test_colours_are_even():
     """White in the middle, as dark at either end."""
-    rgb = figures._diverging()(np.array([0.0, 0.5, 1.0]))[:, :3]
+    rgb = diverging()(np.array([0.0, 0.5, 1.0]))[:, :3]
     light = rgb @ [0.2126, 0.7152, 0.0722]
     assert light[1] > 0.9
     assert abs(light[0] - light[2]) < 0.12
@@ -109,7 +111,7 @@ def test_colours_are_even():
 def test_a_failed_figure_leaves_nothing(tmp_path):
     drawn = assessed([relu_features(0)], [relu_features(1)], request=Request())
     with pytest.raises(OSError):
-        figures.save(figures.pair("a", "b", drawn[0]), tmp_path / "nowhere" / "pair.png")
+        save(pair_figure("a", "b", drawn[0]), tmp_path / "nowhere" / "pair.png")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,11 +131,11 @@ def test_rotations(tmp_path):
     kinds = ("orthogonal", "permutation", "identity")
     drawn = [rotation_record(layer, kind) for layer in ("hidden1", "hidden2") for kind in kinds]
     contrasts = [rotation_record(layer, "orthogonal", over="permutation", value=9) for layer in ("hidden1", "hidden2")]
-    figure = figures.rotations(drawn + contrasts)
+    figure = experiments.rotations_figure(drawn + contrasts)
     assert len(figure.axes) == 2 and max(axis.get_ylim()[1] for axis in figure.axes) < 5
     assert sorted(texts(figure).split("\n")) == ["orthogonal", "orthogonal", "permutation", "permutation"]
     powers = [rotation_record(layer, "orthogonal", 0.5) for layer in ("hidden1", "hidden2")]
-    figure = figures.rotations(drawn + powers)
+    figure = experiments.rotations_figure(drawn + powers)
     assert len(figure.axes) == 4 and "hidden2" in texts(figure)
     line = figure.axes[0].lines[0].get_ydata()
     assert line.tolist() == pytest.approx([2, 2])
@@ -143,16 +145,18 @@ def test_rotations(tmp_path):
     ]
     turned = [record | {"retrain": "none", "tap": "post", "cumulative": True} for record in powers]
     assert "M after the nonlinearity of every layer up to the one named; nothing trained" in (
-        figures.rotations(turned).get_suptitle()
+        experiments.rotations_figure(turned).get_suptitle()
     )
-    assert "orthogonal^0.5" in texts(figures.rotations(turned))
-    figures.save(figure, tmp_path / "rotations.png")
+    assert "orthogonal^0.5" in texts(experiments.rotations_figure(turned))
+    save(figure, tmp_path / "rotations.png")
 
 
 def test_rotations_that_all_failed_draw_nothing(tmp_path):
-    figure = figures.rotations([rotation_record("hidden1", kind, value=None) for kind in ("orthogonal", "identity")])
+    figure = experiments.rotations_figure(
+        [rotation_record("hidden1", kind, value=None) for kind in ("orthogonal", "identity")]
+    )
     assert not texts(figure)
-    figures.save(figure, tmp_path / "rotations.png")
+    save(figure, tmp_path / "rotations.png")
 
 
 def parabola(height: float) -> Curve:
@@ -164,7 +168,7 @@ def parabola(height: float) -> Curve:
 def test_paths(networks, tmp_path):
     pairs_of = {(a, b): parabola(0.1 * (a + b)) for a in range(networks) for b in range(a + 1, networks)}
     names = [("none", "none"), ("activations", "none"), ("activations", "repair")]
-    figure = figures.paths({(name, split): pairs_of for split in ("test", "train") for name in names})
+    figure = experiments.paths_figure({(name, split): pairs_of for split in ("test", "train") for name in names})
     assert len(figure.axes) == 4 and all(len(axis.lines) == 3 for axis in figure.axes)
     assert [text.get_text() for text in figure.legends[0].texts] == [
         "not matched", "activations", "activations, repair",
@@ -173,7 +177,7 @@ def test_paths(networks, tmp_path):
     assert figure.axes[0].get_title(loc="left") == (told if networks == 3 else "test images")
     mean = figure.axes[0].lines[0].get_ydata()
     np.testing.assert_allclose(mean, np.mean([curve.loss for curve in pairs_of.values()], axis=0))
-    figures.save(figure, tmp_path / "paths.png")
+    save(figure, tmp_path / "paths.png")
 
 
 def test_barrier_and_correlation_against_width(tmp_path):
@@ -185,11 +189,11 @@ def test_barrier_and_correlation_against_width(tmp_path):
         for match in ("none", "activations", "activations-degraded")
         for correct in ("none", "repair")
     ]
-    figure = figures.connectivity(records)
+    figure = experiments.connectivity_figure(records)
     labels = [text.get_text() for text in figure.legends[0].texts]
     assert labels[-1] == "activations-degraded, repair" and len(labels) == 6
     assert [len(axis.containers) for axis in figure.axes] == [6, 2 + 3]
     assert "best rotation" in texts(figure)
     assert "intervals over 3 networks" in figure.axes[0].get_title(loc="left")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0.25", "1"]
-    figures.save(figure, tmp_path / "connectivity.png")
+    save(figure, tmp_path / "connectivity.png")

@@ -12,8 +12,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 
-from basiscli import data, store
+from basiscli import data
 from basiscli.analysis import random_maps
+from basiscli.files import hdf5
+from basiscli.files.networks import load_network
 from basiscli.rng import generator
 from tests.conftest import Outcome, call
 
@@ -46,7 +48,7 @@ def trained(tmp_path_factory) -> dict[str, list[Path]]:
 
 
 def arrays_of(path: Path) -> Arrays:
-    file = store.load_network(path)
+    file = load_network(path)
     return {name: values.astype(np.float64) for name, values in (file.weights | file.state).items()}
 
 
@@ -165,7 +167,7 @@ def test_activations_are_matched_by_their_correlation_after_relu(trained, tmp_pa
     for end, found in zip(ends, seen, strict=True):
         mlp(end, x, lambda name, z, found=found: found.setdefault(name, z))
     records = done("match", *trained["mlp"], "--by", "activations", "--out", tmp_path / "p.h5").records
-    with store.reading(tmp_path / "p.h5") as file:
+    with hdf5.reading(tmp_path / "p.h5") as file:
         kept = file.arrays("permutations/1")
     for record in records[:2]:
         name = record["group"]

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basiscli import checkpoint, data, matching, store
+from basiscli import data
+from basiscli.alignment import matching
+from basiscli.alignment.matching import Request
 from basiscli.analysis import assignment
 from basiscli.analysis.correlate import correlation
-from basiscli.checkpoint import Loaded
 from basiscli.errors import BadInput
-from basiscli.matching import Request
+from basiscli.files import hdf5
+from basiscli.files.networks import Loaded, load
 from basiscli.nn import weights
 from basiscli.nn.graph import forward
 from basiscli.nn.unit_groups import permute_units, unit_groups
@@ -50,7 +52,7 @@ def trained(few, tmp_path_factory):
             options = ("--epochs", 2, "--seeds", 2, "--augment", "none", "--batch-size", 32, "--out", folder)
             done = call("train", "--dataset", few, *MODELS[name], *options)
             assert done.code == 0, done.stderr
-            made[name] = [checkpoint.load(record["path"]) for record in done.records]
+            made[name] = [load(record["path"]) for record in done.records]
         return made[name]
 
     return networks
@@ -183,7 +185,7 @@ def test_weights_that_the_seed_does_not_give_again_are_refused(trained, few, tmp
     ):
         done = call("train", "--dataset", few, *MODELS["mlp"], "--epochs", 0, *options, "--out", tmp_path / name)
         assert done.code == 0, done.stderr
-        refused(checkpoint.load(tmp_path / name / "seed0.h5"), words)
+        refused(load(tmp_path / name / "seed0.h5"), words)
 
 
 def test_a_permutation_that_changes_the_function_is_refused(trained, monkeypatch):
@@ -225,7 +227,7 @@ def test_networks_that_are_not_alike_are_refused_with_the_reason(trained, few, t
         done = call("train", "--dataset", dataset, "--epochs", 0, *options, "--out", out)
         assert done.code == 0, done.stderr
         with pytest.raises(BadInput, match=words):
-            matching.align(a, checkpoint.load(out / "seed0.h5"), Request())
+            matching.align(a, load(out / "seed0.h5"), Request())
 
     refused(r"has hidden \[20, 15\], .* has \[20, 14\]: units can be matched one to one", "--hidden", "20,15")
     refused("has model vgg", *MODELS["vgg"])
@@ -284,7 +286,7 @@ def test_files_that_hold_no_permutations_of_these_networks_are_refused(trained, 
     def refused(words: str, permutations: dict, attributes: dict = attributes) -> None:
         bad = tmp_path / "bad.h5"
         arrays = {f"permutations/1/{group}": p for group, p in permutations.items()}
-        store.save_arrays(bad, arrays, attributes, force=True)
+        hdf5.save_arrays(bad, arrays, attributes, force=True)
         with pytest.raises(BadInput, match=words):
             matching.load(bad, groups)
 

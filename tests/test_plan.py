@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from basiscli import plan
-from basiscli.commands.study import parse
+from basiscli.cli.commands.study import parse
 from basiscli.errors import BadInput
+from basiscli.study import plan
 
 TEXT = """\
 # a comment with seeds = 5
@@ -60,7 +60,7 @@ def test_lists_of_options_that_are_repeated():
         "--freeze", "a/*", "--freeze", "b/*", "--widths", "1,2",
     ]  # fmt: skip
     for table in plan.OWN:
-        command = import_module(f"basiscli.commands.{table}").command
+        command = import_module(f"basiscli.cli.commands.{table}").command
         several = {one.opts[0][2:].replace("-", "_") for one in command.params if getattr(one, "multiple", False)}
         assert several - plan.SET == {key for key, of in plan.REPEATED.items() if of == table}, table
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from basiscli import report
+from basiscli.study import report
 from tests import planted
 from tests.conftest import call
 
@@ -124,7 +124,7 @@ def test_text_is_legible(scheme):
 
 
 def test_a_study_without_records_has_a_report(tmp_path):
-    from basiscli import steps
+    from basiscli.study import steps
 
     steps.prepare(tmp_path, "empty", "", [steps.Step("train", ("train",))])
     assert [one["verdict"] for one in report.write(tmp_path)] == ["undecided"] * 4

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from basiscli import rotation
 from basiscli.errors import BadInput
+from basiscli.experiments import rotation_sites
+from basiscli.experiments.rotation_sites import Arm, Protocol, Slice
 from basiscli.nn import fixed_maps, models, weights
 from basiscli.nn.graph import Network, forward
 from basiscli.nn.unit_groups import unit_groups
 from basiscli.rng import generator
-from basiscli.rotation import Arm, Protocol, Slice
 
 IMAGE = {"input_shape": [8, 8, 3], "classes": 10}
 MODELS = {
@@ -37,19 +37,19 @@ def protocol(**changes) -> Protocol:
     return Protocol(**given | changes)
 
 
-def site(network: Network, layer: str, **changes) -> rotation.Site:
-    (found,) = rotation.sites(network, protocol(**changes), [layer])
+def site(network: Network, layer: str, **changes) -> rotation_sites.Site:
+    (found,) = rotation_sites.sites(network, protocol(**changes), [layer])
     return found
 
 
-def arrays_of(network: Network, kind: str, place: rotation.Site) -> dict[str, np.ndarray]:
+def arrays_of(network: Network, kind: str, place: rotation_sites.Site) -> dict[str, np.ndarray]:
     """Arrays (1, ...) in float64, nothing at 0 or 1 that could hide a mistake, with M drawn."""
     rng = generator(0, "arrays")
     arrays = {path: values[None].astype(float) for path, values in weights.initial(network, 3).items()}
     for path, values in arrays.items():
         if values.ndim == 2 and "stream" not in path:
             values += rng.uniform(0, 1, values.shape)
-    fixed = rotation.matrices(place, Slice(Arm(kind), 0), 5)
+    fixed = rotation_sites.matrices(place, Slice(Arm(kind), 0), 5)
     return arrays | {path: w[None].astype(float) for path, w in fixed.items()}
 
 
@@ -61,7 +61,7 @@ def residual(network: Network, kind: str, layer: str, **changes) -> float:
     untouched = forward(network, arrays, images)[0]
     assert np.abs(forward(place.network, arrays, images)[0] - untouched).max() > 1e-2
     upstream = changes.get("retrain") == "upstream"
-    folded = rotation.folded(place.network, arrays, upstream)
+    folded = rotation_sites.folded(place.network, arrays, upstream)
     for node in fixed_maps.fixed_maps(place.network):
         np.testing.assert_array_equal(folded[node.paths["w"]], arrays[node.paths["w"]])
     difference = np.abs(forward(place.network, folded, images)[0] - untouched).max()
@@ -159,7 +159,7 @@ def test_where_m_goes():
 
 def test_one_basis_has_one_matrix_wherever_its_units_are_made():
     place = site(network_of("resnet"), "block4/sum")
-    found = rotation.matrices(place, Slice(Arm("orthogonal"), 0), 0)
+    found = rotation_sites.matrices(place, Slice(Arm("orthogonal"), 0), 0)
     stem = found["stem/rotation/w"]
     assert stem.shape == (4, 4) and found["block4/conv2/rotation/w"].shape == (8, 8)
     for path, w in found.items():
@@ -174,7 +174,7 @@ def test_matrices_depend_on_kind_layer_and_seed_and_powers_share_theirs():
     place = site(network, "hidden2", cumulative=True)
 
     def w(kind="orthogonal", power=1.0, seed=0):
-        return rotation.matrices(place, Slice(Arm(kind, power), 0), seed)
+        return rotation_sites.matrices(place, Slice(Arm(kind, power), 0), seed)
 
     one, half = w(), w(power=0.5)
     assert not np.allclose(one["hidden1/rotation/w"], one["hidden2/rotation/w"])
@@ -207,7 +207,7 @@ def test_what_cannot_be_rotated_is_refused(name, layer, changes, words):
 def test_defaults_follow_the_network():
     def of(name, **changes):
         network = network_of(name, **{"activation": changes.pop("activation", "relu")})
-        return rotation.filled(protocol(**changes), network)
+        return rotation_sites.filled(protocol(**changes), network)
 
     assert of("mlp").kinds == ("orthogonal", "permutation", "relu-symmetry", "identity")
     assert (

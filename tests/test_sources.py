@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from basiscli import checkpoint, data, sources, store
+from basiscli import data
 from basiscli.errors import BadInput
+from basiscli.files import activations, hdf5
+from basiscli.files.networks import load, load_network, save_network
 
 
 def read(source, size=1000):
@@ -15,7 +17,7 @@ def read(source, size=1000):
 
 def by_hand(path, images):
     """Hidden activations of a plain ReLU network in five lines of numpy, float64."""
-    loaded = checkpoint.load(path)
+    loaded = load(path)
     x = ((images - loaded.standard.mean) * loaded.standard.inverse).reshape(len(images), -1).astype(np.float64)
     found = {}
     for name in loaded.network.layers:
@@ -25,16 +27,16 @@ def by_hand(path, images):
     return found
 
 
-@pytest.mark.parametrize("tap", sources.TAPS)
+@pytest.mark.parametrize("tap", activations.TAPS)
 def test_activations_are_those_of_the_network(networks, tap):
     expected = by_hand(networks[0], data.load("digits").test.images)
-    found = read(sources.open_source(str(networks[0]), "test", tap), size=100)
+    found = read(activations.open_source(str(networks[0]), "test", tap), size=100)
     for name, both in expected.items():
         np.testing.assert_allclose(found[name], both[tap == "post"], atol=1e-4)
 
 
 def test_stored_activations_are_used_and_are_those_computed(networks):
-    stored, computed = sources.open_source(str(networks[0])), sources.computed(str(networks[0]), "test", "post")
+    stored, computed = activations.open_source(str(networks[0])), activations.computed(str(networks[0]), "test", "post")
     assert stored.stored and not computed.stored
     assert (stored.layers, stored.samples, stored.inputs) == (computed.layers, computed.samples, computed.inputs)
     for name, values in read(stored).items():
@@ -42,14 +44,14 @@ def test_stored_activations_are_used_and_are_those_computed(networks):
 
 
 def test_a_shifted_probe(networks):
-    source = sources.open_source(str(networks[0]), "test-shifts")
+    source = activations.open_source(str(networks[0]), "test-shifts")
     assert (source.samples, source.copies) == (597 * 9, 9)
-    still = read(sources.open_source(str(networks[0])))["hidden1"]
+    still = read(activations.open_source(str(networks[0])))["hidden1"]
     np.testing.assert_allclose(read(source)["hidden1"][4::9], still, atol=1e-5)
 
 
 def test_one_layer_and_some_samples(networks):
-    source = sources.open_all([str(networks[0])], layer="*2", samples=10)[0]
+    source = activations.open_all([str(networks[0])], layer="*2", samples=10)[0]
     assert list(source.layers) == ["hidden2"] and source.samples == 10
     assert read(source, size=4)["hidden2"].shape == (10, 24)
 
@@ -57,9 +59,9 @@ def test_one_layer_and_some_samples(networks):
 def test_what_does_not_fit_is_refused(networks):
     path = str(networks[0])
     with pytest.raises(BadInput, match=r"no layer matches 'conv\*'; it has hidden1, hidden2"):
-        sources.open_all([path], layer="conv*")
+        activations.open_all([path], layer="conv*")
     with pytest.raises(BadInput, match="has 597 samples, fewer than the 598 asked for"):
-        sources.open_all([path], samples=598)
+        activations.open_all([path], samples=598)
 
 
 def test_different_inputs_are_refused(basiscli, networks, tmp_path):
@@ -67,31 +69,31 @@ def test_different_inputs_are_refused(basiscli, networks, tmp_path):
         basiscli("record", networks[0], "--split", split, "--samples", 50, "--out", tmp_path / f"{split}.h5")
     paths = [str(tmp_path / f"{split}.h5") for split in ("test", "train")]
     with pytest.raises(BadInput, match=r"test.h5 and .*train.h5 were shown different inputs"):
-        sources.open_all(paths)
+        activations.open_all(paths)
 
 
 def test_a_data_set_that_has_changed_is_refused(networks, tmp_path):
-    network = store.load_network(networks[0])
+    network = load_network(networks[0])
     network.dataset["checksum"] = "0" * 64
-    store.save_network(tmp_path / "a.h5", network)
+    save_network(tmp_path / "a.h5", network)
     with pytest.raises(BadInput, match=r"a.h5: the data set digits is not the one it was trained on"):
-        sources.open_source(str(tmp_path / "a.h5"))
+        activations.open_source(str(tmp_path / "a.h5"))
 
 
 def test_arrays_of_another_program(tmp_path):
-    store.save_arrays(tmp_path / "ours.h5", {}, {})
+    hdf5.save_arrays(tmp_path / "ours.h5", {}, {})
     with pytest.raises(BadInput, match="results of an analysis"):
-        sources.open_source(str(tmp_path / "ours.h5"))
+        activations.open_source(str(tmp_path / "ours.h5"))
     import h5py
 
     with h5py.File(tmp_path / "theirs.h5", "w") as file:
         file["a/one"] = np.arange(12, dtype=np.float64).reshape(4, 3)
         file["two"] = np.arange(16, dtype=np.uint8).reshape(4, 2, 2)
         file["labels"] = np.arange(4)
-    source = sources.open_source(str(tmp_path / "theirs.h5"))
+    source = activations.open_source(str(tmp_path / "theirs.h5"))
     assert source.layers == {"a/one": 3, "two": 2} and source.inputs is None
     assert read(source)["two"].dtype == np.float32
     with h5py.File(tmp_path / "uneven.h5", "w") as file:
         file["one"], file["three"] = np.ones((4, 2)), np.ones((5, 2))
     with pytest.raises(BadInput, match=r"uneven.h5: layers of different sample counts"):
-        sources.open_source(str(tmp_path / "uneven.h5"))
+        activations.open_source(str(tmp_path / "uneven.h5"))

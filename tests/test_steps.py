@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from basiscli import steps
 from basiscli.errors import BadInput
-from basiscli.steps import Step
+from basiscli.study import steps
+from basiscli.study.steps import Step
 
 SMALL = ("--hidden", "8,8", "--epochs", "1", "--batch-size", "512", "--seeds", "2", "--resume")
 NETWORKS = ("networks/seed0.h5", "networks/seed1.h5")
@@ -135,7 +135,7 @@ def test_a_step_that_somebody_has_in_hand_is_waited_for(tmp_path):
 def start(folder: Path, step: Step) -> subprocess.Popen:
     """Run a step in a process of its own."""
     line = (
-        f"from pathlib import Path; from basiscli import steps; from basiscli.steps import Step\n"
+        f"from pathlib import Path; from basiscli import steps; from basiscli.study.steps import Step\n"
         f"steps.execute(Path({str(folder)!r}), Step({step.name!r}, {step.words!r}, (), {step.files!r}), {{}}, 1)"
     )
     steps.prepare(folder, "test", "", [step])

@@ -11,16 +11,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from basiscli import checkpoint, sources, store
 from basiscli.errors import BadInput
+from basiscli.files import activations, hdf5
+from basiscli.files.networks import load, load_network, save_network
 
 
 def test_a_network_survives_its_file(networks, tmp_path):
-    first = store.load_network(networks[0])
+    first = load_network(networks[0])
     assert first.origin == {}
     first.origin = {"made": "rotate", "of": [str(networks[0])]}
-    store.save_network(tmp_path / "copy.h5", first)
-    second = store.load_network(tmp_path / "copy.h5")
+    save_network(tmp_path / "copy.h5", first)
+    second = load_network(tmp_path / "copy.h5")
     assert (first.architecture, first.training, first.dataset, first.position) == (
         second.architecture, second.training, second.dataset, second.position,
     )  # fmt: skip
@@ -42,25 +43,25 @@ def test_anybody_can_read_it_with_h5py(networks):
 
 
 def test_nothing_is_left_of_a_failed_write(tmp_path):
-    with pytest.raises(ZeroDivisionError), store.writing(tmp_path / "a.h5") as file:
+    with pytest.raises(ZeroDivisionError), hdf5.writing(tmp_path / "a.h5") as file:
         file.array("x", np.ones(10))
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_overwrite_keeps_the_old_file(tmp_path):
-    store.save_arrays(tmp_path / "a.h5", {"x": np.ones(3)}, {})
-    with pytest.raises(ZeroDivisionError), store.writing(tmp_path / "a.h5", force=True) as file:
+    hdf5.save_arrays(tmp_path / "a.h5", {"x": np.ones(3)}, {})
+    with pytest.raises(ZeroDivisionError), hdf5.writing(tmp_path / "a.h5", force=True) as file:
         file.array("x", np.zeros(3))
         raise ZeroDivisionError
-    with store.reading(tmp_path / "a.h5") as file:
+    with hdf5.reading(tmp_path / "a.h5") as file:
         assert file.array("x").tolist() == [1, 1, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 
 
 def test_what_a_killed_writer_left_is_overwritten(tmp_path):
-    (tmp_path / ".a.h5.partial").write_bytes(b"half of a file")
-    store.save_arrays(tmp_path / "a.h5", {"x": np.ones(3)}, {})
+    (tmp_path / ".a.h5.0123abcd.partial").write_bytes(b"half of a file")
+    hdf5.save_arrays(tmp_path / "a.h5", {"x": np.ones(3)}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 
 
@@ -71,7 +72,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(BadInput, match=r"a.h5: cannot be written \(File too large\)"):
-            store.save_arrays(tmp_path / "a.h5", {"x": np.random.default_rng(0).random(100_000)}, {})
+            hdf5.save_arrays(tmp_path / "a.h5", {"x": np.random.default_rng(0).random(100_000)}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
@@ -83,7 +84,7 @@ def test_what_cannot_be_created_is_refused(tmp_path, place):
     (tmp_path / "there.h5").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(BadInput, match=r"exists; --force|no such folder"):
-        store.save_arrays(tmp_path / place, {}, {})
+        hdf5.save_arrays(tmp_path / place, {}, {})
 
 
 def write_strange(path: Path) -> None:
@@ -111,14 +112,14 @@ def write_strange(path: Path) -> None:
 def test_what_must_not_be_read_is_refused(tmp_path, name, reason):
     path = tmp_path / "strange.h5"
     write_strange(path)
-    with store.reading(path) as file, pytest.raises(BadInput, match=rf"strange.h5: .*{name}.*{reason}|{reason} {name}"):
+    with hdf5.reading(path) as file, pytest.raises(BadInput, match=rf"strange.h5: .*{name}.*{reason}|{reason} {name}"):
         file.array(name)
 
 
 def test_a_file_with_links_is_refused_whole(tmp_path):
     write_strange(tmp_path / "strange.h5")
     with pytest.raises(BadInput, match="link"):
-        sources.open_source(str(tmp_path / "strange.h5"))
+        activations.open_source(str(tmp_path / "strange.h5"))
 
 
 def test_a_group_that_contains_itself_is_walked_once(tmp_path):
@@ -126,7 +127,7 @@ def test_a_group_that_contains_itself_is_walked_once(tmp_path):
         group = file.create_group("a")
         group["x"] = np.ones((3, 2), "f")
         group["again"], group["root"] = group, file["/"]
-    with store.reading(tmp_path / "loop.h5") as file:
+    with hdf5.reading(tmp_path / "loop.h5") as file:
         assert list(file.datasets()) == ["a/x"]
 
 
@@ -142,45 +143,45 @@ def test_a_group_that_contains_itself_is_walked_once(tmp_path):
 def test_a_path_that_is_no_file_is_refused(tmp_path, make, reason):
     make(tmp_path / "a.h5")
     with pytest.raises(BadInput, match=f"a.h5: {reason}"):
-        store.open_reader(tmp_path / "a.h5")
+        hdf5.open_reader(tmp_path / "a.h5")
 
 
 def test_a_truncated_file_is_refused(networks, tmp_path):
     content = networks[0].read_bytes()
     (tmp_path / "a.h5").write_bytes(content[: len(content) // 2])
     with pytest.raises(BadInput, match=r"a.h5: cannot be read \(truncated file"):
-        store.load_network(tmp_path / "a.h5")
+        load_network(tmp_path / "a.h5")
 
 
 def test_a_newer_format_is_refused(networks, tmp_path):
     (tmp_path / "a.h5").write_bytes(networks[0].read_bytes())
     with h5py.File(tmp_path / "a.h5", "a") as file:
-        file.attrs["format"] = store.FORMAT + 1
+        file.attrs["format"] = hdf5.FORMAT + 1
     with pytest.raises(BadInput, match=r"a.h5: has format 2, this version reads up to 1; upgrade"):
-        store.load_network(tmp_path / "a.h5")
+        load_network(tmp_path / "a.h5")
 
 
 def test_a_changed_byte_is_noticed(networks, tmp_path):
     content = bytearray(networks[0].read_bytes())
-    weights = store.load_network(networks[0]).weights["hidden1/w"].tobytes()
+    weights = load_network(networks[0]).weights["hidden1/w"].tobytes()
     place = content.find(weights[:64])
     assert place > 0, "weights are stored as they are"
     content[place + 10] ^= 1
     (tmp_path / "a.h5").write_bytes(content)
     with pytest.raises(BadInput, match=r"a.h5: /weights/hidden1/w is damaged"):
-        store.load_network(tmp_path / "a.h5")
+        load_network(tmp_path / "a.h5")
 
 
 def test_weights_that_do_not_fit_the_architecture_are_refused(networks, tmp_path):
-    network = store.load_network(networks[0])
+    network = load_network(networks[0])
     network.weights["hidden1/w"] = network.weights["hidden1/w"][:, :5]
-    store.save_network(tmp_path / "a.h5", network)
+    save_network(tmp_path / "a.h5", network)
     with pytest.raises(BadInput, match=r"a.h5: hidden1/w is float32 \(64, 5\), not float32 \(64, 24\)"):
-        checkpoint.load(tmp_path / "a.h5")
+        load(tmp_path / "a.h5")
     del network.weights["hidden1/w"]
-    store.save_network(tmp_path / "b.h5", network)
+    save_network(tmp_path / "b.h5", network)
     with pytest.raises(BadInput, match=r"b.h5: no weight hidden1/w"):
-        checkpoint.load(tmp_path / "b.h5")
+        load(tmp_path / "b.h5")
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -195,8 +196,8 @@ def test_damage_is_refused_or_harmless(networks, tmp_path, data):
     path = tmp_path / "damaged.h5"
     path.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content) - 1000]))])
     try:
-        checkpoint.load(path)
-        source = sources.open_source(str(path))
+        load(path)
+        source = activations.open_source(str(path))
         list(source.chunks(list(source.layers), 100))
     except BadInput as error:
         assert "damaged.h5" in str(error)

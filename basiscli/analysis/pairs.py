@@ -1,6 +1,7 @@
 """From activations to scores: one pass over each network's activations, then every pair of networks, layer by layer.
 
-A source is anything with the attributes of `basiscli.sources.Source`: path, layers, samples, copies, stored, chunks.
+A source is anything with the attributes of `basiscli.files.activations.Source`: path, layers, samples, copies, stored,
+chunks.
 """
 
 import math

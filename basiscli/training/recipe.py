@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, fields
 from basiscli.errors import BadInput
 
 STREAMS = ("init", "order", "augment")
-
-
 # Streams that do not vary from seed to seed are those of this seed.
 FIXED_SEED = 0
 

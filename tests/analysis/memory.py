@@ -1,4 +1,4 @@
-"""A source of activations that holds them in memory: what `basiscli.sources.Source` promises, without a file."""
+"""A source of activations in memory: it keeps the promise of `basiscli.files.activations.Source` without a file."""
 
 from collections.abc import Iterator, Sequence
 

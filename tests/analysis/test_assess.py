@@ -6,7 +6,7 @@ import pytest
 from basiscli.analysis import nulls, pairs, similarity
 from basiscli.analysis.assess import Request, assess, explain, has_interval, summarise, without_arrays
 from basiscli.analysis.similarity import SIMILARITIES
-from basiscli.commands import correlate as command
+from basiscli.cli.commands import correlate as command
 from tests.analysis.memory import MemorySource
 from tests.analysis.planted import relu_features
 

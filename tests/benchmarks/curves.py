@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from basiscli import checkpoint, sources
+from basiscli.files import networks
+from basiscli.files.datasets import load_dataset
 from basiscli.training.images import probe_batch
 from basiscli.training.recipe import Recipe
 from basiscli.training.run import Run
@@ -76,9 +77,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="only so many, of each network's own schedule")
     options = parser.parse_args()
     for path in options.networks:
-        loaded = checkpoint.load(path)
+        loaded = networks.load(path)
         recipe, history = Recipe.from_stored(loaded.file.training), loaded.file.history
-        run = Run.start(loaded.network, recipe, sources.load_dataset(loaded.file.dataset["name"]), [loaded.file.seed])
+        run = Run.start(loaded.network, recipe, load_dataset(loaded.file.dataset["name"]), [loaded.file.seed])
         for epoch, (loss, hits) in enumerate(curve(run, options.epochs)):
             row = {"path": path, "epoch": epoch + 1}
             row |= {name: float(history[name][epoch]) for name in ("train_loss", "test_accuracy")}

@@ -16,8 +16,6 @@ from basiscli.training.defaults import AUGMENTATIONS, BATCH_SIZES, DIGITS, NAMED
 from basiscli.training.recipe import Recipe
 from basiscli.training.run import CACHE_PART, Run
 
-CACHE_PART = CACHE_PART
-
 
 def started(name: str, width: int, prefix: int, seeds: int, epochs: int) -> Run:
     """Return networks with the first `prefix` layers of a seed of their own."""

@@ -53,9 +53,9 @@ def images(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def our(points: int, count: int, layout: str) -> tuple[float, list[float]]:
     """Return the seconds of a path and its losses."""
+    from basiscli.alignment.interpolation import Walk, curves
     from basiscli.analysis.barriers import evenly
     from basiscli.data import Split
-    from basiscli.interpolation import Walk, curves
     from basiscli.training.images import Standardisation
 
     network, both = ends()

@@ -21,9 +21,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from basiscli import checkpoint
 from basiscli.analysis import assignment
 from basiscli.device.threads import blas
+from basiscli.files import networks
 from basiscli.nn import models, weights
 from basiscli.nn.unit_groups import permute_units, unit_groups
 from tests.benchmarks import page
@@ -100,7 +100,7 @@ def planted(path: str | None, width: float, depth: int = DEPTH) -> tuple:
     if path is None:
         net = network(width, depth)
         return net, partial(weights.initial, net)
-    loaded = checkpoint.load(path)
+    loaded = networks.load(path)
     return loaded.network, lambda seed: {path: values[0] for path, values in loaded.arrays.items()}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basiscli import store
+from basiscli.files.networks import load_network, save_network
 from tests.conftest import Outcome, call
 from tests.test_cli import shell
 
@@ -97,9 +97,9 @@ def test_dead_units_are_a_share_of_all(study, tmp_path):
     folder, _ = study
     paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
     for number, path in enumerate(paths):
-        file = store.load_network(folder / f"runs/width8/seed{number}.h5")
+        file = load_network(folder / f"runs/width8/seed{number}.h5")
         file.weights["hidden1/w"][:, : 1 + number], file.weights["hidden1/b"][: 1 + number] = 0, -1
-        store.save_network(path, file)
+        save_network(path, file)
     layers = done("correlate", *paths, "--split", "test-shifts").records
     counts = [layer["dead_a"] + layer["dead_b"] for layer in layers]
     assert counts[0] >= 3
@@ -149,10 +149,10 @@ def test_networks_that_make_no_study_are_refused(study, networks, tmp_path):
     call("connectivity", tmp_path).refused("holds no network")
     other = done("train", "--hidden", "8,8,8", "--epochs", 0, "--out", tmp_path / "deeper").records[0]["path"]
     call("connectivity", *narrow, other).refused("seed0.h5: differs from", "in more than its width (hidden 3 layers")
-    file = store.load_network(narrow[0])
+    file = load_network(narrow[0])
     file.status = "diverged"
     for name in ("a.h5", "b.h5"):
-        store.save_network(tmp_path / name, file)
+        save_network(tmp_path / name, file)
     outcome = done("connectivity", *narrow, tmp_path / "a.h5", *QUICK)
     assert "a.h5: diverged in training, left out" in outcome.stderr and outcome.records[0]["networks"] == 3
 

@@ -156,7 +156,7 @@ def test_wrong_command_lines(folder):
 def test_little_is_imported(folder):
     """Numba, matplotlib and rich cost seconds; correlating stored activations needs none of them."""
     code = (
-        "import sys; sys.argv = ['basiscli', 'correlate', 'a.h5', 'b.h5']; from basiscli import cli\n"
+        "import sys; sys.argv = ['basiscli', 'correlate', 'a.h5', 'b.h5']; from basiscli.cli import group\n"
         "try: cli.main()\n"
         "finally: print(*({'numba', 'matplotlib', 'rich'} & set(sys.modules)), file=sys.stderr)"
     )

@@ -6,7 +6,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from basiscli import cli
+from basiscli.cli.group import main
 from basiscli.data import locate, lookup, names
 from basiscli.data.registry import ENTRIES
 
@@ -46,7 +46,7 @@ def run(monkeypatch, capsys):
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["basiscli", *arguments])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            main()
         captured = capsys.readouterr()
         return caught.value.code or 0, captured.out, captured.err
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from basiscli.cli import COMMANDS, describe
+from basiscli.cli.group import COMMANDS, describe
 from tests.emulation import fake
 
 COMPUTE = (
@@ -140,7 +140,7 @@ def test_a_precision_of_the_device(basiscli, device, tmp_path):
 
 def test_no_card_is_one_clear_line(tmp_path):
     """In a process of its own, where cupy is as it is here: not there, or there without a driver."""
-    script = "import sys; from basiscli.cli import main; sys.argv[0] = 'basiscli'; main()"
+    script = "import sys; from basiscli.cli.group import main; sys.argv[0] = 'basiscli'; main()"
     words = ["train", "--device", "cuda", "--epochs", "0", "--out", str(tmp_path / "x")]
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
     if done.returncode == 0:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basiscli import store
+from basiscli.files.networks import load_network
 from tests.conftest import Outcome, call
 
 SMALL = ("--hidden", "24,24", "--epochs", 1, "--batch-size", 256)
@@ -20,7 +20,7 @@ def done(*arguments: object) -> Outcome:
 
 def assert_same_arrays(path: Path, donor: Path, names: set[str]) -> None:
     """Of two networks exactly these arrays are the same."""
-    mine, theirs = (store.load_network(p) for p in (path, donor))
+    mine, theirs = (load_network(p) for p in (path, donor))
     mine, theirs = mine.weights | mine.state, theirs.weights | theirs.state
     assert {name for name, values in mine.items() if (values == theirs[name]).all()} == names
 
@@ -30,7 +30,7 @@ def test_a_prefix_of_a_donor_is_copied_and_frozen(networks, tmp_path):
     done("train", *SMALL, *prefix, "--seeds", 2, "--out", tmp_path)
     for seed in range(2):
         assert_same_arrays(tmp_path / f"seed{seed}.h5", networks[2], {"hidden1/w", "hidden1/b"})
-    training = store.load_network(tmp_path / "seed0.h5").training
+    training = load_network(tmp_path / "seed0.h5").training
     assert (training["prefix"], training["start_only"], len(training["donor"])) == (1, False, 64)
 
 
@@ -62,7 +62,7 @@ def test_resume_with_a_prefix_ends_in_the_same_weights_and_checks_the_donor(netw
 def test_no_epochs_write_the_networks_as_they_start(tmp_path):
     record = done("train", *SMALL, "--epochs", 0, "--seeds", 1, "--out", tmp_path).records[0]
     assert (record["status"], record["test_accuracy"]) == ("done", None)
-    assert not store.load_network(tmp_path / "seed0.h5").weights["hidden1/b"].any()
+    assert not load_network(tmp_path / "seed0.h5").weights["hidden1/b"].any()
     done("train", *SMALL, "--donor", record["path"], "--freeze-prefix", 2, "--out", tmp_path / "a")
 
 
@@ -140,14 +140,14 @@ def test_the_networks_of_a_sweep_are_what_train_makes(sweep, tmp_path):
     donor = folder / "runs/donor-trained/seed100.h5"
     model = SWEEP[1:-2]
     done("train", *model, "--donor", donor, "--freeze-prefix", 2, "--seeds", "1", "--out", tmp_path)
-    mine, theirs = (store.load_network(path) for path in (tmp_path / "seed0.h5", folder / "runs/trained-2/seed0.h5"))
+    mine, theirs = (load_network(path) for path in (tmp_path / "seed0.h5", folder / "runs/trained-2/seed0.h5"))
     assert mine.training == theirs.training
     for path, values in mine.weights.items():
         np.testing.assert_array_equal(values, theirs.weights[path], err_msg=path)
     done("train", *model, "--epochs", 0, "--seeds", "100-100", "--out", tmp_path)
-    start = store.load_network(folder / "runs/donor-initial/seed100.h5")
+    start = load_network(folder / "runs/donor-initial/seed100.h5")
     np.testing.assert_array_equal(
-        start.weights["hidden1/w"], store.load_network(tmp_path / "seed100.h5").weights["hidden1/w"]
+        start.weights["hidden1/w"], load_network(tmp_path / "seed100.h5").weights["hidden1/w"]
     )
 
 

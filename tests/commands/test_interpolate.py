@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from basiscli import checkpoint, corrections, data, interpolation, store
+from basiscli import data
+from basiscli.alignment import corrections, interpolation
+from basiscli.files.networks import load, load_network, save_network
 from basiscli.nn import models
 from basiscli.nn.unit_groups import permute_units, unit_groups
 from basiscli.training.evaluation import evaluate
@@ -44,13 +46,13 @@ def pairs(tmp_path_factory) -> dict[str, list[str]]:
 
 
 def _permute(path: str, copy: str) -> None:
-    loaded = checkpoint.load(path)
+    loaded = load(path)
     groups, rng = unit_groups(loaded.network), np.random.default_rng(0)
     moves = {group: rng.permutation(units)[None] for group, units in groups.groups.items()}
     arrays = permute_units(groups, loaded.arrays, moves)
     file = loaded.file
     parts = {part: {name: arrays[name][0] for name in getattr(file, part)} for part in ("weights", "state")}
-    store.save_network(copy, replace(file, **parts))
+    save_network(copy, replace(file, **parts))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -80,7 +82,7 @@ def test_permutations_come_from_a_file(pairs, tmp_path):
 def test_the_ends_are_the_networks(pairs):
     first, second, _ = pairs["vgg"]
     outcome = done("interpolate", first, second, *FEW)
-    test = [store.load_network(path).history for path in (first, second)]
+    test = [load_network(path).history for path in (first, second)]
     for record in outcome.records:
         if record["correct"] == "none":
             for end, history in zip("ab", test, strict=True):
@@ -104,7 +106,7 @@ def test_a_reset_changes_the_untouched_network_by_what_its_statistics_were_stale
     option = ("--match", "none", "--points", 3, "--correct-on", 1200)
     plain, reset = done("interpolate", first, second, *option, "--correct", "none,reset-bn").records
     assert reset["loss_a"] != plain["loss_a"]
-    file = store.load_network(first)
+    file = load_network(first)
     network = models.build(file.architecture)
     digits = data.load("digits")
     standard = Standardisation.of(digits.train.images)
@@ -174,9 +176,9 @@ def others(tmp_path_factory) -> dict[str, str]:
         "linear": one("linear", "--hidden", "24,24", "--activation", "linear"),
         "dead": str(folder / "dead.h5"),
     }
-    file = store.load_network(found["wider"])
+    file = load_network(found["wider"])
     file.weights["hidden2/w"][...], file.weights["hidden2/b"][...] = 0, -1
-    store.save_network(found["dead"], file)
+    save_network(found["dead"], file)
     return found
 
 
@@ -220,10 +222,10 @@ def test_a_data_set_that_moved(networks, tmp_path):
     np.savez(tmp_path / "here.npz", **arrays, **{f"{name}/labels": part.labels for name, part in parts.items()})
     moved = data.load(str(tmp_path / "here.npz"))
     for number, path in enumerate(networks[:2]):
-        file = store.load_network(path)
+        file = load_network(path)
         file.dataset |= {"name": str(tmp_path / "gone.npz"), "checksum": moved.checksum}
         paths.append(tmp_path / f"{number}.h5")
-        store.save_network(paths[-1], file)
+        save_network(paths[-1], file)
     here = ("--dataset", tmp_path / "here.npz")
     short = ("--points", 3, "--match", "none,activations")
     commands = {
@@ -245,7 +247,7 @@ def test_merge_writes_the_midpoint(networks, tmp_path):
     walked = done("interpolate", *networks[:2], "--match", "none", "--points", 3).records[0]
     assert record["test_loss"] == pytest.approx(walked["loss"][1], rel=1e-6)
     assert record["test_loss_before"] == pytest.approx((walked["loss"][0] + walked["loss"][2]) / 2)
-    merged, *two = (store.load_network(path) for path in (out, *networks[:2]))
+    merged, *two = (load_network(path) for path in (out, *networks[:2]))
     for path, values in merged.weights.items():
         np.testing.assert_allclose(values, np.mean([one.weights[path] for one in two], axis=0), rtol=1e-5, atol=1e-7)
     assert (merged.status, merged.seed, merged.training) == ("done", two[0].seed, two[0].training)
@@ -269,6 +271,6 @@ def test_merging_a_network_with_its_permuted_copies_gives_it_back(pairs, tmp_pat
     record = done("merge", first, copy, copy.replace("copy", "seed0"), "--out", tmp_path / "m.h5").records[0]
     assert record["correct"] == "reset-bn"
     done("merge", first, copy, "--correct", "none", "--out", tmp_path / "plain.h5")
-    merged, one = (store.load_network(path) for path in (tmp_path / "plain.h5", first))
+    merged, one = (load_network(path) for path in (tmp_path / "plain.h5", first))
     for path, values in one.weights.items():
         np.testing.assert_allclose(merged.weights[path], values, rtol=1e-5, atol=1e-6)

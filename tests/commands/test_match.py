@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basiscli import checkpoint, matching, store
+from basiscli.alignment import matching
+from basiscli.files import hdf5
+from basiscli.files.networks import load, load_network, save_network
 from basiscli.nn.unit_groups import unit_groups
 from tests.conftest import Outcome, call
 from tests.test_cli import shell
@@ -26,12 +28,12 @@ def done(*arguments: object) -> Outcome:
 @pytest.fixture(scope="module")
 def copy(networks, tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
     """The first network with its units in another order, and the permutation that undoes it."""
-    loaded = checkpoint.load(networks[0])
+    loaded = load(networks[0])
     rng = np.random.default_rng(0)
     hidden = {group: rng.permutation(units) for group, units in unit_groups(loaded.network).groups.items()}
     moved, _ = matching.apply(loaded, hidden, matching.proof_images(loaded))
     path = tmp_path_factory.mktemp("copy") / "copy.h5"
-    store.save_network(path, moved.file)
+    save_network(path, moved.file)
     return path, {group: np.argsort(p) for group, p in hidden.items()}
 
 
@@ -47,11 +49,11 @@ def test_a_permuted_copy_is_written_back_in_its_old_order(networks, copy, tmp_pa
         assert (record["restarts"], record["correlation_after"] is None) == ((0, False), (8, True), (8, False))[
             ("activations", "weights", "both").index(by)
         ]
-    found = store.load_network(out)
-    for name, values in store.load_network(networks[0]).weights.items():
+    found = load_network(out)
+    for name, values in load_network(networks[0]).weights.items():
         np.testing.assert_array_equal(found.weights[name], values, err_msg=name)
     assert found.origin == {"made": "match", "of": [str(networks[0]), str(path)], "by": by}
-    with store.reading(kept) as file:
+    with hdf5.reading(kept) as file:
         stored = file.arrays("permutations/1")
     assert all(np.array_equal(stored[group], p) for group, p in answer.items())
 
@@ -63,7 +65,7 @@ def test_permutations_from_a_file_do_what_they_did(networks, tmp_path):
     for old, new in zip(before, after, strict=True):
         for field in ("group", "moved", "objective_before", "objective_after", "logit_difference"):
             assert old[field] == new[field]
-    mine, theirs = store.load_network(first).weights, store.load_network(second).weights
+    mine, theirs = load_network(first).weights, load_network(second).weights
     assert all(np.array_equal(values, theirs[path]) for path, values in mine.items())
 
 
@@ -130,9 +132,9 @@ def test_what_cannot_be_matched_is_refused_and_nothing_is_written(networks, tmp_
     call("match", networks[0], networks[1], "--by", networks[0], "--apply", out).refused("holds no permutations")
     call("match", networks[0], tmp_path / "no.h5", "--apply", out).refused("no.h5: no such file")
     call("match", *networks[:2], "--dataset", "nonsense", "--apply", out).refused("nonsense")
-    broken = store.load_network(networks[1])
+    broken = load_network(networks[1])
     broken.weights["hidden1/w"][0, 0] = np.nan
-    store.save_network(tmp_path / "nan.h5", broken)
+    save_network(tmp_path / "nan.h5", broken)
     for by in ("activations", "weights"):
         command = ("match", networks[0], tmp_path / "nan.h5", "--by", by, "--apply", out)
         call(*command).refused("nan.h5: hidden1/w holds values that are not finite; leave the network out")

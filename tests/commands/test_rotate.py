@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basiscli import checkpoint, data, rotating, sources, store
-from basiscli.rotating import chance_loss
-from basiscli.rotation import Protocol
+from basiscli import data
+from basiscli.experiments import rotation
+from basiscli.experiments.rotation import chance_loss
+from basiscli.experiments.rotation_sites import Protocol
+from basiscli.files import checkpoint
+from basiscli.files.datasets import load_dataset
+from basiscli.files.networks import load_network, save_network
 from tests.conftest import Outcome, call
 from tests.test_cli import shell
 
@@ -24,7 +28,7 @@ def done(*arguments: object) -> Outcome:
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
-    file = store.load_network(path)
+    file = load_network(path)
     return file.weights | file.state
 
 
@@ -60,9 +64,9 @@ def test_a_record_for_each_layer_and_kind_and_for_each_contrast(rotated):
 
 def test_all_arms_share_the_features_below_m(networks):
     protocol = Protocol(None, (1.0,), "pre", "downstream", None, False, 2, 1, None, 1.0, None)
-    experiment = rotating.Experiment.of(networks, ["hidden2"], protocol)
+    experiment = rotation.Experiment.of(networks, ["hidden2"], protocol)
     parts = experiment.protocol.slices
-    run = rotating.start(experiment, experiment.networks[1], experiment.sites[0], parts)
+    run = rotation.start(experiment, experiment.networks[1], experiment.sites[0], parts)
     assert run.seeds == (2000,) * 4 + (2001,) * 4
     assert run.cut.shared and run.cut.below.nodes[-1].name == "hidden2"
     assert {name: table.shape for name, table in run.cache.items()} == {"hidden2": (9 * 1200, 24)}
@@ -75,9 +79,9 @@ def test_all_arms_share_the_features_below_m(networks):
 def test_a_run_continues_from_the_trained_weights_or_from_new_ones(networks):
     for begin in ("continue", "reinit"):
         protocol = Protocol(None, (1.0,), "pre", "downstream", begin, False, 1, 1, None, 1.0, None)
-        experiment = rotating.Experiment.of(networks, ["hidden1"], protocol)
+        experiment = rotation.Experiment.of(networks, ["hidden1"], protocol)
         network = experiment.networks[2]
-        run = rotating.start(experiment, network, experiment.sites[0], experiment.protocol.slices)
+        run = rotation.start(experiment, network, experiment.sites[0], experiment.protocol.slices)
         for s in range(len(run.seeds)):
             for path in ("hidden1/w", "hidden1/b"):
                 np.testing.assert_array_equal(run.arrays[path][s], network.arrays[path][0])
@@ -91,7 +95,7 @@ def test_penalties_are_paired_differences_of_the_files(rotated):
     def last(layer: str, kind: str, name: str) -> np.ndarray:
         runs = [f"seed{seed}-repeat{repeat}.h5" for seed in range(3) for repeat in range(2)]
         paths = [folder / "runs/pre-downstream-reinit" / layer / kind / run for run in runs]
-        return np.array([store.load_network(path).history[name][-1] for path in paths])
+        return np.array([load_network(path).history[name][-1] for path in paths])
 
     record = of(outcome.records, "hidden1", "orthogonal")
     turned, kept = (last("hidden1", kind, "test_accuracy") for kind in ("orthogonal", "identity"))
@@ -117,7 +121,7 @@ def test_frozen_arrays_are_the_networks_and_the_rest_is_alike_in_all_arms(rotate
     np.testing.assert_array_equal(fixed["identity"], np.eye(24))
     np.testing.assert_allclose(fixed["orthogonal"] @ fixed["orthogonal"].T, np.eye(24), atol=1e-6)
     assert (np.sort(fixed["permutation"].argmax(0)) == np.arange(24)).all() and fixed["permutation"].sum() == 24
-    origin = store.load_network(folder / "runs/pre-downstream-reinit/hidden1/orthogonal/seed1-repeat0.h5").origin
+    origin = load_network(folder / "runs/pre-downstream-reinit/hidden1/orthogonal/seed1-repeat0.h5").origin
     assert origin["of"] == [str(networks[1])] and (origin["kind"], origin["repeat"]) == ("orthogonal", 0)
 
 
@@ -139,7 +143,7 @@ def test_every_rotated_network_is_a_network(rotated, networks):
     assert record["matched"] < 0.9
     other = turned.with_name("seed1-repeat0.h5")
     for record in done("interpolate", turned, other, "--points", 3, "--match", "none,weights").records:
-        ends = [store.load_network(one).history["test_loss"][-1] for one in (turned, other)]
+        ends = [load_network(one).history["test_loss"][-1] for one in (turned, other)]
         assert [record["loss_a"], record["loss_b"]] == pytest.approx(ends, rel=1e-4)
     call("interpolate", networks[0], turned).refused("is rotated, ", "same architecture only")
     done("record", turned, "--out", folder / "recorded.h5")
@@ -176,12 +180,12 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(networks, tmp_path, monk
             raise KeyboardInterrupt
         return snapshot(run, s, words)
 
-    monkeypatch.setattr(rotating, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(rotation, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(checkpoint, "snapshot", interrupted)
     assert call(*command, "--out", tmp_path / "cut").code == 130
     monkeypatch.undo()
     paths = sorted(path.relative_to(tmp_path / "cut") for path in (tmp_path / "cut").rglob("*.h5"))
-    assert len(paths) == 8 and store.load_network(tmp_path / "cut" / paths[0]).status == "unfinished"
+    assert len(paths) == 8 and load_network(tmp_path / "cut" / paths[0]).status == "unfinished"
     done(*command, "--out", tmp_path / "cut")
     for path in paths:
         mine, theirs = (arrays(tmp_path / name / path) for name in ("cut", "whole"))
@@ -271,9 +275,9 @@ def test_a_pair_is_left_out_where_its_reference_failed(networks, tmp_path):
     command = ("rotate", *networks, "--layer", "hidden2", "--repeats", 1, *QUICK, "--out", tmp_path)
     before = done(*command).records
     path = tmp_path / "pre-downstream-reinit/hidden2/identity/seed1-repeat0.h5"
-    file = store.load_network(path)
+    file = load_network(path)
     file.history["train_loss"] = np.array([9.0, 9.0])
-    store.save_network(path, file, force=True)
+    save_network(path, file, force=True)
     found = done(*command).records
     turned, kept = (of(found, "hidden2", kind) for kind in ("orthogonal", "identity"))
     assert (turned["failed"], turned["pairs"], kept["failed"], kept["pairs"]) == (0, 2, 1, 2)
@@ -310,7 +314,7 @@ def test_networks_and_layers_that_do_not_fit_are_refused(networks, rotated, tmp_
     refused("--layer hidden7: no such layer; there are hidden1, hidden2", options=("--layer", "hidden7"))
     refused("output gives the logits and is not rotated", options=("--layer", "output"))
     refused("no.h5: no such file", of=[tmp_path / "no.h5"])
-    store.save_network(tmp_path / "again.h5", store.load_network(networks[0]))
+    save_network(tmp_path / "again.h5", load_network(networks[0]))
     refused("again.h5 are both of seed 0", of=(networks[0], tmp_path / "again.h5"))
     # What the default layers of a WideResNet run into says what to choose.
     done("train", "--model", "wideresnet", "--depth", 10, "--width", 0.25, "--epochs", 0, "--out", tmp_path / "wrn")
@@ -321,20 +325,20 @@ def test_networks_and_layers_that_do_not_fit_are_refused(networks, rotated, tmp_
     small = tmp_path / "small/seed7.h5"
     refused("differ in their architecture", of=(networks[0], small))
     refused("seed7.h5: was trained for no epochs", of=[small])
-    gone = store.load_network(small)
+    gone = load_network(small)
     gone.status = "unfinished"
-    store.save_network(tmp_path / "unfinished.h5", gone)
+    save_network(tmp_path / "unfinished.h5", gone)
     refused("unfinished.h5: is unfinished", of=[tmp_path / "unfinished.h5"])
     gone.status = "done"
     gone.dataset |= {"name": str(tmp_path / "gone.npz")}
-    store.save_network(tmp_path / "gone.h5", gone)
+    save_network(tmp_path / "gone.h5", gone)
     refused(f"gone.h5: its data set {tmp_path / 'gone.npz'} is gone", "--dataset", of=[tmp_path / "gone.h5"])
-    broken = store.load_network(networks[0])
+    broken = load_network(networks[0])
     broken.weights["hidden2/b"][3] = np.inf
-    store.save_network(tmp_path / "broken.h5", broken)
+    save_network(tmp_path / "broken.h5", broken)
     refused("broken.h5: hidden2/b holds values that are not finite", of=[tmp_path / "broken.h5"])
     gone.dataset |= {"name": "digits", "checksum": "0"}
-    store.save_network(tmp_path / "other.h5", gone)
+    save_network(tmp_path / "other.h5", gone)
     refused("is not the one it was trained on; name that one with --dataset", of=[tmp_path / "other.h5"])
     done("train", "--hidden", "9", "--activation", "tanh", "--epochs", 0, "--out", tmp_path / "tanh")
     refused(
@@ -351,7 +355,7 @@ def test_a_data_set_that_moved(tmp_path):
     np.savez(tmp_path / "few.npz", **few)
     done("train", "--dataset", tmp_path / "few.npz", "--hidden", "9", "--epochs", 1, "--out", tmp_path)
     (tmp_path / "few.npz").rename(tmp_path / "moved.npz")
-    sources.load_dataset.cache_clear()  # this process has just read it
+    load_dataset.cache_clear()  # this process has just read it
     command = ("rotate", tmp_path / "seed0.h5", "--repeats", 1, "--epochs", 1, "--out", tmp_path / "a")
     call(*command).refused("few.npz")
     first = done(*command, "--dataset", tmp_path / "moved.npz")

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basiscli import store
+from basiscli.files import hdf5
+from basiscli.files.networks import load_network
 
 SMALL = ("train", "--epochs", 2, "--width", 16, "--depth", 2, "--batch-size", 256)
 
 
 def assert_same_networks(one: Path, two: Path) -> None:
     """Both files hold bitwise the same training result."""
-    first, second = store.load_network(one), store.load_network(two)
+    first, second = load_network(one), load_network(two)
     assert first.status == second.status == "done"
     for part in ("weights", "state", "history"):
         mine, other = getattr(first, part), getattr(second, part)
@@ -80,7 +81,7 @@ def test_resuming_a_checkpoint_ends_in_the_same_weights(basiscli, tmp_path, opti
     command = (*SMALL, "--epochs", 4, "--seeds", 2, "--optimizer", optimizer, "--norm", norm, "--augment", "shift")
     basiscli(*command, "--out", tmp_path / "whole")
     script = (
-        "import sys; from basiscli import session; from basiscli.cli import main\n"
+        "import sys; from basiscli import session; from basiscli.cli.group import main\n"
         "finish = session.Folder.finish\n"
         "def stop(self, run): raise SystemExit(9)\n"
         "session.Folder.finish = stop\n"
@@ -88,7 +89,7 @@ def test_resuming_a_checkpoint_ends_in_the_same_weights(basiscli, tmp_path, opti
     )
     arguments = [str(argument) for argument in (*command, "--out", tmp_path / "part")]
     assert subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True).returncode == 9
-    unfinished = store.load_network(tmp_path / "part/seed0.h5")
+    unfinished = load_network(tmp_path / "part/seed0.h5")
     assert unfinished.status == "unfinished" and unfinished.position["epoch"] == 3
     assert basiscli(*command, "--out", tmp_path / "part", "--resume").code == 0
     for seed in range(2):
@@ -110,7 +111,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(basiscli, tmp_path
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "the same command with --resume goes on" in stderr and "Traceback" not in stderr
-    stopped = store.load_network(tmp_path / "part/seed1.h5")
+    stopped = load_network(tmp_path / "part/seed1.h5")
     assert stopped.status == "unfinished" and 0 < stopped.position["epoch"] < 40
     basiscli(*command, "--out", tmp_path / "part", "--resume")
     basiscli(*command, "--out", tmp_path / "whole")
@@ -137,8 +138,8 @@ def test_fifty_kills_leave_whole_files_and_the_same_end(basiscli, tmp_path):
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"the run ended before kill {kill}"
         for path in (tmp_path / "part").glob("*.h5"):
-            store.load_network(path)
-    assert store.load_network(tmp_path / "part/seed0.h5").position["epoch"] >= 45
+            load_network(path)
+    assert load_network(tmp_path / "part/seed0.h5").position["epoch"] >= 45
     assert basiscli(*command, "--out", tmp_path / "part", "--resume").code == 0
     for seed in range(2):
         assert_same_networks(tmp_path / f"whole/seed{seed}.h5", tmp_path / f"part/seed{seed}.h5")
@@ -146,7 +147,7 @@ def test_fifty_kills_leave_whole_files_and_the_same_end(basiscli, tmp_path):
 
 
 def test_weights_from_a_donor_and_frozen(basiscli, networks, tmp_path):
-    donor = store.load_network(networks[0])
+    donor = load_network(networks[0])
     options = (
         "--hidden",
         "24,24",
@@ -160,7 +161,7 @@ def test_weights_from_a_donor_and_frozen(basiscli, networks, tmp_path):
     done = basiscli(*SMALL[:3], *options, "--seeds", 2, "--out", tmp_path)
     assert done.code == 0, done.stderr
     for seed in range(2):
-        mine = store.load_network(tmp_path / f"seed{seed}.h5")
+        mine = load_network(tmp_path / f"seed{seed}.h5")
         np.testing.assert_array_equal(mine.weights["hidden1/w"], donor.weights["hidden1/w"])
         assert (mine.weights["hidden2/w"] != donor.weights["hidden2/w"]).all()
         assert mine.training["start_from"] == str(networks[0]) and mine.training["frozen"] == ["hidden1/*"]
@@ -170,7 +171,7 @@ def test_a_diverged_seed_is_reported(basiscli, tmp_path):
     done = basiscli(*SMALL, "--activation", "linear", "--lr", 1e9, "--out", tmp_path)
     assert done.code == 0
     assert done.records[0]["status"] == "diverged"
-    assert "activations" not in json.dumps(list(store.open_reader(tmp_path / "seed0.h5").datasets()))
+    assert "activations" not in json.dumps(list(hdf5.open_reader(tmp_path / "seed0.h5").datasets()))
     left = basiscli("correlate", "-", stdin=done.stdout)
     assert "diverged in training, left out" in left.stderr and left.code == 1
 
@@ -185,7 +186,7 @@ def test_a_data_set_in_a_file(basiscli, tmp_path):
             "f"
         )
     np.savez(tmp_path / "set.npz", **arrays)
-    store.save_arrays(tmp_path / "set.h5", arrays, {})
+    hdf5.save_arrays(tmp_path / "set.h5", arrays, {})
     for name in ("set.npz", "set.h5"):
         done = basiscli(
             "train",

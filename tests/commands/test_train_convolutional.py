@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from basiscli import checkpoint, sources, store
+from basiscli.files import activations, checkpoint, hdf5
+from basiscli.files.networks import load_network
 from tests.commands.test_train import assert_same_networks
 
 TRAIN = ("train", "--epochs", 1, "--batch-size", 300, "--augment", "crop,flip,cutout")
@@ -58,7 +59,7 @@ def test_freezing_and_starting_from_a_donor(basiscli, pairs, tmp_path):
     taken = ("stem*", "block1/*")
     options = [part for glob in taken for part in ("--start-weights", glob, "--freeze", glob)]
     assert basiscli(*RESNET, "--seeds", "5-5", "--start-from", donor, *options, "--out", tmp_path).code == 0
-    before, after = store.load_network(donor), store.load_network(tmp_path / "seed5.h5")
+    before, after = load_network(donor), load_network(tmp_path / "seed5.h5")
     for path, values in after.weights.items():
         same = path.startswith(("stem", "block1/"))
         assert (values == before.weights[path]).all() == same, path
@@ -75,7 +76,7 @@ def test_recording_and_correlating(basiscli, pairs, tmp_path):
     for path in (first, second):
         done = basiscli("record", path, "--tap", "pre", "--layer", "block*", "--out", tmp_path / path.name)
         assert done.code == 0, done.stderr
-    with store.reading(tmp_path / first.name) as file:
+    with hdf5.reading(tmp_path / first.name) as file:
         assert file.array("activations/test/block2/sum").shape == (597, 4, 4, 8)
     pre = basiscli("correlate", tmp_path / first.name, tmp_path / second.name, "--tap", "pre", "--split", "test")
     assert len(pre.records) == 6
@@ -83,8 +84,8 @@ def test_recording_and_correlating(basiscli, pairs, tmp_path):
 
 def test_activations_that_are_computed_are_those_that_were_stored(pairs):
     for path in (paths[0] for paths in pairs.values()):
-        stored = sources.open_source(str(path), "test", "post")
-        computed = sources.computed(str(path), "test", "post")
+        stored = activations.open_source(str(path), "test", "post")
+        computed = activations.computed(str(path), "test", "post")
         assert stored.stored and stored.layers == computed.layers
         whole = next(stored.chunks(list(stored.layers), 597))
         for layer, values in next(computed.chunks(list(computed.layers), 100)).items():
@@ -92,12 +93,12 @@ def test_activations_that_are_computed_are_those_that_were_stored(pairs):
 
 
 def test_large_activations_are_not_stored_unasked(basiscli, tmp_path, monkeypatch):
-    monkeypatch.setattr("basiscli.session.STORED_BYTES", 1000)
+    monkeypatch.setattr("basiscli.experiments.training.STORED_BYTES", 1000)
     basiscli(*CONVNET, "--out", tmp_path / "a")
     basiscli(*CONVNET, "--out", tmp_path / "b", "--activations")
     held = {}
     for name in "ab":
-        with store.reading(tmp_path / name / "seed0.h5") as file:
+        with hdf5.reading(tmp_path / name / "seed0.h5") as file:
             held[name] = set(file.datasets("activations"))
     assert held == {"a": set(), "b": {"test/conv1", "test/conv2"}}
 
@@ -114,7 +115,7 @@ def test_a_dry_run_says_what_the_run_would_take_and_writes_nothing(basiscli, tmp
 
 def _weights(basiscli, folder):
     basiscli(*RESNET, "--out", folder)
-    return store.load_network(folder / "seed0.h5").weights
+    return load_network(folder / "seed0.h5").weights
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from basiscli import store, transforming
+from basiscli.alignment import transform
+from basiscli.files.networks import load_network, save_network
 from basiscli.nn.unit_groups import permute_units
 from tests.conftest import call
 
@@ -18,7 +19,7 @@ def test_a_permuted_network_computes_the_same(networks, tmp_path):
     out = tmp_path / "permuted.h5"
     record = changed(networks[0], "--permute", 3, "--out", out)
     assert record["groups"] == "hidden1,hidden2" and record["exact"] and record["largest_difference"] < 1e-5
-    before, after = store.load_network(networks[0]), store.load_network(out)
+    before, after = load_network(networks[0]), load_network(out)
     assert after.origin == {"made": "transform", "of": [str(networks[0])], "permute": 3, "layers": ["*"]}
     assert list(after.history["test_accuracy"]) == list(before.history["test_accuracy"])
     assert (np.sort(after.weights["hidden1/w"]) == np.sort(before.weights["hidden1/w"])).all()
@@ -33,7 +34,7 @@ def test_a_permutation_that_changes_the_function_is_not_written(networks, tmp_pa
     def half(found, arrays, permutations):
         return permute(found, arrays, permutations) | {"output/w": arrays["output/w"]}
 
-    monkeypatch.setattr(transforming, "permute_units", half)
+    monkeypatch.setattr(transform, "permute_units", half)
     call("transform", networks[0], "--permute", 3, "--out", tmp_path / "a.h5").refused("its permuted logits differ by")
     assert not (tmp_path / "a.h5").exists()
 
@@ -42,9 +43,9 @@ def test_a_layer_alone_and_its_seed(networks, tmp_path):
     first = changed(networks[0], "--permute", 3, "--layer", "hidden2", "--out", tmp_path / "a.h5")
     changed(networks[0], "--permute", 3, "--layer", "hidden2", "--out", tmp_path / "b.h5")
     changed(networks[0], "--permute", 4, "--layer", "hidden2", "--out", tmp_path / "c.h5")
-    a, b, c = (store.load_network(tmp_path / name).weights for name in ("a.h5", "b.h5", "c.h5"))
+    a, b, c = (load_network(tmp_path / name).weights for name in ("a.h5", "b.h5", "c.h5"))
     assert first["groups"] == "hidden2"
-    before = store.load_network(networks[0]).weights
+    before = load_network(networks[0]).weights
     np.testing.assert_array_equal(a["hidden1/w"], before["hidden1/w"])
     np.testing.assert_array_equal(a["output/w"], b["output/w"])
     assert (a["output/w"] != c["output/w"]).any()
@@ -56,7 +57,7 @@ def test_a_rotation_is_exact_in_a_linear_network_only(networks, tmp_path):
     assert linear["exact"] and linear["largest_difference"] < 1e-5 and linear["accuracy"] == linear["accuracy_before"]
     relu = changed(networks[0], "--rotate", 1, "--out", tmp_path / "b.h5")
     assert not relu["exact"] and relu["largest_difference"] > 0.1 and relu["accuracy"] < relu["accuracy_before"]
-    assert store.load_network(tmp_path / "b.h5").history == {}
+    assert load_network(tmp_path / "b.h5").history == {}
 
 
 @pytest.mark.parametrize("norm, code", [("batch", 1), ("none", 0)])
@@ -80,13 +81,13 @@ def test_what_cannot_be_done_is_refused(networks, tmp_path):
     call("transform", networks[0], "--permute", 1).refused("--out", code=2)
     call("transform", networks[0], "--permute", 1, "--layer", "conv*", *out).refused("--layer conv*: no such layer")
     call("transform", networks[0], "--permute", 1, "--out", networks[1]).refused("exists; --force overwrites it")
-    unfinished = store.load_network(networks[0])
+    unfinished = load_network(networks[0])
     unfinished.status = "unfinished"
-    store.save_network(tmp_path / "u.h5", unfinished)
+    save_network(tmp_path / "u.h5", unfinished)
     call("transform", tmp_path / "u.h5", "--permute", 1, *out).refused("u.h5: is unfinished")
-    broken = store.load_network(networks[0])
+    broken = load_network(networks[0])
     broken.weights["hidden1/w"][0, 0] = np.nan
-    store.save_network(tmp_path / "nan.h5", broken)
+    save_network(tmp_path / "nan.h5", broken)
     for how in ("--permute", "--rotate"):
         call("transform", tmp_path / "nan.h5", how, 1, *out).refused("nan.h5: hidden1/w holds values that are not")
     assert not (tmp_path / "a.h5").exists()

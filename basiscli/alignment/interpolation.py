@@ -1,0 +1,230 @@
+"""Walking between networks: loss and accuracy along θ(λ), many λ of a pair at once (docs/connectivity.md).
+
+L values of λ, K networks, M images.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from basiscli.alignment import corrections, matching
+from basiscli.analysis.barriers import Curve, evenly
+from basiscli.data import Dataset, Split
+from basiscli.device import placement
+from basiscli.errors import BadInput
+from basiscli.files.networks import DONE, Loaded, NetworkFile, load, versions
+from basiscli.nn import cost, weights
+from basiscli.nn.graph import Network, predict
+from basiscli.rng import generator
+from basiscli.training.evaluation import evaluate
+from basiscli.training.images import Standardisation
+
+# Part of the free memory that the networks of a path may take together.
+MEMORY_PART = 0.25
+# Floats of the largest activation that they may have together: two ResNet-20 of width 1 at a time take two thirds of
+# the processor time of 25, whose activations leave the cache between nodes.
+ACTIVE_FLOATS = 2 * cost.EVALUATION_FLOATS
+
+Permutations = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How to walk: values of λ (L,), the splits to evaluate by name, images (1, M, H, W, C) that corrections see."""
+
+    lambdas: np.ndarray
+    splits: Mapping[str, Split]
+    standard: Standardisation
+    images: np.ndarray
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Networks a and b, by number, under one condition: their curve on each split.
+
+    difference: the largest change of a logit that permuting b brought, relative to the largest logit.
+    """
+
+    a: int
+    b: int
+    match: str
+    correct: str
+    difference: float
+    curves: Mapping[str, Curve]
+
+
+def load_alike(paths: Sequence[str], dataset: str | None = None) -> list[Loaded]:
+    """Return networks that one can walk between. dataset: where their data set is now, if it has moved.
+
+    Raises BadInput for fewer than two, for one that diverged or is broken, and for other architectures or data than
+    the first's.
+    """
+    networks = [load(path) for path in paths]
+    if len(networks) < 2:
+        raise BadInput(f"{paths[0]}: a path needs two networks or more (a file that is named twice counts once)")
+    matching.require_alike(networks)
+    return [_moved(loaded, dataset) for loaded in networks] if dataset else networks
+
+
+def plan(
+    networks: Sequence[Loaded],
+    dataset: Dataset,
+    splits: Sequence[str],
+    *,
+    correct_on: int,
+    seed: int,
+    points: int = 3,
+    samples: int | None = None,
+    temperature: float = 1.0,
+) -> Walk:
+    """Return a walk that evaluates `samples` images of each split (None: all) and corrects on so many for training.
+
+    Raises BadInput for a network that says the same of every image.
+    """
+    standard = networks[0].standard
+    images = corrections.sample(dataset.train, standard, correct_on, seed)
+    for loaded in networks:
+        _require_alive(loaded, images)
+    parts = {name: _part(getattr(dataset, name), samples, seed) for name in splits}
+    return Walk(evenly(points), parts, standard, images, temperature)
+
+
+def requests(names: Sequence[str], **options) -> dict[str, matching.Request]:
+    """Return the request of each way to match, with those of the options that are not None."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return {name: matching.Request(by=name, **given) for name in names}
+
+
+def alignments(
+    networks: Sequence[Loaded], asked: Mapping[str, matching.Request]
+) -> Iterator[tuple[str, dict[tuple[int, int], Permutations]]]:
+    """Yield, for each request by name, the permutations that bring b into a's basis, for all pairs a < b."""
+    found = None
+    for name, request in asked.items():
+        if request.needs_moments:
+            found = found or matching.moments(networks, request)
+        aligned = {}
+        for a, b in combinations(range(len(networks)), 2):
+            of_pair = matching.pair(found, a, b) if request.needs_moments else None
+            aligned[a, b] = matching.align(networks[a], networks[b], request, of_pair).permutations
+        yield name, aligned
+
+
+def walk_pairs(
+    walk: Walk,
+    networks: Sequence[Loaded],
+    match: str,
+    aligned: Mapping[tuple[int, int], Permutations],
+    corrected: Sequence[str],
+) -> Iterator[Walked]:
+    """Yield every pair under every correction, after proof that the permuted network computes the same function."""
+    images = matching.proof_images(networks[0])
+    for (a, b), permutations in aligned.items():
+        moved, difference = matching.apply(networks[b], permutations, images)
+        ends = [networks[a].arrays, moved.arrays]
+        for correct in corrected:
+            yield Walked(a, b, match, correct, difference, curves(walk, networks[a].network, ends, correct))
+
+
+def curves(walk: Walk, network: Network, ends: Sequence[Mapping[str, np.ndarray]], correct: str) -> dict[str, Curve]:
+    """Return the curve on each split between two networks, arrays (1, ...), some values of λ at once."""
+    shares = np.stack([1 - walk.lambdas, walk.lambdas], axis=1)
+    size = _at_once(network, walk.images.shape[1] if correct != corrections.NONE else 0)
+    found: dict[str, list] = {name: [] for name in walk.splits}
+    for start in range(0, len(shares), size):
+        arrays = mixed(walk, network, ends, shares[start : start + size], correct)
+        for name, split in walk.splits.items():
+            found[name].append(evaluate(network, _tempered(network, arrays, walk.temperature), split, walk.standard))
+    return {name: Curve(walk.lambdas, *np.concatenate(parts, axis=1)) for name, parts in found.items()}
+
+
+def mixed(
+    walk: Walk, network: Network, ends: Sequence[Mapping[str, np.ndarray]], shares: np.ndarray, correct: str
+) -> dict[str, np.ndarray]:
+    """Return Σ_k shares[l, k] θ_k, corrected: arrays (L, ...) of K networks with arrays (1, ...)."""
+    ends, shares = [placement.tree_to_device(end) for end in ends], placement.to_device(shares)
+    arrays = weights.mix(ends, shares)
+    corrections.correct(correct, network, arrays, ends, shares, walk.images)
+    return arrays
+
+
+def merge(
+    walk: Walk, networks: Sequence[Loaded], request: matching.Request, correct: str
+) -> tuple[NetworkFile, dict[str, np.ndarray]]:
+    """Return the mean of networks, each matched to the first, corrected; and loss and accuracy of all and of the mean.
+
+    The second holds, by field, one value for each network and then the merged one's. The file is the first network's
+    but for its arrays, history and origin.
+    """
+    first, images = networks[0], matching.proof_images(networks[0])
+    ends = [first.arrays]
+    for other, alignment in zip(networks[1:], matching.align_all(networks, request), strict=True):
+        ends.append(matching.apply(other, alignment.permutations, images)[0].arrays)
+    arrays = mixed(walk, first.network, ends, np.full((1, len(ends)), 1 / len(ends)), correct)
+    # A random stream has no mean.
+    arrays |= {path: first.arrays[path] for path, weight in first.network.weights.items() if not weight.axes}
+    scores = {}
+    for name, split in walk.splits.items():
+        loss, accuracy = zip(
+            *(evaluate(first.network, one, split, walk.standard) for one in (*ends, arrays)), strict=True
+        )
+        scores |= {f"{name}_loss": np.concatenate(loss), f"{name}_accuracy": np.concatenate(accuracy)}
+    file = replace(
+        first.file,
+        status=DONE,
+        versions=versions(),
+        weights={path: placement.to_host(arrays[path][0]) for path in first.file.weights},
+        state={path: placement.to_host(arrays[path][0]) for path in first.file.state},
+        optimizer={},
+        history={name: values[-1:] for name, values in scores.items()},
+        origin={
+            "made": "merge", "of": [one.path for one in networks], "match": request.by, "correct": correct,
+        },
+    )  # fmt: skip
+    return file, scores
+
+
+def _moved(loaded: Loaded, dataset: str) -> Loaded:
+    """Return a network whose data set has another name."""
+    return replace(loaded, file=replace(loaded.file, dataset=loaded.file.dataset | {"name": dataset}))
+
+
+def _tempered(network: Network, arrays: dict[str, np.ndarray], temperature: float) -> dict[str, np.ndarray]:
+    """Return arrays whose logits are divided by a temperature."""
+    if temperature == 1:
+        return arrays
+    last = network.nodes[-1].paths.values()
+    return arrays | {path: arrays[path] / arrays[path].dtype.type(temperature) for path in last}
+
+
+def _at_once(network: Network, images: int) -> int:
+    """Return how many networks of a path run at once. Raises BadInput if not even one fits the memory."""
+    needed = corrections.bytes_per_network(network, max(images, cost.evaluated_at_once(network)))
+    there = placement.available_memory()
+    if needed > there:
+        raise BadInput(
+            f"correcting a network of this size on {images} images needs about {needed / 1e9:.1f} GB, "
+            f"{there / 1e9:.1f} GB are free; choose a smaller --correct-on"
+        )
+    fitting = int(MEMORY_PART * there / needed)
+    if not placement.on_gpu():  # which has no such cache, and wants to be filled
+        fitting = min(fitting, ACTIVE_FLOATS // (cost.evaluated_at_once(network) * cost.largest(network)))
+    return max(1, fitting)
+
+
+def _part(split: Split, samples: int | None, seed: int) -> Split:
+    if samples is None or samples >= len(split.labels):
+        return split
+    chosen = np.sort(generator(seed, "evaluate").permutation(len(split.labels))[:samples])
+    return Split(split.images[chosen], split.labels[chosen])
+
+
+def _require_alive(loaded: Loaded, images: np.ndarray) -> None:
+    logits = predict(loaded.network, loaded.arrays, images[:, : cost.evaluated_at_once(loaded.network)])[0]
+    if not np.isfinite(logits).all():
+        raise BadInput(f"{loaded.path}: its logits are not finite; leave it out")
+    if not np.ptp(logits, axis=1).any():
+        raise BadInput(f"{loaded.path}: gives the same logits for every image, its units are dead; leave it out")

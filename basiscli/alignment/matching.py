@@ -1,0 +1,363 @@
+"""Networks brought into one basis: which unit of one is which of the other, and the proof that nothing else changed.
+
+Docs: docs/match.md. The first of several networks is the reference; unit i of it is unit p[i] of the other.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from basiscli.analysis import assignment, pairs
+from basiscli.analysis.moments import Moments, merge
+from basiscli.data import Dataset, Split
+from basiscli.errors import BadInput
+from basiscli.files import activations, hdf5
+from basiscli.files.datasets import dataset_of
+from basiscli.files.networks import DIVERGED, Loaded, require_finite
+from basiscli.nn import cost, weights
+from basiscli.nn.graph import predict
+from basiscli.nn.unit_groups import UnitGroups, permute_units, unit_groups
+from basiscli.training.images import probe_batch
+from basiscli.training.recipe import Recipe
+
+ACTIVATIONS, WEIGHTS, BOTH, NONE = "activations", "weights", "both", "none"
+CORRELATION, PRODUCT = "correlation", "product"
+RESTARTS = 8
+SAMPLES = 10_000
+# Images that a permuted network has to give the same logits for, and what rounding may change.
+PROBED, TOLERANCE = 500, 1e-3
+
+Permutations = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Request:
+    """How to match.
+
+    by: activations, weights, both, none, or the path of permutations that `save` wrote. similarity: what activations
+    are matched by, correlation or product. from_init: weights count as their change since initialisation. Activations
+    are those of `samples` images of a split (None: all), evenly spread; dataset: where these lie if they have moved.
+    """
+
+    by: str = WEIGHTS
+    restarts: int = RESTARTS
+    seed: int = 0
+    similarity: str = CORRELATION
+    from_init: bool = False
+    split: str = "train"
+    samples: int | None = SAMPLES
+    dataset: str | None = None
+
+    @property
+    def needs_moments(self) -> bool:
+        """Whether activations are looked at."""
+        return self.by in (ACTIVATIONS, BOTH)
+
+    @property
+    def searches(self) -> bool:
+        """Whether coordinate descent is done."""
+        return self.by in (WEIGHTS, BOTH)
+
+
+@dataclass(frozen=True)
+class Group:
+    """What matching did to one group; docs/match.md has the fields. None where it was not looked at."""
+
+    group: str
+    units: int
+    layers: str
+    moved: int
+    objective_before: float
+    objective_after: float
+    correlation_before: float | None
+    correlation_after: float | None
+    iterations: int
+    agreed: int
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Permutations by group, what they did to each, and to all groups together."""
+
+    permutations: dict[str, np.ndarray]
+    groups: tuple[Group, ...]
+    total: Group
+
+
+def require_alike(networks: Sequence[Loaded]) -> None:
+    """Raise BadInput unless networks have one architecture, saw the same data, did not diverge and are finite."""
+    first = networks[0]
+    for other in networks:
+        for key, ours in first.network.architecture.items():
+            theirs = other.network.architecture.get(key)
+            if theirs != ours:
+                raise BadInput(
+                    f"{other.path}: has {key} {theirs}, {first.path} has {ours}: "
+                    "units can be matched one to one in networks of the same architecture only"
+                )
+        if extra := set(other.network.architecture) - set(first.network.architecture):
+            raise BadInput(
+                f"{other.path}: is {', '.join(sorted(extra))}, {first.path} is not: "
+                "units can be matched one to one in networks of the same architecture only"
+            )
+        if other.file.dataset.get("checksum") != first.file.dataset.get("checksum"):
+            raise BadInput(f"{other.path}: was trained on other data than {first.path}")
+        if other.file.status == DIVERGED:
+            raise BadInput(f"{other.path}: diverged in training; leave it out, or train it with a smaller --lr")
+        require_finite(other)
+
+
+def moments(networks: Sequence[Loaded], request: Request, star: bool = False) -> list[pairs.LayerMoments]:
+    """Return the moments of every layer of networks that are alike, after its nonlinearity, from one pass.
+
+    star: of the first network with each of the others only.
+    """
+    images = _thinned(dataset_of(networks[0], request.dataset), request.split, request.samples)
+    opened = [
+        activations.of_network(one.path, one.network, one.arrays, one.standard, images, request.split, "post")
+        for one in networks
+    ]
+    return list(pairs.layer_moments(opened, request.seed, star=star))
+
+
+def pair(found: Sequence[pairs.LayerMoments], i: int, j: int) -> dict[str, Moments]:
+    """Return the moments of networks i < j alone, by layer, of all rows."""
+    return {one.layer: merge([half.pair(i, j) for half in one.halves]) for one in found}
+
+
+def align(
+    reference: Loaded,
+    other: Loaded,
+    request: Request,
+    of_pair: Mapping[str, Moments] | None = None,
+) -> Alignment:
+    """Return the permutations that bring a network into the reference's basis.
+
+    of_pair: the moments of the two, from `pair`; taken here if they are needed and None. Raises BadInput for networks
+    that are not alike, for initial weights that cannot be drawn again, and as `load` does.
+    """
+    require_alike([reference, other])
+    groups = unit_groups(reference.network)
+    if of_pair is None and request.needs_moments:
+        of_pair = pair(moments([reference, other], request), 0, 1)
+    correlations = assignment.similarities(groups.groups, groups.layers, of_pair) if of_pair else None
+    before = assignment.identities(groups.groups)
+    if request.needs_moments:
+        tables = correlations
+        if request.similarity == PRODUCT:
+            tables = assignment.similarities(groups.groups, groups.layers, of_pair, assignment.products)
+        after = assignment.matched(tables)
+    elif request.by in (NONE, WEIGHTS):
+        after = before
+    else:
+        after = load(request.by, groups).between(reference.path, other.path)
+    f, found = _objective(groups, reference, other, request.from_init), None
+    if request.searches:
+        starts = assignment.starts(groups.groups, request.restarts, request.seed, after, fixed=request.by == BOTH)
+        found = assignment.search(f, starts)
+        after = found.best.permutations
+    reports = _reports(groups, f, (before, after), found, correlations)
+    return Alignment(after, reports, _total(reports, f.cosine(before), f.cosine(after), found))
+
+
+def align_all(networks: Sequence[Loaded], request: Request) -> Iterator[Alignment]:
+    """Yield for each network after the first what brings it into the first one's basis."""
+    reference, *others = networks
+    require_alike(networks)
+    found = moments(networks, request, star=True) if request.needs_moments else None
+    for k, other in enumerate(others, 1):
+        yield align(reference, other, request, pair(found, 0, k) if found else None)
+
+
+def proof_images(loaded: Loaded, dataset: str | None = None) -> np.ndarray:
+    """Return images (1, n, H, W, C) to prove a permutation on: some of the test images, standardised, evenly spread."""
+    images = _thinned(dataset_of(loaded, dataset), "test", PROBED).test
+    return probe_batch(images, loaded.standard, range(len(images.labels)))[0]
+
+
+def apply(
+    other: Loaded, permutations: Mapping[str, np.ndarray], images: np.ndarray, origin: Mapping | None = None
+) -> tuple[Loaded, float]:
+    """Return a network with its units permuted, and the largest change of a logit over the largest logit.
+
+    images (1, n, H, W, C). origin: what its file says of how it was made. Raises BadInput if the change is more than
+    TOLERANCE: it is then another function.
+    """
+    groups = unit_groups(other.network)
+    moves = {group: p[None] for group, p in permutations.items()}
+    arrays = permute_units(groups, other.arrays, moves)
+    size = cost.evaluated_at_once(other.network)
+    parts = [images[:, first : first + size] for first in range(0, images.shape[1], size)]
+    logits = [np.concatenate([predict(other.network, one, x)[0] for x in parts], 1) for one in (other.arrays, arrays)]
+    difference = float(np.abs(logits[1] - logits[0]).max() / max(np.abs(logits[0]).max(), np.finfo(np.float32).tiny))
+    if not difference <= TOLERANCE:
+        raise BadInput(f"{other.path}: permuted, its logits differ by {difference:.1e} of the largest: nothing is kept")
+    slots = {
+        slot: permute_units(groups, other.arrays | {path: values[None] for path, values in held.items()}, moves)
+        for slot, held in other.file.optimizer.items()
+    }
+    file = replace(
+        other.file,
+        weights={path: arrays[path][0] for path in other.file.weights},
+        state={path: arrays[path][0] for path in other.file.state},
+        optimizer={
+            slot: {path: moved[path][0] for path in other.file.optimizer[slot]} for slot, moved in slots.items()
+        },
+        origin=dict(origin or {}),
+    )
+    return replace(other, file=file, arrays=arrays), difference
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Permutations of several networks to one reference, the first of `files`; one for each file after it."""
+
+    path: str
+    files: tuple[str, ...]
+    permutations: tuple[dict[str, np.ndarray], ...]
+
+    def between(self, a: str, b: str) -> dict[str, np.ndarray]:
+        """Return the permutations that bring b into a's basis, by the names of their files.
+
+        A single permutation serves files of any names, with a line on stderr, unless they are its own the other way
+        round. Raises BadInput where there are several and a name is not among them.
+        """
+        places = {Path(name).resolve(): place for place, name in enumerate(self.files)}
+        i, j = (places.get(Path(name).resolve()) for name in (a, b))
+        if i is not None and j is not None:
+            all_of_them = [
+                assignment.identities({g: len(p) for g, p in self.permutations[0].items()}),
+                *self.permutations,
+            ]
+            return assignment.relative(all_of_them[i], all_of_them[j])
+        if len(self.permutations) == 1:
+            made = " and ".join(self.files)
+            print(f"basiscli: {self.path}: was made for {made}; used for {a} and {b}", file=sys.stderr)
+            return self.permutations[0]
+        raise BadInput(
+            f"{self.path}: holds permutations of {', '.join(self.files)}: none of {b if i is not None else a}"
+        )
+
+
+def save(path: str | Path, files: Sequence[str], found: Sequence[Alignment], request: Request, force: bool) -> None:
+    """Write the permutations of networks to the first of `files` (docs/match.md)."""
+    arrays = {f"permutations/{k}/{group}": p for k, one in enumerate(found, 1) for group, p in one.permutations.items()}
+    hdf5.save_arrays(path, arrays, {"analysis": "match", "match": {"files": list(files), **asdict(request)}}, force)
+
+
+def load(path: str | Path, groups: UnitGroups) -> Kept:
+    """Return permutations from a file of `save`.
+
+    Raises BadInput if it is none, is damaged, or if its groups are not those of the networks.
+    """
+    with hdf5.reading(path) as file:
+        if file.kind != hdf5.RESULTS or file.attribute("analysis") != "match":
+            raise BadInput(f"{path}: holds no permutations (basiscli match --out writes them)")
+        with file.checked("the attribute match"):
+            files = tuple(str(name) for name in file.json("match")["files"])
+        found = tuple(file.arrays(f"permutations/{k}") for k in range(1, len(files)))
+    if not found:
+        raise BadInput(f"{path}: holds no permutations")
+    for permutations in found:
+        _require_fit(path, permutations, groups)
+    return Kept(str(path), files, tuple({g: p.astype(np.int64) for g, p in one.items()} for one in found))
+
+
+def _require_fit(path: str | Path, permutations: Mapping[str, np.ndarray], groups: UnitGroups) -> None:
+    sizes = {group: len(p) if p.ndim == 1 else p.shape for group, p in permutations.items()}
+    if sizes != groups.groups:
+        group = next(name for name in sizes | groups.groups if sizes.get(name) != groups.groups.get(name))
+        raise BadInput(
+            f"{path}: permutes {group} of {sizes.get(group, 0)} units, "
+            f"the networks have {groups.groups.get(group, 0)}: made for another architecture"
+        )
+    for group, p in permutations.items():
+        if p.dtype.kind not in "iu" or not np.array_equal(np.sort(p), np.arange(len(p))):
+            raise BadInput(f"{path}: {group}: not a permutation of its {len(p)} units")
+
+
+def _objective(groups: UnitGroups, reference: Loaded, other: Loaded, from_init: bool) -> assignment.Objective:
+    """Return the objective over what is trained: weights, or their change since initialisation."""
+    counted = []
+    for one in (reference, other):
+        start = _initial(one) if from_init else dict.fromkeys(one.network.trained, 0)
+        counted.append({path: one.arrays[path][0] - start[path] for path in one.network.trained})
+    return assignment.objective(groups.groups, groups.axes, *counted)
+
+
+def _initial(loaded: Loaded) -> dict[str, np.ndarray]:
+    """Return the arrays that a network began with, drawn again. Raises BadInput if its seed does not give them."""
+    file, recipe = loaded.file, Recipe.from_stored(loaded.file.training)
+    for foreign, why in (
+        (file.origin, "was not trained as it is"),
+        (recipe.start_from, "started from another network"),
+        (recipe.donor, "has layers of a donor"),
+    ):
+        if foreign:
+            raise BadInput(f"{loaded.path}: {why}: its initial weights cannot be drawn again for --from-init")
+    return weights.initial(loaded.network, recipe.stream_seed("init", file.seed))
+
+
+def _reports(
+    groups: UnitGroups,
+    f: assignment.Objective,
+    ends: Sequence[Permutations],
+    found: assignment.Search | None,
+    tables: Mapping | None,
+) -> tuple[Group, ...]:
+    """Return what matching did to each group; ends: the permutations before and after, tables: correlations."""
+    cosines = [f.cosines(p) for p in ends]
+    means = [
+        {g: float(tables[g][np.arange(len(p)), p].mean()) for g, p in one.items()} if tables else {} for one in ends
+    ]
+    after = ends[1]
+    return tuple(
+        Group(
+            group=group,
+            units=units,
+            layers=",".join(name for name, held in groups.layers.items() if group in [one.group for one in held]),
+            moved=int(np.count_nonzero(after[group] != np.arange(units))),
+            objective_before=cosines[0][group],
+            objective_after=cosines[1][group],
+            correlation_before=means[0].get(group),
+            correlation_after=means[1].get(group),
+            iterations=found.best.steps[group] if found else 0,
+            agreed=found.same[group] if found else 1,
+        )
+        for group, units in groups.groups.items()
+    )
+
+
+def _total(reports: Sequence[Group], before: float, after: float, found: assignment.Search | None) -> Group:
+    """Return the report of all groups together; the correlation is the mean over all units."""
+
+    def mean(name: str) -> float | None:
+        values = [getattr(one, name) for one in reports]
+        return None if None in values else float(np.average(values, weights=[one.units for one in reports]))
+
+    return Group(
+        group="all",
+        units=sum(one.units for one in reports),
+        layers="",
+        moved=sum(one.moved for one in reports),
+        objective_before=before,
+        objective_after=after,
+        correlation_before=mean("correlation_before"),
+        correlation_after=mean("correlation_after"),
+        iterations=sum(one.iterations for one in reports),
+        agreed=found.agreed if found else 1,
+    )
+
+
+def _thinned(dataset: Dataset, split: str, samples: int | None) -> Dataset:
+    """Return a data set with some images of one split, evenly spread over it (all of them if None or too many)."""
+    name = split.partition("-")[0]
+    part = getattr(dataset, name)
+    count = len(part.labels)
+    if samples is None or samples >= count:
+        return dataset
+    chosen = np.arange(samples) * count // samples
+    return replace(dataset, **{name: Split(part.images[chosen], part.labels[chosen])})

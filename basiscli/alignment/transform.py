@@ -1,0 +1,105 @@
+"""A network in another basis, written to a file, with the proof that it is the same network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+from basiscli.analysis import random_maps
+from basiscli.errors import BadInput
+from basiscli.files import networks
+from basiscli.files.datasets import dataset_of
+from basiscli.files.networks import DONE, Loaded, save_network
+from basiscli.nn.graph import Network, predict
+from basiscli.nn.unit_groups import UnitGroups, permute_units, rotate_units, unit_groups
+from basiscli.rng import generator
+from basiscli.training.images import probe_batch
+
+PERMUTE, ROTATE = "permute", "rotate"
+# Test images that old and new network are shown.
+SHOWN = 1000
+# Two networks are one function if no logit differs by more than this part of the largest.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Change:
+    """What to do: permute or rotate the units of all layers that match a glob, drawn from a seed."""
+
+    how: str
+    seed: int
+    globs: Sequence[str]
+
+
+def run(path: str, change: Change, out: Path, dataset: str | None, command: str, force: bool = False) -> dict:
+    """Write the changed network and return its record.
+
+    largest_difference is that of a logit, over the largest logit, on the first SHOWN test images; exact says whether it
+    is within TOLERANCE. Raises BadInput for an unfinished or broken network, a glob without a match, a rotation of
+    units that a normalisation scales, and a permuted network that is another function.
+    """
+    loaded = networks.load(path)
+    if loaded.file.status != DONE:
+        raise BadInput(f"{path}: is {loaded.file.status}; change networks whose training is done")
+    networks.require_finite(loaded)
+    images = dataset_of(loaded, dataset)
+    shown, labels = probe_batch(images.test, loaded.standard, range(min(SHOWN, len(images.test.labels))))
+    groups = _groups(unit_groups(loaded.network), loaded.network, change.globs)
+    arrays = _changed(loaded, change, groups)
+    before, after = (predict(loaded.network, values, shown)[0] for values in (loaded.arrays, arrays))
+    difference = float(np.abs(after - before).max() / np.abs(before).max())
+    exact = difference <= TOLERANCE
+    if change.how == PERMUTE and not exact:
+        raise BadInput(f"{path}: its permuted logits differ by {difference:.1e} of the largest; nothing was written")
+    _write(loaded, change, arrays, out, exact, command, force)
+    return {
+        "path": str(out),
+        "network": path,
+        "how": change.how,
+        "seed": change.seed,
+        "groups": ",".join(groups),
+        "largest_difference": difference,
+        "exact": exact,
+        "accuracy_before": float((before.argmax(-1) == labels).mean()),
+        "accuracy": float((after.argmax(-1) == labels).mean()),
+    }
+
+
+def _groups(found: UnitGroups, network: Network, globs: Sequence[str]) -> list[str]:
+    """Return the groups that the layers which match any glob belong to."""
+    groups: dict[str, None] = {}
+    for glob in globs:
+        layers = [layer for layer in network.layers if fnmatchcase(layer, glob)]
+        if not layers:
+            raise BadInput(f"--layer {glob}: no such layer; there are {', '.join(network.layers)}")
+        groups |= dict.fromkeys(part.group for layer in layers for part in found.layers[layer])
+    named = [group for group in groups if group is not None]
+    if not named:
+        raise BadInput(f"--layer {' '.join(globs)}: these units are tied to the input or the logits")
+    return named
+
+
+def _changed(loaded: Loaded, change: Change, groups: Sequence[str]) -> dict[str, np.ndarray]:
+    found = unit_groups(loaded.network)
+    streams = {group: generator(change.seed, "transform", group) for group in groups}
+    if change.how == PERMUTE:
+        drawn = {group: rng.permutation(found.groups[group])[None] for group, rng in streams.items()}
+        return permute_units(found, loaded.arrays, drawn)
+    drawn = {group: random_maps.haar(rng, found.groups[group])[None] for group, rng in streams.items()}
+    return rotate_units(found, loaded.arrays, drawn)
+
+
+def _write(loaded: Loaded, change: Change, arrays: dict, out: Path, exact: bool, command: str, force: bool) -> None:
+    """Write the file; what the training history says is left out where it is not true of the new network."""
+    origin = {"made": "transform", "of": [loaded.path], change.how: change.seed, "layers": list(change.globs)}
+    changed = replace(
+        loaded.file,
+        weights={path: arrays[path][0] for path in loaded.file.weights},
+        state={path: arrays[path][0] for path in loaded.file.state},
+        history=loaded.file.history if exact else {},
+        origin=origin,
+        command=command,
+    )
+    save_network(out, changed, force)

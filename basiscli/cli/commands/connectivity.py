@@ -1,0 +1,190 @@
+"""`basiscli connectivity`: does width lower the barrier between networks, and is it the correlation of their bases?"""
+
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from basiscli.cli import records
+from basiscli.cli.commands import correlate, device, freeze, interpolate, train
+from basiscli.cli.commands.ranges import Finite
+
+# Options of train that the widths take the place of or that are of no use here, with what they are.
+SET = freeze.SET | {"hidden": None, "start_only": False}
+NOT_TRAINS = {*SET, "width", "seeds", "out", "force", "dry_run", "device", "precision", "style"}
+CORRELATES = {"tap", "positions", "dead"}
+# The widths of a perceptron if nothing is said.
+WIDTHS = (16, 64, 256)
+
+
+class WidthList(click.ParamType):
+    """Widths: `16,64,256` or `1/4,1/2,1`."""
+
+    name = "widths"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        widths = tuple(train.Width().convert(part.strip(), param, ctx) for part in value.split(","))
+        if len(set(widths)) < len(widths):
+            self.fail(f"'{value}' names a width twice", param, ctx)
+        return widths
+
+
+@click.command(short_help="Barriers between networks against their width, beside their correlation.")
+@click.argument("files", nargs=-1, metavar="[FILES OR FOLDERS...]")
+@click.option("--widths", type=WidthList(), metavar="W,...", help="[default: 16,64,256 for mlp]")
+@click.option("--seeds", type=train.SeedList(), default="6", show_default=True, help="5 (for 0 to 4), 3-7, or 0,2,9.")
+@interpolate.walk_options
+@click.option(
+    "--degrade",
+    is_flag=True,
+    help="Also undo part of each matching until it correlates as in the narrowest networks (a control).",
+)
+@click.option(
+    "--degrade-to",
+    type=Finite(-1, 1),
+    metavar="R",
+    help="Undo until it correlates R instead, at every width.",
+)
+@click.option(
+    "--probe",
+    type=click.Choice(("test", "train", "test-shifts", "train-shifts")),
+    help="Images to correlate on.  [default: test-shifts on digits, else test]",
+)
+@click.option(
+    "--draws", type=click.IntRange(min=2), default=20, show_default=True, help="Draws of each pair's rotated null."
+)
+@click.option(
+    "--out",
+    metavar="FOLDER",
+    help="Where networks that are trained go, a folder a width.  [default: runs/DATASET-MODEL-connectivity]",
+)
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw barrier and correlation.")
+@click.option("--force", is_flag=True, help="Overwrite networks in the folder, and --plot.")
+@device.options
+@records.format_option
+@click.pass_context
+def command(
+    context,
+    files,
+    widths,
+    matches,
+    restarts,
+    from_init,
+    corrected,
+    correct_on,
+    points,
+    splits,
+    samples,
+    temperature,
+    degrade,
+    degrade_to,
+    probe,
+    draws,
+    plot,
+    style,
+    tap,
+    positions,
+    dead,
+    **options,
+) -> None:
+    """Does width lower the barrier, and is it because the bases correlate more?
+
+    Trains networks of several widths and seeds, or takes trained ones, which may differ in nothing but width and seed.
+    For every width, match and correction: the barrier on the straight line between two networks, the correlation of
+    the units that were matched, on images that the matching has not seen, and for the same pairs the held-out
+    correlation, its rotated null and its ceiling under the best rotation; means over pairs, with intervals over
+    networks (docs/connectivity.md). What is trained already is kept.
+
+    \b
+    basiscli connectivity --plot connectivity.png
+    basiscli connectivity --dataset cifar10 --model vgg --widths 1/16,1/8,1/4 --seeds 3 --epochs 8
+    basiscli connectivity runs/mnist-32 runs/mnist-128 runs/mnist-512 --match none,activations --degrade
+    """
+    from basiscli.analysis.assess import Request
+    from basiscli.cli.inputs import paths_from
+    from basiscli.experiments import connectivity
+    from basiscli.files import hdf5
+
+    if any(name.endswith(".h5") for name in matches):
+        raise click.UsageError("--match: a file of permutations is of one width; take activations, weights or both")
+    interpolate.require_weights(matches, from_init)
+    if (degrade or degrade_to is not None) and matches == ("none",):
+        raise click.UsageError("--degrade undoes matches, and --match none makes none")
+    if plot:
+        hdf5.require_new(plot, options["force"])
+    if files:
+        _require_no_training(context)
+        groups = connectivity.taken(paths_from(files))
+    else:
+        groups = _trained(options, widths)
+    study = connectivity.Study(
+        matches=matches,
+        matching={"restarts": restarts, "from_init": from_init},
+        corrected=corrected,
+        splits=splits,
+        walking={"points": points, "samples": samples, "correct_on": correct_on, "temperature": temperature},
+        probe=probe,
+        tap=tap,
+        positions=positions,
+        request=Request(("rotated",), draws, drop_dead=dead == "drop", seed=connectivity.SEED),
+        degrade=degrade or degrade_to is not None,
+        degrade_to=degrade_to,
+        dataset=options["dataset"] if files and _given(context, "dataset") else None,
+    )
+    found: list[dict] = []
+    records.emit(records.kept(connectivity.run(study, groups), found), style, row=_row)
+    if plot:
+        from basiscli.plots import experiments
+        from basiscli.plots.style import save
+
+        save(experiments.connectivity_figure(found), plot)
+
+
+def _trained(options: dict, widths: tuple | None):
+    """Return the groups of networks that the options of train describe, to be trained."""
+    from basiscli.experiments import connectivity
+
+    widths = widths or (WIDTHS if options["model"] == "mlp" else None)
+    if widths is None:
+        raise click.UsageError(f"--widths: {options['model']} has no usual ones; such as 1/4,1/2,1")
+    for width in widths:
+        train.require_consistent({**options, **SET, "width": width})
+    if len(options["seeds"]) < 2:
+        raise click.UsageError("--seeds: pairs of networks need two seeds or more, intervals three")
+    return connectivity.trained(options | SET | {"command": records.command_line()}, widths)
+
+
+def _require_no_training(context: click.Context) -> None:
+    """Raise UsageError for an option of training beside networks that are trained."""
+    trained = {option.name for option in train.command.params} - NOT_TRAINS - {"dataset"}
+    names = trained | {"widths", "seeds", "out"}
+    for name in sorted(names):
+        if _given(context, name):
+            raise click.UsageError(f"--{name.replace('_', '-')} is for training; the networks are there already")
+
+
+def _given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+
+
+def _row(record: dict) -> dict:
+    """Return the row of a table, narrow enough for most terminals."""
+    return {
+        "width": f"{record['width']:g}",
+        "match": record["match"],
+        "correct": record["correct"] if record["split"] == "test" else f"{record['correct']}, {record['split']}",
+        "barrier": records.interval(record, "barrier", digits=2),
+        "correlation": _short(record["correlation"]),
+        "held out": records.interval(record, "matched_held_out", digits=2),
+        "null": _short(record["rotated_held_out_mean"]),
+    }
+
+
+def _short(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
+
+
+command.params += [option for option in train.command.params if option.name not in NOT_TRAINS]
+command.params += [option for option in correlate.command.params if option.name in CORRELATES]

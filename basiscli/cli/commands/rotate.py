@@ -1,0 +1,147 @@
+"""`basiscli rotate`: can training undo a rotation of a representation?"""
+
+from pathlib import Path
+
+import click
+
+from basiscli.cli import records
+from basiscli.cli.commands import correlate, device
+from basiscli.cli.commands.ranges import Finite
+
+KINDS = ("orthogonal", "permutation", "signed-permutation", "relu-symmetry", "identity")
+
+
+class Powers(click.ParamType):
+    """Powers of M: `0.25,0.5,1`."""
+
+    name = "powers"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        try:
+            # Rounded as in the names of folders, so that two powers never share one.
+            powers = tuple(dict.fromkeys(float(f"{float(part):g}") for part in value.split(",")))
+        except ValueError:
+            self.fail(f"'{value}': write numbers, such as 0.25,0.5,1", param, ctx)
+        for power in powers:
+            if not 0 < power <= 1:
+                self.fail(f"{power:g} is not above 0 and at most 1", param, ctx)
+        return powers
+
+
+@click.command(short_help="Rotate representations of trained networks, and try to train them back.")
+@click.argument("networks", nargs=-1, required=True, metavar="NET.h5...")
+@click.option("--layer", "layers", multiple=True, default=("*",), metavar="GLOB", help="Which layers.  [default: all]")
+@click.option(
+    "--kind",
+    "kinds",
+    type=correlate.Names(KINDS),
+    metavar="NAMES",
+    help="Of M: orthogonal, permutation, signed-permutation, relu-symmetry (a permutation times positive scales),"
+    " identity (what the others are compared with, always among them); or all.  [default: orthogonal,permutation, and"
+    " where it is a symmetry relu-symmetry]",
+)
+@click.option(
+    "--power", "powers", type=Powers(), default="1", show_default=True, help="Powers of orthogonal M: 0.25,0.5,1."
+)
+@click.option(
+    "--tap",
+    type=click.Choice(("pre", "post")),
+    default="pre",
+    show_default=True,
+    help="M before the nonlinearity (and after a normalisation), or after it.",
+)
+@click.option(
+    "--retrain",
+    type=click.Choice(("downstream", "upstream", "none")),
+    default="downstream",
+    show_default=True,
+    help="What is trained: the layers after M, those up to it, or nothing. M never is.",
+)
+@click.option(
+    "--start",
+    type=click.Choice(("continue", "reinit")),
+    help="Train from the trained weights, or draw anew.  [default: reinit for mlp, else continue]",
+)
+@click.option("--cumulative", is_flag=True, help="Rotate every layer up to the chosen one, each by its own M.")
+@click.option("--repeats", type=click.IntRange(1, 1000), default=3, show_default=True, help="Draws of M for a network.")
+@click.option("--epochs", type=click.IntRange(min=1), help="[default: as the networks were trained]")
+@click.option("--lr", type=Finite(min=0, min_open=True), help="[default: as the networks were trained]")
+@click.option(
+    "--clip",
+    type=Finite(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Bound on each network's gradient norm, in all arms.",
+)
+@click.option("--augment", metavar="LIST", help="As of `train`.  [default: as the networks were trained]")
+@click.option("--dataset", help="Where the networks' data set is now, if it has moved.")
+@click.option("--out", metavar="FOLDER", help="Where the files go.  [default: runs/DATASET-MODEL-rotated]")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Draw the penalty against depth and, with several powers, against the power.",
+)
+@click.option("--force", is_flag=True, help="Overwrite networks in the folder, and --plot.")
+@device.options
+@records.format_option
+def command(networks, layers, dataset, out, plot, force, style, **options) -> None:
+    """Can training undo a rotation of a representation?
+
+    Puts a fixed map M over the units of a layer of trained networks, freezes the layers up to it and M, trains the
+    rest, and reports what M costs beside the identity, trained alike: penalties in accuracy, test loss and training
+    loss, with intervals over networks and repeats; and orthogonal M beside permutations and the symmetry of ReLU,
+    paired (docs/rotate.md).
+
+    NET.h5... are networks of one architecture and data set, - reads them from stdin. All kinds and repeats of a layer
+    train at once, from the same draws in the same order of images. Every rotated network is a file that correlate,
+    record and interpolate take. What is there already is kept: the same command goes on after an interruption.
+
+    \b
+    basiscli rotate runs/digits-mlp/*.h5 --plot rotated.png
+    basiscli rotate runs/digits-mlp/*.h5 --layer hidden1 --power 0.25,0.5,0.75,1
+    basiscli train --activation linear --seeds 3 --out linear | basiscli rotate - --epochs 5
+    """
+    _require_consistent(options)
+    from basiscli.cli.inputs import paths_from
+    from basiscli.experiments import rotation
+    from basiscli.experiments.rotation_sites import Protocol
+    from basiscli.files import hdf5
+
+    if plot:
+        hdf5.require_new(plot, force)
+    paths = paths_from(networks)
+    experiment = rotation.Experiment.of(paths, layers, Protocol(**options), dataset, out, records.command_line())
+    found: list[dict] = []
+    records.emit(records.kept(rotation.run(experiment, force), found), style, row=_row)
+    if plot:
+        from basiscli.plots import experiments
+        from basiscli.plots.style import save
+
+        save(experiments.rotations_figure(found), plot)
+
+
+def _require_consistent(options: dict) -> None:
+    """Raise UsageError for options that contradict each other."""
+    kinds = options["kinds"]
+    if kinds and "relu-symmetry" in kinds and options["tap"] == "post":
+        raise click.UsageError("relu-symmetry is about a map before ReLU; after it (--tap post) take permutation")
+    if kinds and "orthogonal" not in kinds and options["powers"] != (1,):
+        raise click.UsageError("--power is of orthogonal maps, which --kind leaves out")
+    if options["retrain"] == "none" and (options["start"] or options["epochs"] or options["lr"] or options["augment"]):
+        raise click.UsageError("--retrain none trains nothing: leave out --start, --epochs, --lr and --augment")
+
+
+def _row(record: dict) -> dict:
+    """Return the row of a table that 80 columns hold: `- permutation` is orthogonal less permutation, paired."""
+    power = "" if record["power"] == 1 else f"^{record['power']:g}"
+    kind = record["kind"] if record["over"] == "identity" else f"- {record['over']}"
+    return {
+        "layer": record["layer"],
+        "M": f"{kind}{power}",
+        "failed": record["failed"],
+        "points lost": records.interval(record, "penalty_accuracy", 100, 1),
+        "training loss gained": records.interval(record, "penalty_train_loss"),
+    }

@@ -1,0 +1,34 @@
+"""`basiscli selftest`: are the kernels right on this machine, and how fast are they?"""
+
+import click
+
+from basiscli.cli import records
+from basiscli.cli.commands import device
+
+COLUMNS = ("kernel", "ok", "error", "milliseconds", "gb_s", "of_copy", "gflop_s", "of_product")
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Compare only; no times.")
+@device.asked
+@records.format_option
+def command(quick, device, precision, style) -> None:
+    """Compare every kernel with its definition in float64, and time it beside what the machine reaches at best.
+
+    The first thing to run on a machine with a GPU. Prints a record for each kernel: its error relative to the largest
+    value, whether that is within tolerance, and unless --quick milliseconds, bytes and operations a second, and their
+    part of what copying an array and multiplying large matrices reach here (the first two records). Ends with 1 if a
+    kernel is wrong.
+
+    \b
+    basiscli selftest --quick
+    basiscli selftest --device cuda --precision tf32
+    """
+    from basiscli.device import placement, selftest
+    from basiscli.errors import BadInput
+
+    with placement.using(device, precision):
+        found: list[dict] = []
+        records.emit(records.kept(selftest.run(precision, timed=not quick), found), style, COLUMNS)
+    if wrong := [record["kernel"] for record in found if not record["ok"]]:
+        raise BadInput(f"{len(wrong)} of {len(found)} kernels are wrong on this machine: {', '.join(wrong)}")

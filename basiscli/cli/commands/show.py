@@ -1,0 +1,26 @@
+"""`basiscli show`: what is in a file."""
+
+import sys
+
+import click
+
+from basiscli.cli import records
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE.h5...")
+@records.format_option
+def command(files, style) -> None:
+    """Say what is in a file: a network and how it was trained, activations, results, or another program's arrays.
+
+    On a terminal one screen a file; in a pipe one JSON record a file. - reads paths from stdin.
+    """
+    from basiscli.cli.inputs import paths_from
+    from basiscli.files.summary import screen, summarise
+
+    summaries = (summarise(path) for path in paths_from(files))
+    if style == "table" or (style is None and sys.stdout.isatty()):
+        for summary in summaries:
+            click.echo(screen(summary))
+    else:
+        records.emit(summaries, style)

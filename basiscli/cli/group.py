@@ -1,0 +1,97 @@
+"""The command group: an explicit map of commands, each imported only when it is called or listed."""
+
+import importlib
+import signal
+import sys
+
+import click
+
+from basiscli import __version__
+from basiscli.cli import records
+from basiscli.errors import BadInput
+
+# Command modules import click at their top and everything heavy inside their functions: `--help` stays fast.
+COMMANDS = {
+    "connectivity": "basiscli.cli.commands.connectivity",
+    "correlate": "basiscli.cli.commands.correlate",
+    "data": "basiscli.cli.commands.data",
+    "doctor": "basiscli.cli.commands.doctor",
+    "freeze": "basiscli.cli.commands.freeze",
+    "interpolate": "basiscli.cli.commands.interpolate",
+    "match": "basiscli.cli.commands.match",
+    "merge": "basiscli.cli.commands.merge",
+    "models": "basiscli.cli.commands.models",
+    "record": "basiscli.cli.commands.record",
+    "report": "basiscli.cli.commands.report",
+    "rotate": "basiscli.cli.commands.rotate",
+    "selftest": "basiscli.cli.commands.selftest",
+    "show": "basiscli.cli.commands.show",
+    "study": "basiscli.cli.commands.study",
+    "train": "basiscli.cli.commands.train",
+    "transform": "basiscli.cli.commands.transform",
+}
+
+EXIT_BAD_INPUT = 1
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(COMMANDS[name]).command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="basiscli")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def group(debug: bool) -> None:
+    """Do single neurons mean anything? Train networks over seeds and compare their bases.
+
+    Networks and activations are HDF5 files; records go to stdout, a table on a terminal and JSON lines in a pipe.
+    """
+
+
+def main() -> None:
+    """Run the command line; every failure is one line on stderr and an exit code (docs/commands.md)."""
+    debug = "--debug" in sys.argv[1:2]
+    try:
+        code = group.main(standalone_mode=False, prog_name="basiscli")
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        records.abandon_stdout()
+        code = records.EXIT_BROKEN_PIPE
+    except Exception as error:
+        if debug:
+            raise
+        print(f"basiscli: error: {describe(error)}", file=sys.stderr)
+        code = EXIT_BAD_INPUT
+    sys.exit(code)
+
+
+def describe(error: Exception) -> str:
+    """Return the one line that a user reads about an exception."""
+    on_gpu = type(error).__module__.startswith("cupy")
+    if isinstance(error, BadInput):
+        text = str(error)
+    elif isinstance(error, MemoryError) and on_gpu:
+        text = f"not enough memory on the GPU ({error}); use fewer seeds at once, smaller layers, or --device cpu"
+    elif isinstance(error, MemoryError):
+        text = f"not enough memory ({error}); use fewer seeds at once, smaller layers or fewer samples"
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename or 'input or output'}: {error.strerror}"
+    elif on_gpu:
+        text = f"the GPU failed: {error} (--device cpu does without it, basiscli selftest looks what works)"
+    else:
+        text = f"unexpected {type(error).__name__}: {error} (basiscli --debug ... shows where)"
+    return " ".join(text.split())

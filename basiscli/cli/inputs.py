@@ -1,0 +1,43 @@
+"""What a command line names: the files among its arguments and on stdin."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from basiscli.cli import records
+from basiscli.errors import BadInput
+
+
+def paths_from(arguments: Sequence[str]) -> list[str]:
+    """Return the files that a command line names; "-" stands for those on stdin, records with `path` or plain lines.
+
+    A folder stands for the .h5 files in it. A file that is named twice counts once; a network that diverged is left
+    out, with a line on stderr. Raises BadInput if nothing is left, or a folder holds no such file.
+    """
+    found: dict[Path, str] = {}
+    for argument in arguments:
+        for entry in _stdin_entries() if argument == "-" else [argument]:
+            for path in _inside(entry) if Path(entry).is_dir() else [entry]:
+                found.setdefault(Path(path).resolve(), path)
+    if not found:
+        raise BadInput("no file was named, on the command line or on stdin")
+    return list(found.values())
+
+
+def _inside(folder: str) -> list[str]:
+    paths = sorted(map(str, Path(folder).glob("*.h5")))
+    if not paths:
+        raise BadInput(f"{folder}: holds no .h5 file")
+    return paths
+
+
+def _stdin_entries() -> Iterator[str]:
+    for entry in records.read_lines(sys.stdin):
+        if isinstance(entry, str):
+            yield entry
+        elif "path" not in entry:
+            raise BadInput(f"stdin: a record without a path: {entry}")
+        elif entry.get("status") == "diverged":
+            print(f"basiscli: {entry['path']}: diverged in training, left out", file=sys.stderr)
+        else:
+            yield entry["path"]

@@ -1,0 +1,1 @@
+"""Whole experiments: training over seeds, rotations, frozen prefixes, barriers over widths; each yields records."""

@@ -1,0 +1,163 @@
+"""The sweep of frozen prefixes (docs/frozen.md): a donor, networks that share its first layers, and what they score."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from basiscli.analysis import nulls, pairs, statistics
+from basiscli.analysis.assess import Assessment, Request, assess, bound, summarise, without_arrays
+from basiscli.errors import BadInput
+from basiscli.experiments import training
+from basiscli.files import activations
+from basiscli.files.datasets import load_dataset
+from basiscli.files.networks import DONE
+from basiscli.training import defaults
+
+FREE, INITIAL = "free", "initial"
+PREFIXES = (0, 1, 2, 3)
+# The scores of a record that get an interval, and those whose rise over the free networks does.
+SCORES = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out")
+RISES = {"rise": "matched_held_out", "excess_rise": "rotated_held_out_excess"}
+INTERVAL = ("", "_low", "_high")
+# Intervals and halves are drawn from this seed.
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Networks that are trained alike: the first `prefix` layers from a donor that is trained or initial; 0: free."""
+
+    donor: str
+    prefix: int
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"{self.donor}-{self.prefix}" if self.prefix else FREE
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to train and how to look at it.
+
+    options: those of `basiscli train`, seeds included. prefixes None: as many of PREFIXES as leave a layer after them.
+    """
+
+    options: Mapping
+    donors: Sequence[str]
+    donor_seed: int
+    prefixes: Sequence[int] | None
+    split: str | None
+    tap: str
+    positions: str | int
+    request: Request
+
+
+@dataclass(frozen=True)
+class Found:
+    """A condition's networks: their seeds, the mean of their test accuracies, and their pairs, layer by layer."""
+
+    seeds: tuple[int, ...]
+    accuracy: float | None
+    layers: Mapping[str, Sequence[Assessment]]
+
+    def scores(self, layer: str, field: str) -> dict[tuple[int, int], float | None]:
+        """Return a score of every pair of networks, by their seeds."""
+        return {(self.seeds[one.pair.a], self.seeds[one.pair.b]): one.fields[field] for one in self.layers[layer]}
+
+
+def run(sweep: Sweep) -> Iterator[dict]:
+    """Train what is not there yet, a folder a condition, and yield a record for each condition and layer after it.
+
+    Raises BadInput before anything is trained if a prefix leaves no layer after it, and as `session.run` does.
+    """
+    dataset = load_dataset(sweep.options["dataset"])
+    network, options = training.plan(sweep.options, dataset)
+    if sweep.options["out"] is None:
+        options["out"] += "-frozen"
+    sweep = replace(sweep, options=options, split=sweep.split or defaults.probe(dataset))
+    layers = list(network.layers)
+    donors: dict[str, str] = {}
+    free = None
+    for condition in _conditions(sweep, layers):
+        if condition.prefix and condition.donor not in donors:
+            donors[condition.donor] = _train_donor(sweep, condition.donor)
+        found = _look(sweep, condition, layers, _train_networks(sweep, condition, donors.get(condition.donor)))
+        free = free or found
+        for layer in found.layers:
+            yield _record(condition, layer, found, free)
+
+
+def _conditions(sweep: Sweep, layers: Sequence[str]) -> list[Condition]:
+    """Return the conditions, the free networks first."""
+    prefixes = sweep.prefixes
+    if prefixes is None:
+        prefixes = [prefix for prefix in PREFIXES if prefix < len(layers)]
+    if max(prefixes) >= len(layers):
+        raise BadInput(
+            f"a prefix of {max(prefixes)} layers leaves none of {', '.join(layers)} to correlate: "
+            f"choose up to {len(layers) - 1}"
+        )
+    frozen = [Condition(donor, prefix) for donor in sweep.donors for prefix in sorted(set(prefixes) - {0})]
+    return [Condition(FREE, 0), *frozen]
+
+
+def _train_donor(sweep: Sweep, donor: str) -> str:
+    changes = {"seeds": (sweep.donor_seed,), "start_only": False}
+    if donor == INITIAL:
+        changes["epochs"] = 0
+    (record,) = _train(sweep, f"donor-{donor}", changes)
+    return record["path"]
+
+
+def _train_networks(sweep: Sweep, condition: Condition, donor: str | None) -> list[dict]:
+    if not condition.prefix:
+        return _train(sweep, condition.name, {"start_only": False})
+    return _train(sweep, condition.name, {"donor": donor, "freeze_prefix": condition.prefix})
+
+
+def _train(sweep: Sweep, name: str, changes: Mapping) -> list[dict]:
+    """Train into a folder of the sweep what is not there yet, and return the records of all its networks."""
+    out = Path(sweep.options["out"]) / name
+    print(f"basiscli: {out}", file=sys.stderr)
+    options = {**sweep.options, "resume": not sweep.options["force"], "out": str(out), **changes}
+    return list(training.run(options, go_on="the same command goes on"))
+
+
+def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Sequence[dict]) -> Found:
+    """Correlate the layers after a condition's prefix."""
+    done = [record for record in records if record["status"] == DONE]
+    if len(done) < 2:
+        raise BadInput(f"{condition.name}: all networks but {len(done)} diverged in training; choose a smaller --lr")
+    opened = activations.open_all([record["path"] for record in done], split=sweep.split, tap=sweep.tap)
+    after = layers[condition.prefix :]
+    opened = [replace(source, layers={name: source.layers[name] for name in after}) for source in opened]
+    found = {}
+    with nulls.workers(max(units for source in opened for units in source.layers.values())) as spread:
+        for moments in pairs.layer_moments(opened, sweep.request.seed, True, sweep.positions):
+            found[moments.layer] = [without_arrays(one) for one in assess(moments, sweep.request, spread)]
+    accuracies = [record["test_accuracy"] for record in done]
+    mean = None if None in accuracies else sum(accuracies) / len(accuracies)
+    return Found(tuple(record["seed"] for record in done), mean, found)
+
+
+def _record(condition: Condition, layer: str, found: Found, free: Found) -> dict:
+    of_layer = found.layers[layer]
+    summary = summarise(of_layer, SEED)
+    record = {
+        "donor": condition.donor,
+        "prefix": condition.prefix,
+        "layer": layer,
+        "units": of_layer[0].pair.scores.units[0],
+        "dead": sum(sum(one.pair.scores.dead) for one in of_layer) / (2 * len(of_layer)),
+        "networks": len(found.seeds),
+        "test_accuracy": found.accuracy,
+        **{f"{field}{end}": summary[f"{field}{end}"] for field in SCORES for end in INTERVAL},
+    }
+    for name, field in RISES.items():
+        values = (None,) * 3
+        if condition.prefix:
+            values = statistics.rise(found.scores(layer, field), free.scores(layer, field), SEED, bound(field))
+        record |= {f"{name}{end}": value for end, value in zip(INTERVAL, values, strict=True)}
+    return record

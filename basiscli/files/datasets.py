@@ -1,0 +1,42 @@
+"""Data sets by name or path, and the data set that a network was trained on."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from basiscli import data
+from basiscli.data import KEYS, Dataset
+from basiscli.errors import BadInput
+from basiscli.files import networks
+from basiscli.files.hdf5 import reading
+
+
+def dataset_of(loaded: networks.Loaded, name: str | None = None) -> Dataset:
+    """Return the data set that a network was trained on, by its name or the one given.
+
+    Raises BadInput if it is another one, or gone.
+    """
+    own = loaded.file.dataset["name"]
+    if name is None and own not in data.names() and not Path(own).is_file():
+        raise BadInput(f"{loaded.path}: its data set {own} is gone; say where it is now with --dataset")
+    images = load_dataset(name or own)
+    if images.checksum != loaded.file.dataset.get("checksum"):
+        raise BadInput(
+            f"{loaded.path}: the data set {images.name} is not the one it was trained on; name that one with --dataset"
+        )
+    return images
+
+
+@lru_cache(maxsize=2)
+def load_dataset(name: str) -> Dataset:
+    """Return a data set by name or by the path of an HDF5 or .npz file."""
+    if name not in data.names() and Path(name).suffix in (".h5", ".hdf5"):
+        return data.from_arrays(name, dataset_arrays(name))
+    return data.load(name)
+
+
+def dataset_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Return the four arrays of a data set (basiscli.data.KEYS) from an HDF5 file."""
+    with reading(path) as file:
+        return {key: file.array(key) for key in KEYS}

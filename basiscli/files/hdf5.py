@@ -1,0 +1,277 @@
+"""The HDF5 files (docs/format.md): networks, activations, results. Nothing else imports h5py.
+
+A file is written under a temporary name in the same folder and renamed, so it is whole or absent. Reading trusts
+nothing: links, virtual and external data, strange types and damaged bytes are refused with a line that names them.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from basiscli import __version__, atomic
+from basiscli.errors import BadInput
+from basiscli.files.sink import Sink
+
+FORMAT = 1
+NETWORK, ACTIVATIONS, RESULTS = "network", "activations", "results"
+# A chunk is what is checksummed, compressed and read at once.
+CHUNK_BYTES = 1 << 20
+
+
+class Writer:
+    """An HDF5 file being written; see `writing`."""
+
+    def __init__(self, file: h5py.File, sink: "Sink"):
+        self._file, self._sink = file, sink
+
+    def attributes(self, values: Mapping[str, Any], path: str = "/") -> None:
+        """Set attributes of a group or array; dicts and lists are stored as JSON."""
+        attributes = self._file[path].attrs
+        for name, value in values.items():
+            attributes[name] = json.dumps(value) if isinstance(value, dict | list) else value
+
+    def array(self, path: str, values: np.ndarray) -> None:
+        """Store a whole array."""
+        values = np.asarray(values)
+        if not values.size:
+            self._file.create_dataset(path, data=values)
+            return
+        self._create(path, values.shape, values.dtype, compressed=False)[...] = values
+
+    def arrays(self, group: str, values: Mapping[str, np.ndarray]) -> None:
+        """Store arrays under one group, which exists even if there is none."""
+        self._group(group)
+        for name, array in values.items():
+            self.array(f"{group}/{name}", array)
+
+    def activations(
+        self, split: str, tap: str, shapes: Mapping[str, tuple[int, ...]], chunks: Iterable[Mapping[str, np.ndarray]]
+    ) -> None:
+        """Store the activations of layers, (samples, ..., units) float32, from chunks along the samples.
+
+        Activations after a ReLU are about half zeros; LZF (fast) makes the file smaller, and is skipped for `pre`.
+        """
+        arrays = {}
+        for layer, shape in shapes.items():
+            arrays[layer] = self._create(f"activations/{split}/{layer}", shape, np.float32, compressed=tap == "post")
+            arrays[layer].attrs["tap"] = tap
+        start = 0
+        for chunk in chunks:
+            for layer, values in chunk.items():
+                arrays[layer][start : start + len(values)] = values
+            self._sink.check()
+            start += len(next(iter(chunk.values())))
+
+    def _group(self, path: str) -> None:
+        """Make a group and those above it, where they are not there yet; what is in them keeps its order."""
+        above = path.rpartition("/")[0]
+        if path and path not in self._file:
+            self._group(above)
+            self._file.create_group(path, track_order=True)
+
+    def _create(self, path: str, shape: tuple[int, ...], dtype, compressed: bool) -> h5py.Dataset:
+        self._group(path.rpartition("/")[0])
+        row = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize
+        chunk = (min(shape[0], max(1, CHUNK_BYTES // max(row, 1))), *shape[1:]) if shape else None
+        if chunk is None:
+            return self._file.create_dataset(path, shape, dtype)
+        filters = {"compression": "lzf", "shuffle": True} if compressed else {}
+        return self._file.create_dataset(path, shape, dtype, chunks=chunk, fletcher32=True, **filters)
+
+
+@contextmanager
+def writing(path: str | Path, force: bool = False) -> Iterator[Writer]:
+    """Open a new file for writing; on success it takes its name, on any failure nothing is left.
+
+    Raises BadInput if the file exists (unless `force`), its folder is missing or not writable, or the disk is full.
+    """
+    target = Path(path)
+    require_new(target, force)
+    try:
+        with atomic.replacing(target) as partial, Sink(partial) as sink:
+            file = h5py.File(sink, "w", track_order=True)
+            try:
+                file.attrs["format"] = FORMAT
+                file.attrs["basiscli"] = __version__
+                yield Writer(file, sink)
+            finally:
+                file.close()
+            sink.check()
+    except OSError as error:
+        raise BadInput(f"{target}: cannot be written ({error.strerror or error})") from error
+
+
+def require_new(target: Path, force: bool) -> None:
+    """Raise BadInput if a file cannot be created: it exists and `force` is not set, or its folder is missing."""
+    if target.exists() and not force:
+        raise BadInput(f"{target}: exists; --force overwrites it")
+    if target.is_dir():
+        raise BadInput(f"{target}: is a folder, not a file")
+    if not target.parent.is_dir():
+        raise BadInput(f"{target.parent}: no such folder")
+
+
+def save_arrays(
+    path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], force: bool = False
+) -> None:
+    """Write named arrays and attributes of the file: the results of an analysis."""
+    with writing(path, force) as file:
+        file.attributes({"kind": RESULTS, **attributes})
+        for name, values in arrays.items():
+            file.array(name, values)
+
+
+# What libhdf5 and h5py raise for damaged files, depending on where the damage is.
+_DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, MemoryError, OverflowError)
+# An array of more than this many bytes must hold at least a thousandth of them: a damaged or hostile shape would
+# otherwise ask for any amount of memory. (LZF packs at most about 1:100.)
+_UNCHECKED_BYTES, _LARGEST_RATIO = 1 << 24, 1000
+
+
+class Reader:
+    """An HDF5 file open for reading; every access checks what it touches. See `reading`."""
+
+    def __init__(self, file: h5py.File, path: str):
+        self._file = file
+        self.path = path
+
+    @property
+    def kind(self) -> str:
+        """Return "network", "activations" or "results" for our own files, "arrays" for other programs'."""
+        return "arrays" if self.attribute("format") is None else str(self.attribute("kind"))
+
+    def attribute(self, name: str, path: str = "/", default=None):
+        """Return an attribute as plain Python, None or `default` if there is none."""
+        with self.checked(f"the attribute {name}"):
+            value = self._file[path].attrs.get(name, default)
+            if isinstance(value, h5py.Empty):
+                raise ValueError("empty")
+            value = value.decode(errors="replace") if isinstance(value, bytes) else value
+            return value.item() if isinstance(value, np.generic) else value
+
+    def json(self, name: str, default: str | None = None) -> dict:
+        """Return an attribute that holds a JSON object, `default` taking its place if there is none."""
+        with self.checked(f"the attribute {name}"):
+            value = json.loads(self.attribute(name, default=default))
+            if not isinstance(value, dict):
+                raise ValueError("no JSON object")
+            return value
+
+    def datasets(self, group: str = "/") -> dict[str, h5py.Dataset]:
+        """Return all arrays below a group by their path within it, none if there is no such group.
+
+        Raises BadInput for links to elsewhere and arrays stored elsewhere: they could read any file of the user's.
+        """
+        found: dict[str, h5py.Dataset] = {}
+        root = self._child(group)
+        if isinstance(root, h5py.Group):
+            self._walk(root, "", found, set())
+        return found
+
+    def array(self, path: str) -> np.ndarray:
+        """Return a whole array of numbers."""
+        node = self._child(path)
+        if not isinstance(node, h5py.Dataset):
+            raise BadInput(f"{self.path}: no array {path}")
+        return self.rows(self.require_numbers(node), 0, None)
+
+    def arrays(self, group: str) -> dict[str, np.ndarray]:
+        """Return all arrays below a group."""
+        return {name: self.array(f"{group}/{name}") for name in self.datasets(group)}
+
+    def rows(self, dataset: h5py.Dataset, start: int, stop: int | None) -> np.ndarray:
+        """Return rows of an array that `require_numbers` passed, all of them if `stop` is None."""
+        with self.checked(dataset.name):
+            return dataset[()] if stop is None else dataset[start:stop]
+
+    def require_numbers(self, dataset: h5py.Dataset) -> h5py.Dataset:
+        """Return the array if it holds numbers, in this file. Raises BadInput otherwise."""
+        with self.checked(dataset.name):
+            if dataset.is_virtual or dataset.external:
+                raise BadInput(f"{self.path}: {dataset.name} lies in other files; only the file itself is read")
+            if dataset.dtype.kind not in "fiub":
+                raise BadInput(f"{self.path}: {dataset.name} holds {dataset.dtype}, not numbers")
+            declared, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
+            if declared > _UNCHECKED_BYTES and declared > _LARGEST_RATIO * stored:
+                raise BadInput(f"{self.path}: {dataset.name} declares {declared} bytes and holds {stored}, no data")
+            return dataset
+
+    @contextmanager
+    def checked(self, what: str) -> Iterator[None]:
+        """Turn whatever a damaged file makes libhdf5, h5py or a conversion raise into BadInput that names `what`."""
+        try:
+            yield
+        except _DAMAGE as error:
+            raise BadInput(f"{self.path}: {what} is damaged ({_reason(error)}); make the file anew") from error
+
+    def _child(self, path: str) -> h5py.Group | h5py.Dataset | None:
+        """Follow a path from the root; None where it ends."""
+        node = self._file
+        for name in filter(None, path.split("/")):
+            with self.checked(name):
+                if not isinstance(node, h5py.Group) or name not in node:
+                    return None
+                node = self._own(node, name)
+        return node
+
+    def _own(self, group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+        """Return a member of a group that lies in the file itself."""
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise BadInput(f"{self.path}: {name} is a link; only what lies in the file itself is read")
+        return group[name]
+
+    def _walk(self, group: h5py.Group, prefix: str, found: dict, visited: set) -> None:
+        with self.checked(prefix or "the file"):
+            place = h5py.h5o.get_info(group.id).addr
+            if place in visited:  # a group may contain itself
+                return
+            visited.add(place)
+            members = {name: self._own(group, name) for name in group}
+        for name, node in members.items():
+            if isinstance(node, h5py.Group):
+                self._walk(node, f"{prefix}{name}/", found, visited)
+            elif isinstance(node, h5py.Dataset):
+                found[prefix + name] = node
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[Reader]:
+    """Open a file for reading; see `open_reader`."""
+    reader = open_reader(path)
+    try:
+        yield reader
+    finally:
+        reader._file.close()
+
+
+def open_reader(path: str | Path) -> Reader:
+    """Open a file for reading. Raises BadInput if it is missing, no HDF5, truncated, or of a newer format."""
+    path = str(path)
+    if not Path(path).exists():
+        raise BadInput(f"{path}: no such file")
+    if Path(path).is_dir():
+        raise BadInput(f"{path}: is a folder, not a file; name its .h5 files")
+    try:
+        if not h5py.is_hdf5(path):
+            raise BadInput(f"{path}: no HDF5 file")
+        file = h5py.File(path, "r")
+    except (OSError, RuntimeError) as error:
+        raise BadInput(f"{path}: cannot be read ({_reason(error)})") from error
+    reader = Reader(file, path)
+    version = reader.attribute("format", default=FORMAT)
+    if not isinstance(version, int) or version > FORMAT:
+        raise BadInput(f"{path}: has format {version}, this version reads up to {FORMAT}; upgrade basiscli")
+    return reader
+
+
+def _reason(error: Exception) -> str:
+    """Return the part of an HDF5 error that a user can act on."""
+    text = " ".join(str(error).split())
+    # "Unable to synchronously open file (truncated file: eof = 96, ...)": the reason is in the brackets.
+    start, end = text.find("("), text.rfind(")")
+    return text[start + 1 : end] if 0 <= start < end else text or type(error).__name__

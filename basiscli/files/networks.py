@@ -1,0 +1,158 @@
+"""Networks out of files, ready to be used; what such a file must hold."""
+
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from basiscli import __version__
+from basiscli.device import placement
+from basiscli.errors import BadInput
+from basiscli.files.hdf5 import NETWORK, Writer, reading, writing
+from basiscli.nn import models
+from basiscli.nn.graph import Network
+from basiscli.training.images import Standardisation
+
+DONE, DIVERGED, UNFINISHED = "done", "diverged", "unfinished"
+COMMAND_CHARACTERS = 32768
+
+
+@dataclass
+class NetworkFile:
+    """What a network file holds, one seed's arrays without the seed axis.
+
+    architecture: what models.build takes. training: the recipe. dataset: name, checksum, and the mean and deviation of
+    each channel that standardise the images. position: how far training has come, for resuming. optimizer: by slot,
+    then by path; history: one value an epoch. origin: what a network that no training ended in was made of, else empty.
+    """
+
+    architecture: dict
+    training: dict
+    dataset: dict
+    seed: int
+    status: str
+    command: str
+    versions: dict
+    weights: dict[str, np.ndarray]
+    state: dict[str, np.ndarray]
+    optimizer: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    history: dict[str, np.ndarray] = field(default_factory=dict)
+    position: dict = field(default_factory=dict)
+    origin: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network out of a file, ready for `graph.forward`: arrays (1, ...)."""
+
+    path: str
+    file: NetworkFile
+    network: Network
+    arrays: dict[str, np.ndarray]
+    standard: Standardisation
+
+
+def load(path: str | Path) -> Loaded:
+    """Return a network from its file. Raises BadInput if the file is damaged or does not fit its architecture."""
+    file = load_network(path)
+    try:
+        network = models.build(file.architecture)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+    require_arrays(network, file, str(path))
+    arrays = {name: values[None] for name, values in (file.weights | file.state).items()}
+    try:
+        mean, inverse = (np.array(file.dataset[key], np.float32) for key in ("mean", "inverse_deviation"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: does not say how its images are standardised ({error!r})") from error
+    return Loaded(str(path), file, network, arrays, Standardisation(mean, inverse))
+
+
+def require_arrays(network: Network, file: NetworkFile, name: str) -> None:
+    """Raise BadInput unless a file holds exactly the arrays of a network, in float32 and of the right shapes."""
+    found = file.weights | file.state
+    for path, weight in network.weights.items():
+        if path not in found:
+            raise BadInput(f"{name}: no weight {path}")
+        if found[path].shape != weight.shape or found[path].dtype != np.float32:
+            raise BadInput(f"{name}: {path} is {found[path].dtype} {found[path].shape}, not float32 {weight.shape}")
+    if extra := set(found) - set(network.weights):
+        raise BadInput(f"{name}: weights that the architecture does not have: {', '.join(sorted(extra))}")
+
+
+def require_finite(loaded: Loaded) -> None:
+    """Raise BadInput if a weight or a state of a network is NaN or infinite."""
+    broken = [path for path, values in loaded.arrays.items() if not np.isfinite(values).all()]
+    if broken:
+        raise BadInput(f"{loaded.path}: {broken[0]} holds values that are not finite; leave the network out")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide the bits of a result."""
+    import numba
+
+    found = {
+        "basiscli": __version__,
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+    return found | placement.versions()
+
+
+def save_network(path: str | Path, network: NetworkFile, force: bool = False) -> None:
+    """Write a network file without activations."""
+    with writing(path, force) as file:
+        write_network(file, network)
+
+
+def write_network(writer: Writer, network: NetworkFile) -> None:
+    """Store a network in a file that is being written: everything but activations."""
+    # HDF5 keeps at most 64 KiB in an attribute of this layout; a command line of thousands of paths is cut short.
+    network.command = network.command[:COMMAND_CHARACTERS]
+    attributes = {
+        "kind": NETWORK,
+        "architecture": network.architecture,
+        "training": network.training,
+        "dataset": network.dataset,
+        "seed": network.seed,
+        "status": network.status,
+        "command": network.command,
+        "versions": network.versions,
+        "position": network.position,
+    }
+    writer.attributes(attributes | ({"origin": network.origin} if network.origin else {}))
+    writer.arrays("weights", network.weights)
+    writer.arrays("state", network.state)
+    for slot, arrays in network.optimizer.items():
+        writer.arrays(f"optimizer/{slot}", arrays)
+    writer.arrays("history", network.history)
+
+
+def load_network(path: str | Path) -> NetworkFile:
+    """Return what a network file holds. Raises BadInput if it is none or damaged."""
+    with reading(path) as file:
+        if file.kind != NETWORK:
+            raise BadInput(f"{path}: holds {file.kind}, not a network")
+        optimizer: dict[str, dict[str, np.ndarray]] = {}
+        for name, array in file.arrays("optimizer").items():
+            slot, _, weight = name.partition("/")
+            optimizer.setdefault(slot, {})[weight] = array
+        with file.checked("an attribute"):
+            return NetworkFile(
+                architecture=file.json("architecture"),
+                training=file.json("training"),
+                dataset=file.json("dataset"),
+                seed=int(file.attribute("seed")),
+                status=str(file.attribute("status")),
+                command=str(file.attribute("command")),
+                versions=file.json("versions"),
+                weights=file.arrays("weights"),
+                state=file.arrays("state"),
+                optimizer=optimizer,
+                history=file.arrays("history"),
+                position=file.json("position"),
+                origin=file.json("origin", default="{}"),
+            )

@@ -1,0 +1,68 @@
+"""What is in a file, as a plain dict and as one screen of text."""
+
+from pathlib import Path
+
+from basiscli.files import hdf5
+
+# Rows of arrays that a screen shows; the rest is counted.
+ARRAYS_SHOWN = 24
+
+
+def summarise(path: str) -> dict:
+    """Return what a file holds: its kind, its attributes, and the type and shape of its arrays, without reading them.
+
+    Raises BadInput for a file that is missing, damaged or no HDF5.
+    """
+    with hdf5.reading(path) as file:
+        found = {"path": path, "kind": file.kind, "bytes": Path(path).stat().st_size}
+        if file.kind == hdf5.NETWORK:
+            for name in ("architecture", "training", "dataset", "versions", "position"):
+                found[name] = file.json(name)
+            for name in ("seed", "status", "command"):
+                found[name] = file.attribute(name)
+            found["origin"] = file.json("origin", default="{}")
+            found["history"] = {name: values.tolist() for name, values in file.arrays("history").items()}
+        elif file.kind == hdf5.ACTIVATIONS:
+            found["network"], found["dataset"] = file.attribute("network"), file.json("dataset")
+        found["arrays"] = {name: f"{array.dtype} {array.shape}" for name, array in file.datasets().items()}
+    return found
+
+
+def screen(summary: dict) -> str:
+    """Return a summary as text for a terminal."""
+    lines = [f"{summary['path']}: {summary['kind']}, {summary['bytes'] / 1e6:.1f} MB"]
+    if summary["kind"] == hdf5.NETWORK:
+        lines += _network(summary)
+    elif summary["kind"] == hdf5.ACTIVATIONS:
+        lines.append(f"  of       {summary['network']}")
+    arrays = [name for name in summary["arrays"] if not name.startswith("history/")]
+    width = max((len(name) for name in arrays[:ARRAYS_SHOWN]), default=0)
+    lines += [f"  {name:<{width}}  {summary['arrays'][name]}" for name in arrays[:ARRAYS_SHOWN]]
+    if len(arrays) > ARRAYS_SHOWN:
+        lines.append(f"  and {len(arrays) - ARRAYS_SHOWN} more arrays")
+    return "\n".join(lines) + "\n"
+
+
+def _network(summary: dict) -> list[str]:
+    architecture = dict(summary["architecture"])
+    recipe, dataset = summary["training"], summary["dataset"]
+    told = {
+        "model": f"{architecture.pop('model')} {_pairs(architecture)}",
+        "seed": f"{summary['seed']}, {summary['status']} at epoch {summary['position'].get('epoch')}",
+        "data": f"{dataset.get('name')}, SHA-256 {str(dataset.get('checksum'))[:16]}",
+        "recipe": _pairs({key: value for key, value in recipe.items() if value not in (None, [], False, 0)}),
+        "versions": _pairs(summary["versions"]),
+        "command": summary["command"],
+    }
+    if summary["origin"]:
+        told["made of"] = _pairs(summary["origin"])
+    last = {name: values[-1] for name, values in summary["history"].items() if values}
+    if last:
+        told["result"] = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in last.items())
+    return [f"  {name:<8} {text}" for name, text in told.items()]
+
+
+def _pairs(values: dict) -> str:
+    """Return `name value` pairs, lists written with commas."""
+    texts = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
+    return " ".join(f"{key}={text}" for key, text in texts.items())

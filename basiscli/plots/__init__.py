@@ -1,0 +1,1 @@
+"""Figures of records and of networks, drawn by matplotlib into files."""

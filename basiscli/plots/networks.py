@@ -1,0 +1,163 @@
+"""Figures of correlations: two networks unit by unit, and all pairs layer by layer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from basiscli.analysis.assess import Assessment, summarise
+from basiscli.analysis.correlate import Scores
+from basiscli.analysis.nulls import Null
+from basiscli.plots.style import CEILING, GREY, HELD_OUT, IN_SAMPLE, NULL, diverging, inches, label_ends, name_layers
+
+UNITS_SHOWN = 80  # a finer matrix would lose its diagonal between the pixels
+
+
+def pair_figure(name_a: str, name_b: str, layers: Sequence[Assessment]) -> Figure:
+    """Draw two networks: for each layer, r before and after matching, and the matched correlations' distribution.
+
+    The distribution is that of the pairs in sample and held out; where there is a rotated null, held out beside it.
+    """
+    rows = len(layers)
+    figure = Figure(figsize=(9.4, 0.9 + 2.75 * rows), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.02, hspace=0.04)
+    figure.suptitle(f"{name_a}  and  {name_b}", fontsize=11, x=0.01, ha="left", color=GREY)
+    axes = figure.subplots(rows, 3, squeeze=False, width_ratios=(1, 1, 1.3))
+    limit = max(0.1, np.ceil(10 * max(np.quantile(np.abs(one.pair.scores.r), 0.999) for one in layers)) / 10)
+    image = None
+    for (before, after, histogram), one in zip(axes, layers, strict=True):
+        scores = one.pair.scores
+        first, matched = _orders(scores)
+        image = matrix(before, scores.r[np.ix_(*first)], limit)
+        matrix(after, scores.r[np.ix_(*matched)], limit)
+        units = " and ".join(f"{u:,}" for u in dict.fromkeys(scores.units))
+        shown = f"\n{UNITS_SHOWN} shown" if max(scores.units) > UNITS_SHOWN else ""
+        before.set_ylabel(f"{one.pair.layer}\n{units} units{shown}", fontsize=9)
+        _distribution(histogram, scores, one.nulls.get("rotated"))
+    for axis, title in zip(axes[0], ("as they come", "matched, best pairs first", "matched correlations"), strict=True):
+        axis.set_title(title, fontsize=10, loc="left")
+    bar = figure.colorbar(image, ax=axes[:, :2], location="bottom", shrink=0.5, aspect=40, pad=0.01, extend="both")
+    bar.set_label("correlation of two units", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+    axes[-1, 2].set_xlabel("correlation", fontsize=9)
+    return figure
+
+
+def layers_figure(assessed: Sequence[Sequence[Assessment]], seed: int = 0) -> Figure:
+    """Draw the held-out matched correlation, layer by layer, between its rotated null and its ceiling.
+
+    assessed: for each layer, all pairs of networks. Points are pairs, lines their means, bars intervals over networks;
+    the band holds 95 % of the rotated draws of a pair.
+    """
+    figure = Figure(figsize=(max(6, 3.2 + 1.2 * inches(len(assessed))), 4.4), layout="constrained")
+    axis = figure.subplots()
+    at = np.arange(len(assessed))
+    summaries = [summarise(of_layer, seed) for of_layer in assessed]
+    labels = []
+    if "rotated" in assessed[0][0].nulls:
+        bands = np.array([_band([one.nulls["rotated"].held_out for one in of_layer]) for of_layer in assessed])
+        axis.fill_between(at, bands[:, 0], bands[:, 2], color=NULL, alpha=0.3, linewidth=0)
+        axis.plot(at, bands[:, 1], color=NULL, linewidth=1.4)
+        labels.append((bands[-1, 1], "same space, any axes", "#6d717a"))
+        labels.append(draw_line(axis, at, summaries, "aligned_held_out", "best rotation", CEILING))
+    for k, of_layer in enumerate(assessed):
+        points = [one.fields["matched_held_out"] for one in of_layer if one.fields["matched_held_out"] is not None]
+        axis.scatter(
+            k + 0.06 + 0.05 * (np.arange(len(points)) % 3),
+            points,
+            s=10,
+            color=HELD_OUT,
+            alpha=0.35,
+            linewidth=0,
+            zorder=3,
+        )
+    labels.append(draw_line(axis, at, summaries, "matched", "matched in sample", IN_SAMPLE, faint=True))
+    labels.append(draw_line(axis, at, summaries, "matched_held_out", "matched held out", HELD_OUT))
+    axis.set_ylim(min(0, axis.get_ylim()[0]), 1.03)
+    axis.axhline(1, color=GREY, linewidth=0.8)
+    labels.append((1, "one basis", GREY))
+    label_ends(axis, at[-1], [label for label in labels if np.isfinite(label[0])])
+    name_layers(axis, [of_layer[0].pair.layer for of_layer in assessed])
+    axis.set_xlim(-0.25, at[-1] + 0.25)
+    axis.set_ylabel("mean correlation of paired units", fontsize=9)
+    pairs = len(assessed[0])
+    axis.set_title(f"{pairs} pair{'s' if pairs > 1 else ''} of networks", fontsize=10, loc="left", color=GREY)
+    axis.tick_params(labelsize=9, colors=GREY)
+    axis.grid(axis="y", color="#e8e9ec", linewidth=0.8)
+    axis.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+    return figure
+
+
+def _orders(scores: Scores) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return the units of A and B to show as they come, and matched with the best pairs first."""
+    permutation = scores.permutation
+    a = np.flatnonzero(permutation >= 0)
+    a = a[np.argsort(-scores.r[a, permutation[a]], kind="stable")]
+    matched = [a, permutation[a]]
+    matched = [np.append(m, np.setdiff1d(np.arange(u), m)) for m, u in zip(matched, scores.units, strict=True)]
+    shown = [np.unique(np.linspace(0, u - 1, min(u, UNITS_SHOWN)).astype(int)) for u in scores.units]
+    return tuple(shown), tuple(m[chosen] for m, chosen in zip(matched, shown, strict=True))
+
+
+def matrix(axis: Axes, r: np.ndarray, limit: float):
+    axis.set(xticks=[], yticks=[])
+    axis.set_box_aspect(1)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return axis.imshow(r, cmap=diverging(), vmin=-limit, vmax=limit, interpolation="nearest", aspect="auto")
+
+
+def _distribution(axis: Axes, scores: Scores, null: Null | None) -> None:
+    """Draw the held-out correlations over the null's, or where there is none over those in sample, with the means."""
+    held_out = ("held out", scores.held_out, scores.matched_held_out, HELD_OUT)
+    if null is None:
+        behind = ("in sample", scores.in_sample, scores.matched, IN_SAMPLE)
+    else:
+        behind = (
+            "rotated",
+            null.correlations,
+            float(null.correlations.mean()) if len(null.correlations) else None,
+            NULL,
+        )
+    lowest = min(values.min(initial=0) for _, values, *_ in (behind, held_out))
+    edges = np.linspace(min(-0.2, lowest), 1, 41)
+    axis.hist(behind[1], edges, density=True, color=behind[3], alpha=0.5, histtype="stepfilled")
+    axis.hist(held_out[1], edges, density=True, color=HELD_OUT, histtype="step", linewidth=1.4)
+    axis.margins(y=0.28)
+    for height, (label, _, score, colour) in zip((0.97, 0.87), (behind, held_out), strict=True):
+        if score is None:
+            continue
+        axis.axvline(score, ymax=height - 0.04, color=colour, linewidth=1, linestyle=(0, (4, 2)))
+        side, shift = ("left", 0.012) if score < 0.6 else ("right", -0.012)
+        place = {"ha": side, "va": "top", "transform": axis.get_xaxis_transform()}
+        axis.text(score + shift, height, f"{label} {score:.2f}", color=colour, fontsize=8.5, **place)
+    axis.set(yticks=[], xlim=(edges[0], 1))
+    axis.tick_params(labelsize=8, colors=GREY)
+    for side in ("left", "top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def _band(draws: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the 2.5 % quantile, mean and 97.5 % quantile of the draws of a pair, each averaged over pairs."""
+    known = [one for one in draws if len(one)]
+    if not known:
+        return np.full(3, np.nan)
+    return np.mean([(np.quantile(one, 0.025), one.mean(), np.quantile(one, 0.975)) for one in known], axis=0)
+
+
+def draw_line(
+    axis: Axes, at: np.ndarray, summaries: Sequence[dict], field: str, label: str, colour: str, faint: bool = False
+) -> tuple[float, str, str]:
+    """Draw a field's means over layers with their intervals; return where its label goes, the label and its colour."""
+    found = np.array(
+        [[summary[f"{field}{end}"] for end in ("", "_low", "_high")] for summary in summaries], dtype=float
+    )
+    axis.plot(at, found[:, 0], color=colour, linewidth=1.2 if faint else 2, linestyle=(0, (4, 2)) if faint else "-")
+    if not faint:
+        bars = np.nan_to_num(np.abs(found[:, 1:] - found[:, :1])).T
+        axis.errorbar(at, found[:, 0], bars, color=colour, linewidth=0, elinewidth=1.6, capsize=3)
+    return found[-1, 0], label, colour

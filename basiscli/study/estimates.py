@@ -1,0 +1,113 @@
+"""What a study would take before it starts: training measured on a few steps, the analyses by what they multiply.
+
+The analyses are rough, within a factor of about three: they count multiply-adds and take the speed from training.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from basiscli.experiments import training
+from basiscli.files.datasets import load_dataset
+from basiscli.nn.graph import Network
+from basiscli.study.steps import Step
+from basiscli.training import defaults
+
+FLOAT64_BYTES = 8
+SHIFTS = 9
+# Multiply-adds of a rotated draw over units³: the rotation, turning the moments of two halves, matching twice.
+PER_DRAW = 30
+# What `rotate` takes if no kind is named.
+KINDS = ("orthogonal", "permutation", "relu-symmetry", "identity")
+# What `connectivity` takes if no correction is named: none, and the one that the network needs.
+CORRECTIONS = ("none", "needed")
+# A training step is three forward passes; above a rotation, layers from the first to the last are trained: half.
+TRAINING, RETRAINING = 3, 1.5
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What is known of the networks of a training step: how many, what one is, and multiply-adds a second."""
+
+    seeds: int
+    network: Network
+    tested: int
+    probed: int
+    shown: int
+    epochs: int
+    multiply_adds: int
+    speed: float
+
+
+def of_steps(found: Sequence[Step], parse: Callable[[str, Sequence[str]], Mapping]) -> Iterator[dict]:
+    """Yield a record a step, and one of all: seconds on this machine, memory while it runs, size of its networks."""
+    measured: dict[str, dict] = {}
+    trained: dict[str, _Trained] = {}
+    total = {"step": f"{len(found)} steps", "networks": 0, "seconds": 0.0, "memory_mb": 0, "disk_mb": 0.0}
+    for step in found:
+        options = dict(parse(step.words[0], step.words[1:]))
+        if step.words[0] == "train":
+            record = _training(options, measured)
+            trained[step.name] = _known(options, record)
+        else:
+            record = _analysis(step.words[0], options, [trained[name] for name in step.after])
+        row = {"step": step.name, "networks": len(step.files)} | {key: record[key] for key in list(total)[2:]}
+        largest = max(total["memory_mb"], row["memory_mb"])
+        total |= {key: total[key] + row[key] for key in ("networks", "seconds", "disk_mb")} | {"memory_mb": largest}
+        yield row | {"command": step.command}
+    yield total | {key: round(total[key], 1) for key in ("seconds", "disk_mb")} | {"command": None}
+
+
+def _training(options: dict, measured: dict[str, dict]) -> dict:
+    """Return the dry run of training, measured once for all that differ in their folder and donor."""
+    options |= {"donor": None, "freeze_prefix": None, "start_only": False}
+    key = str(options | {"out": None, "seeds": len(options["seeds"])})
+    if key not in measured:
+        (measured[key],) = training.dry_run(options)
+    return measured[key]
+
+
+def _known(options: dict, record: Mapping) -> _Trained:
+    dataset = load_dataset(options["dataset"])
+    network, options = training.plan(options, dataset)
+    work = TRAINING * record["multiply_adds"] * options["batch_size"] * record["seeds_at_once"]
+    return _Trained(
+        seeds=len(options["seeds"]),
+        network=network,
+        tested=len(dataset.test.labels),
+        probed=len(dataset.test.labels) * (SHIFTS if "shifts" in defaults.probe(dataset) else 1),
+        shown=record["steps"] * options["batch_size"],
+        epochs=max(record["epochs"], 1),
+        multiply_adds=record["multiply_adds"],
+        speed=work / max(record["step_seconds"], 1e-4),
+    )
+
+
+def _analysis(command: str, options: Mapping, networks: Sequence[_Trained]) -> dict:
+    work = {"rotate": _rotation, "correlate": _correlation, "freeze": _correlation, "connectivity": _connectivity}
+    seconds = sum(work[command](options, one) / one.speed for one in networks)
+    memory = sum((one.seeds + one.seeds**2) * sum(u**2 for u in _units(one)) * FLOAT64_BYTES for one in networks)
+    return {"seconds": round(seconds, 1), "memory_mb": round(memory / 1e6), "disk_mb": 0.0}
+
+
+def _rotation(options: Mapping, one: _Trained) -> float:
+    layers = sum(any(fnmatchcase(layer, glob) for glob in options["layers"]) for layer in one.network.layers)
+    arms = layers * len(options["kinds"] or KINDS) * options["repeats"] * one.seeds
+    return arms * RETRAINING * one.multiply_adds * one.shown * (options["epochs"] or one.epochs) / one.epochs
+
+
+def _correlation(options: Mapping, one: _Trained) -> float:
+    pairs = one.seeds * (one.seeds - 1) / 2
+    moments = (one.seeds + pairs) * one.probed * sum(u**2 for u in _units(one))
+    draws = pairs * options["draws"] * sum(PER_DRAW * u**3 for u in _units(one))
+    return one.seeds * one.probed * one.multiply_adds + moments + draws
+
+
+def _connectivity(options: Mapping, one: _Trained) -> float:
+    matches, corrections = len(options["matches"]) + options["degrade"], len(options["corrected"] or CORRECTIONS)
+    chords = one.seeds * (one.seeds - 1) / 2 * matches * corrections * options["points"]
+    return chords * one.tested * one.multiply_adds + _correlation({"draws": options["draws"]}, one)
+
+
+def _units(one: _Trained) -> list[int]:
+    return [layer.units for layer in one.network.layers.values()]

@@ -1,0 +1,93 @@
+"""The wings of the house: imports between them run downward, and no wing is a circle inside."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# From the ground up: a module imports from its own wing and from the floors below, not from a neighbour on its floor.
+FLOORS = [
+    {"errors", "rng", "atomic"},
+    {"kernels", "data"},
+    {"device"},
+    {"analysis", "nn"},
+    {"training", "plots"},
+    {"files"},
+    {"alignment"},
+    {"experiments"},
+    {"study"},
+    {"api"},
+    {"cli"},
+]
+FLOOR = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
+ENTRANCES = {"basiscli", "basiscli.__main__"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for folder, package in (
+        (ROOT / "basiscli", "basiscli"),
+        (ROOT / "kernels", "basiscli.kernels"),
+        (ROOT / "data", "basiscli.data"),
+    ):
+        for path in folder.rglob("*.py"):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join((package, *(part for part in parts if part != "__init__")))] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of ours that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "basiscli":
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name in MODULES else node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in MODULES}
+    return found
+
+
+def wing(module: str) -> str:
+    """The wing of a module: `basiscli.nn.ops.dense` is of `nn`."""
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - ENTRANCES))
+def test_imports_run_downward(module):
+    for other in imports(MODULES[module]) - ENTRANCES:
+        same = wing(other) == wing(module)
+        assert same or FLOOR[wing(other)] < FLOOR[wing(module)], f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("name", FLOOR)
+def test_no_wing_is_a_circle(name):
+    inside = {module for module in MODULES if module not in ENTRANCES and wing(module) == name}
+    graph = {module: (imports(MODULES[module]) & inside) - {module} for module in inside}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_packages_import_nothing():
+    """`basiscli --help` loads nothing heavy, and a wing is no second name for what its modules hold."""
+    for module, path in MODULES.items():
+        if path.name == "__init__.py" and module not in (
+            "basiscli",
+            "basiscli.kernels",
+            "basiscli.kernels.cpu",
+            "basiscli.data",
+        ):
+            assert not imports(path), module
+
+
+def test_only_the_hdf5_module_imports_h5py_and_only_the_command_line_imports_click():
+    for module, path in MODULES.items():
+        text = path.read_text()
+        assert "import h5py" not in text or module == "basiscli.files.hdf5", path
+        assert "import click" not in text or wing(module) == "cli", path
