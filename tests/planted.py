@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from basiscli import atomic
 from basiscli.study import steps
 from basiscli.study.steps import Step
 
@@ -107,6 +108,6 @@ def study(folder: Path, failed: str | None = None, **tables: list[dict]) -> Path
         if step.name == failed:
             state |= {"status": "failed", "tries": 2, "error": "a <bad> day"}
         elif step.name in records:
-            steps.write(folder / step.records, "".join(json.dumps(one) + "\n" for one in records[step.name]))
-        steps.write(folder / f"steps/{step.name}.json", json.dumps(state))
+            atomic.write_text(folder / step.records, "".join(json.dumps(one) + "\n" for one in records[step.name]))
+        atomic.write_text(folder / f"steps/{step.name}.json", json.dumps(state))
     return folder

@@ -1,6 +1,5 @@
 """The command line as a Unix tool: help, exit codes, pipes, and what it imports."""
 
-import ast
 import json
 import os
 import re
@@ -103,66 +102,6 @@ def test_a_table_never_breaks_numbers(capsys, monkeypatch):
     records.emit([{"path": "a/very/long/path/" * 5, "value": 0.123456, "count": 123456789}], "table")
     text = capsys.readouterr().out
     assert "0.1235" in text and "123456789" in text
-
-
-# Who may import whom: a module may import from its own row's list and nothing else of ours.
-BOTTOM = {"errors", "rng", "__init__"}
-LAYERS = [
-    {"kernels"},
-    {"memory"},
-    {"backend"},
-    {"ops"},
-    {"graph", "basis", "cut", "weights", "optim", "models", "cost", "augment"},
-    {"analysis", "train", "store", "records", "data", "figures", "replay"},
-    {"checkpoint", "corrections", "progress", "defaults", "timing", "rotation", "doctor", "selftest"},
-    {"sources", "summary"},
-    {"matching"},
-    {"interpolation"},
-    {"session"},
-    {"connectivity", "freezing", "rotating", "transforming"},
-    {"claims", "steps", "plan", "cluster", "estimates"},
-    {"claim_figures", "report"},
-    {"commands"},
-    {"cli", "__main__", "follow"},
-]
-ALONE = {"kernels": set(), "data": set(), "analysis": {"kernels"}, "figures": {"analysis", "store"}}
-
-
-def imports(path: Path) -> set[str]:
-    """The first parts below `basiscli` of what a file imports from it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "basiscli":
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names} - {"__version__"}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("basiscli.")}
-    return found
-
-
-def sources_of(part: str) -> list[Path]:
-    folder = {"kernels": ROOT / "kernels", "data": ROOT / "data"}.get(part, ROOT / "basiscli" / part)
-    return list(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
-
-
-def test_imports_run_downward():
-    rank = {part: i for i, parts in enumerate(LAYERS) for part in parts}
-    seen = set()
-    for part in rank:
-        for path in sources_of(part):
-            seen.add(path)
-            for other in imports(path) - BOTTOM - {part}:
-                allowed = ALONE.get(part, {name for name in rank if rank[name] <= rank[part]})
-                assert other in allowed, f"{path.relative_to(ROOT)} imports {other}"
-    assert {*(ROOT / "basiscli").rglob("*.py")} - seen - {ROOT / f"basiscli/{name}.py" for name in BOTTOM} == set()
-
-
-def test_only_the_store_imports_h5py_and_only_commands_import_click():
-    for path in [*(ROOT / "basiscli").rglob("*.py"), *(ROOT / "kernels").rglob("*.py"), *(ROOT / "data").rglob("*.py")]:
-        text = path.read_text()
-        assert "import h5py" not in text or path.name == "store.py", path
-        allowed = path.parent.name == "commands" or path.name in ("cli.py", "records.py")
-        assert "import click" not in text or allowed, path
 
 
 def test_every_number_of_an_option_is_finite():

@@ -146,7 +146,7 @@ def test_networks_that_make_no_study_are_refused(study, networks, tmp_path):
     folder, _ = study
     narrow, wide = sorted((folder / "runs/width8").iterdir()), sorted((folder / "runs/width24").iterdir())
     call("connectivity", *narrow, wide[0]).refused("width24/seed0.h5: the only network of width 24")
-    call("connectivity", tmp_path).refused("holds no network")
+    call("connectivity", tmp_path).refused("holds no .h5 file")
     other = done("train", "--hidden", "8,8,8", "--epochs", 0, "--out", tmp_path / "deeper").records[0]["path"]
     call("connectivity", *narrow, other).refused("seed0.h5: differs from", "in more than its width (hidden 3 layers")
     file = load_network(narrow[0])

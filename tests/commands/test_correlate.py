@@ -157,7 +157,7 @@ def test_little_is_imported(folder):
     """Numba, matplotlib and rich cost seconds; correlating stored activations needs none of them."""
     code = (
         "import sys; sys.argv = ['basiscli', 'correlate', 'a.h5', 'b.h5']; from basiscli.cli import group\n"
-        "try: cli.main()\n"
+        "try: group.main()\n"
         "finally: print(*({'numba', 'matplotlib', 'rich'} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=60)

@@ -68,7 +68,7 @@ def test_all_arms_share_the_features_below_m(networks):
     parts = experiment.protocol.slices
     run = rotation.start(experiment, experiment.networks[1], experiment.sites[0], parts)
     assert run.seeds == (2000,) * 4 + (2001,) * 4
-    assert run.cut.shared and run.cut.below.nodes[-1].name == "hidden2"
+    assert run.frozen_split.shared and run.frozen_split.below.nodes[-1].name == "hidden2"
     assert {name: table.shape for name, table in run.cache.items()} == {"hidden2": (9 * 1200, 24)}
     assert run.arrays["hidden2/rotation/w"].shape == (8, 24, 24)
     for s in range(4):
