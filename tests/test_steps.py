@@ -135,7 +135,7 @@ def test_a_step_that_somebody_has_in_hand_is_waited_for(tmp_path):
 def start(folder: Path, step: Step) -> subprocess.Popen:
     """Run a step in a process of its own."""
     line = (
-        f"from pathlib import Path; from basiscli import steps; from basiscli.study.steps import Step\n"
+        f"from pathlib import Path; from basiscli.study import steps; from basiscli.study.steps import Step\n"
         f"steps.execute(Path({str(folder)!r}), Step({step.name!r}, {step.words!r}, (), {step.files!r}), {{}}, 1)"
     )
     steps.prepare(folder, "test", "", [step])
