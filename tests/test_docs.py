@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from basiscli.cli.group import COMMANDS
-from tests import planted
+from tests.helpers import planted
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -7,8 +7,8 @@ from basiscli.analysis import nulls, pairs, similarity
 from basiscli.analysis.assess import Request, assess, explain, has_interval, summarise, without_arrays
 from basiscli.analysis.similarity import SIMILARITIES
 from basiscli.cli.commands import correlate as command
-from tests.analysis.memory import MemorySource
-from tests.analysis.planted import relu_features
+from tests.helpers.features import relu_features
+from tests.helpers.memory import MemorySource
 
 
 def layer_of(*arrays: np.ndarray):

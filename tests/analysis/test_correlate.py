@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from basiscli.analysis.correlate import assign, compare, correlation, semi_matched
 from basiscli.analysis.moments import halves
-from tests.analysis.planted import relu_features, split
+from tests.helpers.features import relu_features, split
 
 
 def test_correlation_equals_numpy():

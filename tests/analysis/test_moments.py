@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from basiscli.analysis import moments
 from basiscli.analysis.moments import Accumulator, Moments, halves, merge
-from tests.analysis.planted import relu_features
+from tests.helpers.features import relu_features
 
 
 def accumulate(tables: list[np.ndarray], cuts: list[int], full: bool = True) -> Moments:

@@ -10,7 +10,7 @@ from basiscli.analysis.correlate import compare
 from basiscli.analysis.moments import merge
 from basiscli.analysis.nulls import calibrate, privilege, rotated, shuffled
 from basiscli.rng import generator
-from tests.analysis.planted import haar, moments_of, relu_features, split
+from tests.helpers.features import haar, moments_of, relu_features, split
 
 
 def test_a_rotated_copy_scores_as_the_rotated_null():

@@ -7,7 +7,7 @@ import pytest
 
 from basiscli.analysis import pairs
 from basiscli.errors import BadInput
-from tests.analysis.memory import MemorySource
+from tests.helpers.memory import MemorySource
 
 
 def features(seed: int, samples: int = 300, units: int = 6) -> np.ndarray:

@@ -9,7 +9,7 @@ import scipy.spatial
 from basiscli.analysis import similarity
 from basiscli.analysis.correlate import compare
 from basiscli.analysis.similarity import SIMILARITIES, aligned_held_out
-from tests.analysis.planted import haar, moments_of, relu_features, split
+from tests.helpers.features import haar, moments_of, relu_features, split
 
 
 def related(seed: int, rows: int = 600, units: tuple[int, int] = (10, 7)) -> tuple[np.ndarray, np.ndarray]:

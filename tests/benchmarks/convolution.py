@@ -187,7 +187,7 @@ def pytorch_step(torch, architecture: dict, layout: str) -> tuple[Callable, Call
     """Return a step of training and one of evaluation: the walk of tests/pytorch.py, weights laid out for PyTorch."""
     sys.path.insert(0, str(Path(__file__).parents[2]))
     from basiscli.nn import models, weights
-    from tests import pytorch as peer
+    from tests.helpers import pytorch as peer
 
     network = models.build(architecture | IMAGES)
     p = {path: torch.tensor(values, dtype=torch.float32) for path, values in weights.initial(network, 0).items()}

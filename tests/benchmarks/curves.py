@@ -23,7 +23,7 @@ from basiscli.training.recipe import Recipe
 from basiscli.training.run import Run
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.pytorch import logits_of
+from tests.helpers.pytorch import logits_of
 
 
 def curve(run: Run, epochs: int | None) -> Iterator[tuple[float, float]]:

@@ -74,7 +74,7 @@ def pytorch(points: int, count: int, layout: str) -> tuple[float, list[float]]:
     import torch
 
     from basiscli.training.images import Standardisation
-    from tests import pytorch as peer
+    from tests.helpers import pytorch as peer
 
     def batchnorm(f, p, options, x):
         return f.batch_norm(x, p["mean"], p["variance"], p["scale"], p["shift"], training=False, eps=1e-5)

@@ -13,8 +13,8 @@ from basiscli.nn import models
 from basiscli.nn.unit_groups import permute_units, unit_groups
 from basiscli.training.evaluation import evaluate
 from basiscli.training.images import Standardisation
+from tests.cli.test_group import shell
 from tests.conftest import Outcome, call
-from tests.test_cli import shell
 
 MODELS = {
     "mlp": ("--hidden", "24,16"),

@@ -96,7 +96,7 @@ def test_printed_lines_are_the_study(study, plan, tmp_path):
 
 @pytest.mark.slow
 def test_the_documented_lines_for_xargs_are_the_study(study, plan, tmp_path):
-    page = (Path(__file__).parents[2] / "docs/cluster.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/cluster.md").read_text()
     (block,) = re.findall(r"```sh\n(mkdir.*?)```", page, re.S)
     run_in_shell(block.replace("mnist", str(plan)), tmp_path)
     assert (tmp_path / "study/results.json").read_bytes() == (study[0] / "results.json").read_bytes()

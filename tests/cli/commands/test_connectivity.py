@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from basiscli.files.networks import load_network, save_network
+from tests.cli.test_group import shell
 from tests.conftest import Outcome, call
-from tests.test_cli import shell
 
 TRAINING = ("--depth", 2, "--epochs", 2, "--batch-size", 64)
 QUICK = ("--match", "none,activations", "--points", 5, "--correct-on", 300, "--draws", 3)

@@ -9,7 +9,7 @@ from basiscli.nn.graph import forward
 from basiscli.nn.ops import fixed_map
 from basiscli.nn.unit_groups import rotate_units, unit_groups
 from basiscli.rng import generator
-from tests.gradients import check_gradient
+from tests.helpers.gradients import check_gradient
 
 S, N, C = 2, 5, 4
 SHAPES = {"vectors": (S, N, C), "images": (S, N, 3, 2, C)}

@@ -13,8 +13,8 @@ from basiscli.experiments.rotation_sites import Protocol
 from basiscli.files import checkpoint
 from basiscli.files.datasets import load_dataset
 from basiscli.files.networks import load_network, save_network
+from tests.cli.test_group import shell
 from tests.conftest import Outcome, call
-from tests.test_cli import shell
 
 # Epochs of 1,200 images, and few of them: what is tested is the bookkeeping.
 QUICK = ("--epochs", 2, "--augment", "none")

@@ -19,7 +19,7 @@ from basiscli.nn.ops import (
     subsample,
 )
 from basiscli.rng import generator
-from tests.gradients import check_gradient
+from tests.helpers.gradients import check_gradient
 
 S, N, C = 3, 7, 5
 IMAGES = (S, 2, 7, 6, C)

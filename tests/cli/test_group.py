@@ -12,7 +12,7 @@ import pytest
 from basiscli.cli import records
 from basiscli.cli.group import COMMANDS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHELL = "/bin/bash"
 
 

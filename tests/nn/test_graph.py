@@ -12,7 +12,7 @@ from basiscli.nn.graph import INPUT, Network, backward, forward
 from basiscli.nn.ops import cross_entropy, dense, pointwise
 from basiscli.nn.ops.node import Node
 from basiscli.rng import generator
-from tests.gradients import check_gradient
+from tests.helpers.gradients import check_gradient
 
 S, N = 2, 6
 

@@ -4,8 +4,8 @@ import pytest
 
 from basiscli.study import claims
 from basiscli.study.claims import REFUTED, SHOWN, UNDECIDED, Estimate
-from tests import planted
 from tests.conftest import call
+from tests.helpers import planted
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from basiscli.alignment import matching
 from basiscli.files import hdf5
 from basiscli.files.networks import load, load_network, save_network
 from basiscli.nn.unit_groups import unit_groups
+from tests.cli.test_group import shell
 from tests.conftest import Outcome, call
-from tests.test_cli import shell
 
 FIELDS = [
     "a", "b", "by", "group", "units", "layers", "moved", "objective_before", "objective_after", "correlation_before",

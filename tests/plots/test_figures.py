@@ -9,8 +9,8 @@ from basiscli.analysis.barriers import Curve, evenly
 from basiscli.plots import experiments
 from basiscli.plots.networks import layers_figure, pair_figure
 from basiscli.plots.style import diverging, save
-from tests.analysis.memory import MemorySource
-from tests.analysis.planted import relu_features
+from tests.helpers.features import relu_features
+from tests.helpers.memory import MemorySource
 
 
 def assessed(*networks: list[np.ndarray], request: Request) -> list:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import call
-from tests.test_steps import wait_for
+from tests.study.test_steps import wait_for
 
 pytest.importorskip("distributed")
 

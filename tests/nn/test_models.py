@@ -14,8 +14,8 @@ from basiscli.rng import generator
 from basiscli.training import defaults
 from basiscli.training.recipe import Recipe
 from basiscli.training.run import Run
-from tests.gradients import check_gradient
-from tests.pytorch import logits_of
+from tests.helpers.gradients import check_gradient
+from tests.helpers.pytorch import logits_of
 
 S, N = 2, 3
 CIFAR = {"input_shape": (32, 32, 3), "classes": 10}
