@@ -21,6 +21,10 @@ from basiscli.rng import generator
 from basiscli.training.evaluation import evaluate
 from basiscli.training.images import Standardisation
 
+# Images that networks are evaluated on.
+SPLITS = ("test", "train")
+# Training images that corrections look at.
+CORRECT_ON = 2000
 # Part of the free memory that the networks of a path may take together.
 MEMORY_PART = 0.25
 # Floats of the largest activation that they may have together: two ResNet-20 of width 1 at a time take two thirds of

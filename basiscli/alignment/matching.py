@@ -23,8 +23,10 @@ from basiscli.nn.unit_groups import UnitGroups, permute_units, unit_groups
 from basiscli.training.images import probe_batch
 from basiscli.training.recipe import Recipe
 
-ACTIVATIONS, WEIGHTS, BOTH, NONE = "activations", "weights", "both", "none"
-CORRELATION, PRODUCT = "correlation", "product"
+ACTIVATIONS, WEIGHTS, BOTH = WAYS = ("activations", "weights", "both")
+NONE = "none"
+MATCHES = (NONE, *WAYS)
+CORRELATION, PRODUCT = SIMILARITIES = ("correlation", "product")
 RESTARTS = 8
 SAMPLES = 10_000
 # Images that a permuted network has to give the same logits for, and what rounding may change.

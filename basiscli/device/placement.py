@@ -15,8 +15,8 @@ from basiscli import kernels
 from basiscli.device import memory
 from basiscli.errors import BadInput
 
-AUTO, CPU, CUDA = "auto", "cpu", "cuda"
-FLOAT32 = "float32"
+AUTO, CPU, CUDA = DEVICES = ("auto", "cpu", "cuda")
+FLOAT32, _, _ = PRECISIONS = ("float32", "tf32", "bf16")
 # What the tensor cores of a card must be able to do for the other precisions.
 TENSOR_CORES = 80
 # The host is the way out of every failure.

@@ -14,7 +14,8 @@ from basiscli.files.datasets import load_dataset
 from basiscli.files.networks import DONE
 from basiscli.training import defaults
 
-FREE, INITIAL = "free", "initial"
+FREE, TRAINED, INITIAL = "free", "trained", "initial"
+DONORS = (TRAINED, INITIAL)
 PREFIXES = (0, 1, 2, 3)
 # The scores of a record that get an interval, and those whose rise over the free networks does.
 SCORES = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from basiscli.nn.graph import Network, forward
 from basiscli.training.images import SHIFTS, Standardisation, probe_batch
 
 TAPS = ("post", "pre")
+# Images that a network is shown: those of a part of its data set, or each of them in all nine shifts.
+SPLITS = ("test", "train", "test-shifts", "train-shifts")
 # Activations are written in chunks of about this many bytes, of this many samples at most.
 RECORDED_BYTES = 64 << 20
 RECORDED_AT_ONCE = 1000
@@ -175,6 +178,44 @@ def of_network(
         inputs=f"{images.checksum}/{split}",
         read=read,
     )
+
+
+def record_files(
+    targets: Mapping[str, Path],
+    *,
+    layer: str = "*",
+    split: str = "test",
+    tap: str = "post",
+    samples: int | None = None,
+    dataset: str | None = None,
+    command: str = "",
+    force: bool = False,
+) -> Iterator[dict]:
+    """Write the activations of each network into its own file, and yield its record.
+
+    targets: the files to write, by the paths of the networks. layer: a glob. samples None: all of the split. Raises
+    BadInput as `narrow` does, and where a file exists, unless `force`.
+    """
+    for path, target in targets.items():
+        source = narrow(computed(path, split, tap, dataset), layer, samples)
+        with hdf5.writing(target, force) as writer:
+            writer.attributes(
+                {
+                    "kind": hdf5.ACTIVATIONS,
+                    "network": path,
+                    "dataset": {"checksum": source.inputs.partition("/")[0]},
+                    "command": command,
+                }
+            )
+            record(writer, source, split, tap)
+        yield {
+            "path": str(target),
+            "network": path,
+            "split": split,
+            "tap": tap,
+            "samples": source.samples,
+            "layers": ",".join(source.layers),
+        }
 
 
 def record(writer: hdf5.Writer, source: Source, split: str, tap: str) -> None:

@@ -39,8 +39,13 @@ class _Trained:
     speed: float
 
 
-def of_steps(found: Sequence[Step], parse: Callable[[str, Sequence[str]], Mapping]) -> Iterator[dict]:
-    """Yield a record a step, and one of all: seconds on this machine, memory while it runs, size of its networks."""
+def of_steps(
+    found: Sequence[Step], parse: Callable[[str, Sequence[str]], Mapping], why: Mapping[str, str | None]
+) -> Iterator[dict]:
+    """Yield a record a step, and one of all: seconds on this machine, memory while it runs, size of its networks.
+
+    why: by name, why each step would run; None for one that would not.
+    """
     measured: dict[str, dict] = {}
     trained: dict[str, _Trained] = {}
     total = {"step": f"{len(found)} steps", "networks": 0, "seconds": 0.0, "memory_mb": 0, "disk_mb": 0.0}
@@ -54,8 +59,8 @@ def of_steps(found: Sequence[Step], parse: Callable[[str, Sequence[str]], Mappin
         row = {"step": step.name, "networks": len(step.files)} | {key: record[key] for key in list(total)[2:]}
         largest = max(total["memory_mb"], row["memory_mb"])
         total |= {key: total[key] + row[key] for key in ("networks", "seconds", "disk_mb")} | {"memory_mb": largest}
-        yield row | {"command": step.command}
-    yield total | {key: round(total[key], 1) for key in ("seconds", "disk_mb")} | {"command": None}
+        yield row | {"command": step.command, "why": why[step.name]}
+    yield total | {key: round(total[key], 1) for key in ("seconds", "disk_mb")} | {"command": None, "why": None}
 
 
 def _training(options: dict, measured: dict[str, dict]) -> dict:

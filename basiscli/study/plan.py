@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from basiscli.errors import BadInput
+from basiscli.study import steps
 from basiscli.study.steps import Step
 
 SHIPPED = Path(__file__).with_name("plans")
@@ -65,6 +66,18 @@ def load(name: str, parse: Parser) -> Plan:
         raise BadInput(f"{path}: {error}") from error
     _check(plan, parse)
     return plan
+
+
+def open_study(plan: str, parse: Parser) -> tuple[str, str | None, list[Step]]:
+    """Return the name, the text and the steps of a plan; the text is None for the folder of a study.
+
+    Raises BadInput as `load` and `steps.load` do.
+    """
+    if plan not in names() and Path(plan).is_dir():
+        name, found = steps.load(Path(plan))
+        return name, None, found
+    found = load(plan, parse)
+    return found.name, found.text, expand(found, parse)
 
 
 def names() -> list[str]:

@@ -8,16 +8,12 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import shlex
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from basiscli import atomic
@@ -26,8 +22,8 @@ from basiscli.errors import BadInput
 DONE, FAILED, BLOCKED, RUNNING, STOPPED, WAITING = STATES = (
     "done", "failed", "blocked", "running", "stopped", "waiting"
 )  # fmt: skip
-TRIES = 2
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+# Why a step runs that never ran.
+NEW = "it has not run"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,74 +81,90 @@ def load(folder: Path) -> tuple[str, list[Step]]:
     return found["name"], steps
 
 
-def walk(
-    folder: Path,
-    steps: Sequence[Step],
-    executor: Callable[[Step], Executor],
-    slots: int | None = None,
-    threads: int | None = None,
-) -> Iterator[tuple[Step, dict]]:
-    """Run the steps as soon as those before them are done, in their order; yield each with its outcome.
+def depends(step: Step, inputs: Mapping[str, str], folder: Path) -> dict:
+    """Return what the result of a step depends on: its words, the contents of its inputs and data sets, the versions.
 
-    executor(step) says who runs it; `slots` steps are in hand at once, None: all that can be. What comes after a failed
-    step is blocked and yielded, too; nothing else stops.
+    inputs: the SHA-256 of each file that it reads.
     """
-    by_name = {step.name: step for step in steps}
-    waiting, running, outcomes = dict(by_name), {}, {}
-    while waiting or running:
-        for step in [step for step in waiting.values() if set(step.after) <= set(outcomes)]:
-            if lost := [name for name in step.after if outcomes[name]["status"] != DONE]:
-                del waiting[step.name]
-                outcomes[step.name] = {"status": BLOCKED, "error": f"needs {', '.join(lost)}"}
-                yield step, outcomes[step.name]
-            elif slots is None or len(running) < slots:
-                del waiting[step.name]
-                before = [(by_name[name], outcomes[name]["files"]) for name in step.after]
-                inputs = {path: files[path]["sha256"] for one, files in before for path in one.files}
-                running[executor(step).submit(execute, folder, step, inputs, threads)] = step
-        if running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                step = running.pop(future)
-                outcomes[step.name] = _outcome(folder, step, future)
-                yield step, outcomes[step.name]
+    outside = {word: describe(folder / word)["sha256"] for word in step.words if _is_data(word)}
+    inputs = dict(sorted(inputs.items()))
+    return {"words": list(step.words), "inputs": inputs, "data": outside, "versions": versions()}
 
 
-def execute(folder: Path, step: Step, inputs: Mapping[str, str], threads: int | None = None) -> dict:
-    """Run a step unless it was done with the same command, inputs and versions; return how it went.
+def hashed(needs: Mapping) -> str:
+    """Return the hash by which a step is known again, of what it depends on."""
+    return hashlib.sha256(json.dumps(list(needs.values())).encode()).hexdigest()
 
-    inputs: the SHA-256 of each file that it reads. Whoever else has the step in hand is waited for: its lock is held by
-    the command itself, so it outlives a killed study. A step that fails is tried once more.
+
+def reason(folder: Path, before: Mapping, needs: Mapping) -> str | None:
+    """Return why a step is to run, None if it need not.
+
+    before: how it went. needs: what it depends on now.
     """
-    with _lock(folder / f"steps/{step.name}.lock") as lock:
-        key = identity(step, inputs, folder)
-        before = outcome(folder, step)
-        if before.get("key") == key and before["status"] == DONE and _intact(folder, before["files"]):
-            return before | {"reused": True}
-        if before.get("key", key) != key:
-            _forget(folder, step)
-        began = time.time()
-        state = {"step": step.name, "key": key, "command": step.command, "began": began}
-        state |= {"host": platform.node(), "process": os.getpid()}
-        for tries in range(1, TRIES + 1):
-            _keep(folder, step, state | {"status": RUNNING, "tries": tries})
-            code, cpu = _run(folder, step, lock, threads)
-            if code == 0:
-                break
-        state |= {"seconds": round(time.time() - began, 3), "processor_seconds": round(cpu, 3)}
-        state |= {"tries": tries, "versions": versions()}
-        if code == 0:
-            state |= {"status": DONE, "files": {path: _describe(folder / path) for path in (*step.files, step.records)}}
+    if before["status"] == WAITING:
+        return NEW
+    if before.get("key", key := hashed(needs)) != key:
+        return changes(before["depends"], needs) if "depends" in before else "its command, inputs or versions changed"
+    if before["status"] != DONE:
+        return "it failed" if before["status"] == FAILED else "it was stopped"
+    touched = _touched(folder, before["files"])
+    return f"{touched} is not what it wrote" if touched else None
+
+
+def changes(before: Mapping, now: Mapping) -> str:
+    """Say what differs between what a step depended on and what it depends on now."""
+    old, new = _options(before["words"]), _options(now["words"])
+    told = [_option_change(name, old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)]
+    for what in ("inputs", "data"):
+        changed = [path for path, digest in now[what].items() if before[what].get(path) not in (None, digest)]
+        if changed:
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            told.append(f"{changed[0]}{more} changed")
+    for name, version in now["versions"].items():
+        if (known := before["versions"].get(name)) != version:
+            told.append(f"{name} {version}, was {known or 'absent'}")
+    return "; ".join(told) or "it depends on other files"
+
+
+def reasons(folder: Path, steps: Sequence[Step]) -> dict[str, str | None]:
+    """Return why each step would run if the study ran now, by name; None for one that is done or runs already."""
+    by_name, found, unsettled = {step.name: step for step in steps}, {}, set()
+    for name in TopologicalSorter({step.name: step.after for step in steps}).static_order():
+        step, before = by_name[name], status(folder, by_name[name])
+        again = [other for other in step.after if other in unsettled]
+        if before["status"] == RUNNING:
+            found[name] = None
+        elif before["status"] == WAITING:
+            found[name] = NEW
+        elif again:
+            found[name] = f"it reads {again[0]}, which runs again"
         else:
-            state |= {"status": FAILED, "error": _last_line(folder / step.log) or f"exit code {code}"}
-        return _keep(folder, step, state)
+            found[name] = reason(folder, before, depends(step, _inputs(folder, step, by_name), folder))
+        if found[name] or before["status"] == RUNNING:
+            unsettled.add(name)
+    return found
 
 
-def identity(step: Step, inputs: Mapping[str, str], folder: Path) -> str:
-    """Return the hash by which a step is known again: of its command, its inputs' contents, and the versions."""
-    outside = {word: _describe(folder / word)["sha256"] for word in step.words if _is_data(word)}
-    return hashlib.sha256(
-        json.dumps([step.words, dict(sorted(inputs.items())), outside, versions()]).encode()
-    ).hexdigest()
+def states(folder: Path, steps: Sequence[Step], jobs: int) -> Iterator[dict]:
+    """Yield a record a step, and one of the whole with the remaining time if so many steps run at once."""
+    found, why = {step.name: status(folder, step) for step in steps}, reasons(folder, steps)
+    for step in steps:
+        state = found[step.name]
+        running = state["status"] == RUNNING
+        seconds = round(time.time() - state["began"], 1) if running else state.get("seconds")
+        yield {
+            "step": step.name, "status": state["status"], "seconds": seconds, "left": None,
+            "tries": state.get("tries"), "error": state.get("error"), "command": step.command,
+            "why": state.get("why") if running else why[step.name],
+        }  # fmt: skip
+    over = {name: state for name, state in found.items() if state["status"] in (DONE, FAILED)}
+    counts = {state: sum(one["status"] == state for one in found.values()) for state in STATES}
+    left = seconds_left(steps, over, jobs)
+    yield {
+        "step": f"{len(steps)} steps", "status": ", ".join(f"{n} {state}" for state, n in counts.items() if n),
+        "seconds": round(sum(state.get("seconds", 0) for state in over.values()), 1),
+        "left": None if left is None else round(left, 1), "tries": None, "error": None, "command": None, "why": None,
+    }  # fmt: skip
 
 
 def outcome(folder: Path, step: Step) -> dict:
@@ -193,69 +205,6 @@ def versions() -> dict[str, str]:
     return networks.versions()
 
 
-def _forget(folder: Path, step: Step) -> None:
-    """Remove what a step wrote for another command or other inputs: training would refuse to go on with it."""
-    for path in step.files:
-        (folder / path).unlink(missing_ok=True)
-    if step.folder:
-        shutil.rmtree(folder / step.folder, ignore_errors=True)
-
-
-def _run(folder: Path, step: Step, lock: int, threads: int | None) -> tuple[int, float]:
-    """Run the command of a step once; return its exit code and its seconds of processor time.
-
-    Its records take their name when it has succeeded.
-    """
-    for path in step.files:
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ) | ({name: str(threads) for name in THREADS} if threads else {})
-    records = folder / step.records
-    with (folder / step.log).open("wb") as stderr, suppress(_Failed), atomic.replacing(records) as partial:
-        with partial.open("wb") as stdout:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "basiscli.cli.follow", *step.words], cwd=folder, env=environment,
-                stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, pass_fds=(lock,), start_new_session=True,
-            )  # fmt: skip
-            with process.stdin:  # open as long as this process lives
-                _, ended, usage = os.wait4(process.pid, 0)
-        code = process.returncode = os.waitstatus_to_exitcode(ended)
-        if code:
-            raise _Failed
-    return code, usage.ru_utime + usage.ru_stime
-
-
-class _Failed(Exception):
-    """The command of a step failed: its records are not to take their name."""
-
-
-def _outcome(folder: Path, step: Step, future: Future) -> dict:
-    """Return what a future holds; a step has failed, too, if its workers all died or its disk is full."""
-    try:
-        return future.result()
-    except Exception as error:
-        told = f"{error.filename or folder}: {error.strerror}" if isinstance(error, OSError) else None
-        state = outcome(folder, step) | {"status": FAILED, "error": told or f"{type(error).__name__}: {error}"}
-        with suppress(OSError):
-            _keep(folder, step, state)
-        return state
-
-
-def _keep(folder: Path, step: Step, state: Mapping) -> dict:
-    atomic.write_text(folder / f"steps/{step.name}.json", json.dumps(state, indent=1))
-    return dict(state)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[int]:
-    """Hold a file's lock, waiting for it; the descriptor that is yielded holds it, too, in whoever inherits it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _is_locked(path: Path) -> bool:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -272,25 +221,45 @@ def _is_data(word: str) -> bool:
     return Path(word).is_absolute() and Path(word).is_file()
 
 
-def _intact(folder: Path, files: Mapping[str, Mapping]) -> bool:
-    """Whether files are what they were: not touched, or of the same content."""
+def _inputs(folder: Path, step: Step, by_name: Mapping[str, Step]) -> dict[str, str]:
+    """Return the SHA-256 of each file that a step reads, as the steps before it wrote them."""
+    before = [(by_name[name], outcome(folder, by_name[name])["files"]) for name in step.after]
+    return {path: files[path]["sha256"] for one, files in before for path in one.files}
+
+
+def _options(words: Sequence[str]) -> dict[str, str]:
+    """Return what a command line says, by option; what precedes the first option is under the command's name."""
+    said: dict[str, list[str]] = {}
+    name = words[0]
+    for word in words[1:]:
+        name = word if word.startswith("--") else name
+        said.setdefault(name, []).extend([] if word == name else [word])
+    return {name: " ".join(values) for name, values in said.items()}
+
+
+def _option_change(name: str, before: str | None, now: str | None) -> str:
+    if now is None:
+        return f"without {name}"
+    if not name.startswith("--"):
+        return "it reads other files"
+    return f"{name} {now}".rstrip() + ("" if before is None else f", was {before}")
+
+
+def _touched(folder: Path, files: Mapping[str, Mapping]) -> str | None:
+    """Return the first of the files that is not what it was: neither untouched, nor of the same content."""
     for path, known in files.items():
         with suppress(OSError):
             found = (folder / path).stat()
             if (found.st_size, found.st_mtime_ns) == (known["size"], known["mtime_ns"]):
                 continue
-            if _describe(folder / path)["sha256"] == known["sha256"]:
+            if describe(folder / path)["sha256"] == known["sha256"]:
                 continue
-        return False
-    return True
+        return path
+    return None
 
 
-def _describe(path: Path) -> dict:
+def describe(path: Path) -> dict:
+    """Return SHA-256, size and time of change of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"sha256": digest, "size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return lines[-1].removeprefix("basiscli: error: ") if lines else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from basiscli.errors import BadInput
-from basiscli.study import steps
+from basiscli.study import execution, steps
 from basiscli.study.steps import Step
 
 SMALL = ("--hidden", "8,8", "--epochs", "1", "--batch-size", "512", "--seeds", "2", "--resume")
@@ -29,7 +29,7 @@ def run(folder: Path, *found: Step) -> dict[str, dict]:
     steps.prepare(folder, "test", "", found)
     with ThreadPoolExecutor(2) as pool:
         return {
-            step.name: outcome for step, outcome in steps.walk(folder, found, lambda step: pool, slots=2, threads=1)
+            step.name: outcome for step, outcome in execution.walk(folder, found, lambda step: pool, slots=2, threads=1)
         }
 
 
@@ -84,7 +84,10 @@ def test_a_folder_that_moved_is_known_again(study):
 
 def test_another_command_does_all_that_follows_again(study):
     line = tuple("16,8" if word == "8,8" else word for word in TRAIN.words)
-    assert reused(run(study, Step("train", line, (), NETWORKS), CORRELATE)) == set()
+    outcomes = run(study, Step("train", line, (), NETWORKS), CORRELATE)
+    assert reused(outcomes) == set()
+    assert outcomes["train"]["why"] == "--hidden 16,8, was 8,8"
+    assert outcomes["correlate"]["why"] == f"{NETWORKS[0]} and 1 more changed"
     record = json.loads((study / "records/correlate.jsonl").read_text().splitlines()[0])
     assert record["units_a"] == 16
 
@@ -93,14 +96,42 @@ def test_other_versions_and_other_data_are_another_step(tmp_path, monkeypatch):
     data = tmp_path / "data.npz"
     data.write_bytes(b"a")
     step = Step("train", ("train", "--dataset", str(data)))
-    first = steps.identity(step, {"x.h5": "1"}, tmp_path)
-    assert first == steps.identity(step, {"x.h5": "1"}, tmp_path)
-    assert first != steps.identity(step, {"x.h5": "2"}, tmp_path)
+    first = steps.depends(step, {"x.h5": "1"}, tmp_path)
+    assert first == steps.depends(step, {"x.h5": "1"}, tmp_path)
+    assert first != steps.depends(step, {"x.h5": "2"}, tmp_path)
     data.write_bytes(b"b")
-    second = steps.identity(step, {"x.h5": "1"}, tmp_path)
+    second = steps.depends(step, {"x.h5": "1"}, tmp_path)
     assert second != first
     monkeypatch.setattr(steps, "versions", lambda: {"numpy": "99"})
-    assert steps.identity(step, {"x.h5": "1"}, tmp_path) != second
+    assert steps.depends(step, {"x.h5": "1"}, tmp_path) != second
+
+
+def test_a_step_says_why_it_runs_again(study, monkeypatch):
+    assert steps.reasons(study, [CORRELATE, TRAIN]) == {"train": None, "correlate": None}
+    assert {record["why"] for record in steps.states(study, [TRAIN, CORRELATE], 1)} == {None}
+    other = Step("train", ("train", *SMALL, "--out", "networks", "--nesterov"), (), NETWORKS)
+    assert steps.reasons(study, [other, CORRELATE, LIST]) == {
+        "train": "--nesterov", "correlate": "it reads train, which runs again", "list": "it has not run",
+    }  # fmt: skip
+    (study / NETWORKS[1]).unlink()
+    assert steps.reasons(study, [TRAIN])["train"] == f"{NETWORKS[1]} is not what it wrote"
+    known = steps.versions()
+    monkeypatch.setattr(steps, "versions", lambda: known | {"numpy": "99"})
+    assert steps.reasons(study, [TRAIN])["train"] == f"numpy 99, was {known['numpy']}"
+
+
+def test_what_changed_is_named():
+    before = {"words": ["train", "--lr", "1", "--resume"], "inputs": {"a": "1"}, "data": {"d": "1"}, "versions": {}}
+    for now, told in (
+        ({"words": ["train", "--lr", "2", "--resume"]}, "--lr 2, was 1"),
+        ({"words": ["train", "--lr", "1"]}, "without --resume"),
+        ({"words": ["train", "x.h5", "--lr", "1", "--resume"]}, "it reads other files"),
+        ({"inputs": {"a": "2"}}, "a changed"),
+        ({"data": {"d": "2"}}, "d changed"),
+        ({"versions": {"numpy": "2"}, "inputs": {"a": "2"}}, "a changed; numpy 2, was absent"),
+        ({"inputs": {"a": "1", "b": "1"}}, "it depends on other files"),
+    ):
+        assert steps.changes(before, before | now) == told
 
 
 def test_a_failed_step_is_tried_again_and_stops_only_what_needs_it(tmp_path):
@@ -128,15 +159,15 @@ def test_a_step_that_could_not_be_started_has_failed(tmp_path):
 def test_a_step_that_somebody_has_in_hand_is_waited_for(tmp_path):
     steps.prepare(tmp_path, "test", "", [LIST])
     with ThreadPoolExecutor(2) as pool:
-        first, second = (pool.submit(steps.execute, tmp_path, LIST, {}) for _ in range(2))
+        first, second = (pool.submit(execution.execute, tmp_path, LIST, {}) for _ in range(2))
     assert sorted(bool(one.result().get("reused")) for one in (first, second)) == [False, True]
 
 
 def start(folder: Path, step: Step) -> subprocess.Popen:
     """Run a step in a process of its own."""
     line = (
-        f"from pathlib import Path; from basiscli.study import steps; from basiscli.study.steps import Step\n"
-        f"steps.execute(Path({str(folder)!r}), Step({step.name!r}, {step.words!r}, (), {step.files!r}), {{}}, 1)"
+        f"from pathlib import Path; from basiscli.study import execution; from basiscli.study.steps import Step\n"
+        f"execution.execute(Path({str(folder)!r}), Step({step.name!r}, {step.words!r}, (), {step.files!r}), {{}}, 1)"
     )
     steps.prepare(folder, "test", "", [step])
     return subprocess.Popen([sys.executable, "-c", line])

@@ -1,41 +1,24 @@
 """`basiscli connectivity`: does width lower the barrier between networks, and is it the correlation of their bases?"""
 
-from pathlib import Path
-
 import click
 from click.core import ParameterSource
 
-from basiscli.cli import records
-from basiscli.cli.commands import correlate, device, freeze, interpolate, train
-from basiscli.cli.commands.ranges import Finite
+from basiscli.cli import options, records
+from basiscli.cli.commands import freeze, interpolate, train
+from basiscli.cli.types import Finite, WidthList
 
 # Options of train that the widths take the place of or that are of no use here, with what they are.
 SET = freeze.SET | {"hidden": None, "start_only": False}
-NOT_TRAINS = {*SET, "width", "seeds", "out", "force", "dry_run", "device", "precision", "style"}
-CORRELATES = {"tap", "positions", "dead"}
+NOT_TRAINS = {*SET, "width", "seeds", "out", "force"}
 # The widths of a perceptron if nothing is said.
 WIDTHS = (16, 64, 256)
-
-
-class WidthList(click.ParamType):
-    """Widths: `16,64,256` or `1/4,1/2,1`."""
-
-    name = "widths"
-
-    def convert(self, value, param, ctx):
-        if not isinstance(value, str):
-            return value
-        widths = tuple(train.Width().convert(part.strip(), param, ctx) for part in value.split(","))
-        if len(set(widths)) < len(widths):
-            self.fail(f"'{value}' names a width twice", param, ctx)
-        return widths
 
 
 @click.command(short_help="Barriers between networks against their width, beside their correlation.")
 @click.argument("files", nargs=-1, metavar="[FILES OR FOLDERS...]")
 @click.option("--widths", type=WidthList(), metavar="W,...", help="[default: 16,64,256 for mlp]")
-@click.option("--seeds", type=train.SeedList(), default="6", show_default=True, help="5 (for 0 to 4), 3-7, or 0,2,9.")
-@interpolate.walk_options
+@options.swept_seeds
+@options.walking
 @click.option(
     "--degrade",
     is_flag=True,
@@ -47,23 +30,19 @@ class WidthList(click.ParamType):
     metavar="R",
     help="Undo until it correlates R instead, at every width.",
 )
-@click.option(
-    "--probe",
-    type=click.Choice(("test", "train", "test-shifts", "train-shifts")),
-    help="Images to correlate on.  [default: test-shifts on digits, else test]",
-)
-@click.option(
-    "--draws", type=click.IntRange(min=2), default=20, show_default=True, help="Draws of each pair's rotated null."
-)
+@options.inputs("--probe", "Images to correlate on.  [default: test-shifts on digits, else test]")
+@options.swept_draws
 @click.option(
     "--out",
     metavar="FOLDER",
     help="Where networks that are trained go, a folder a width.  [default: runs/DATASET-MODEL-connectivity]",
 )
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw barrier and correlation.")
-@click.option("--force", is_flag=True, help="Overwrite networks in the folder, and --plot.")
-@device.options
+@options.plotted("Draw barrier and correlation.")
+@options.forced("Overwrite networks in the folder, and --plot.")
+@options.computing
 @records.format_option
+@options.training(without=NOT_TRAINS)
+@options.correlating
 @click.pass_context
 def command(
     context,
@@ -87,7 +66,7 @@ def command(
     tap,
     positions,
     dead,
-    **options,
+    **chosen,
 ) -> None:
     """Does width lower the barrier, and is it because the bases correlate more?
 
@@ -113,12 +92,12 @@ def command(
     if (degrade or degrade_to is not None) and matches == ("none",):
         raise click.UsageError("--degrade undoes matches, and --match none makes none")
     if plot:
-        hdf5.require_new(plot, options["force"])
+        hdf5.require_new(plot, chosen["force"])
     if files:
         _require_no_training(context)
         groups = connectivity.taken(paths_from(files))
     else:
-        groups = _trained(options, widths)
+        groups = _trained(chosen, widths)
     study = connectivity.Study(
         matches=matches,
         matching={"restarts": restarts, "from_init": from_init},
@@ -131,7 +110,7 @@ def command(
         request=Request(("rotated",), draws, drop_dead=dead == "drop", seed=connectivity.SEED),
         degrade=degrade or degrade_to is not None,
         degrade_to=degrade_to,
-        dataset=options["dataset"] if files and _given(context, "dataset") else None,
+        dataset=chosen["dataset"] if files and _given(context, "dataset") else None,
     )
     found: list[dict] = []
     records.emit(records.kept(connectivity.run(study, groups), found), style, row=_row)
@@ -142,23 +121,23 @@ def command(
         save(experiments.connectivity_figure(found), plot)
 
 
-def _trained(options: dict, widths: tuple | None):
+def _trained(chosen: dict, widths: tuple | None):
     """Return the groups of networks that the options of train describe, to be trained."""
     from basiscli.experiments import connectivity
 
-    widths = widths or (WIDTHS if options["model"] == "mlp" else None)
+    widths = widths or (WIDTHS if chosen["model"] == "mlp" else None)
     if widths is None:
         raise click.UsageError(f"--widths: {options['model']} has no usual ones; such as 1/4,1/2,1")
     for width in widths:
-        train.require_consistent({**options, **SET, "width": width})
-    if len(options["seeds"]) < 2:
+        train.require_consistent({**chosen, **SET, "width": width})
+    if len(chosen["seeds"]) < 2:
         raise click.UsageError("--seeds: pairs of networks need two seeds or more, intervals three")
-    return connectivity.trained(options | SET | {"command": records.command_line()}, widths)
+    return connectivity.trained(chosen | SET | {"command": records.command_line()}, widths)
 
 
 def _require_no_training(context: click.Context) -> None:
     """Raise UsageError for an option of training beside networks that are trained."""
-    trained = {option.name for option in train.command.params} - NOT_TRAINS - {"dataset"}
+    trained = options.TRAINING.keys() - NOT_TRAINS - {"dataset"}
     names = trained | {"widths", "seeds", "out"}
     for name in sorted(names):
         if _given(context, name):
@@ -184,7 +163,3 @@ def _row(record: dict) -> dict:
 
 def _short(value: float | None) -> str | None:
     return None if value is None else f"{value:.3f}"
-
-
-command.params += [option for option in train.command.params if option.name not in NOT_TRAINS]
-command.params += [option for option in correlate.command.params if option.name in CORRELATES]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from basiscli.cli import records
-from basiscli.cli.commands import device
+from basiscli.cli import options, records
+from basiscli.cli.types import Choice
 
 
 @click.command()
@@ -13,25 +13,24 @@ from basiscli.cli.commands import device
 @click.option("--layer", default="*", show_default=True, metavar="GLOB", help="Which layers.")
 @click.option(
     "--tap",
-    type=click.Choice(["post", "pre"]),
+    type=Choice("basiscli.files.activations:TAPS"),
     default="post",
     show_default=True,
     help="After (post) or before (pre) the nonlinearity.",
 )
-@click.option(
+@options.inputs(
     "--split",
-    type=click.Choice(["test", "train", "test-shifts", "train-shifts"]),
+    "Images to show; -shifts shows each in all nine shifts by at most one pixel.",
     default="test",
     show_default=True,
-    help="Images to show; -shifts shows each in all nine shifts by at most one pixel.",
 )
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.  [default: all]")
 @click.option("--dataset", help="Where the network's data set is now, if it has moved.")
 @click.option("--out", metavar="FILE", help="The file, for one network.  [default: NET.SPLIT-TAP.h5]")
-@click.option("--force", is_flag=True, help="Overwrite the file.")
-@device.options
+@options.forced("Overwrite the file.")
+@options.computing
 @records.format_option
-def command(networks, layer, tap, split, samples, dataset, out, force, style) -> None:
+def command(networks, tap, split, out, style, **chosen) -> None:
     """Store activations of any layers of any networks.
 
     NET.h5... are network files; - reads them from stdin, as records or as plain paths. Writes one file a network, as
@@ -43,34 +42,13 @@ def command(networks, layer, tap, split, samples, dataset, out, force, style) ->
     basiscli train --seeds 2 | basiscli record - --split test-shifts | basiscli correlate -
     """
     from basiscli.cli.inputs import paths_from
+    from basiscli.files.activations import record_files
 
     paths = paths_from(networks)
     if out and len(paths) > 1:
         raise click.UsageError("--out names one file: record one network at a time, or leave it out")
     targets = [Path(out) if out else Path(path).with_suffix(f".{split}-{tap}.h5") for path in paths]
-    options = (layer, tap, split, samples, dataset, force)
-    records.emit((_record(*pair, *options) for pair in zip(paths, targets, strict=True)), style)
-
-
-def _record(path, target, layer, tap, split, samples, dataset, force) -> dict:
-    from basiscli.files import activations, hdf5
-
-    source = activations.narrow(activations.computed(path, split, tap, dataset), layer, samples)
-    with hdf5.writing(target, force) as writer:
-        writer.attributes(
-            {
-                "kind": hdf5.ACTIVATIONS,
-                "network": path,
-                "dataset": {"checksum": source.inputs.partition("/")[0]},
-                "command": records.command_line(),
-            }
-        )
-        activations.record(writer, source, split, tap)
-    return {
-        "path": str(target),
-        "network": path,
-        "split": split,
-        "tap": tap,
-        "samples": source.samples,
-        "layers": ",".join(source.layers),
-    }
+    found = record_files(
+        dict(zip(paths, targets, strict=True)), split=split, tap=tap, command=records.command_line(), **chosen
+    )
+    records.emit(found, style)

@@ -1,33 +1,9 @@
 """`basiscli rotate`: can training undo a rotation of a representation?"""
 
-from pathlib import Path
-
 import click
 
-from basiscli.cli import records
-from basiscli.cli.commands import correlate, device
-from basiscli.cli.commands.ranges import Finite
-
-KINDS = ("orthogonal", "permutation", "signed-permutation", "relu-symmetry", "identity")
-
-
-class Powers(click.ParamType):
-    """Powers of M: `0.25,0.5,1`."""
-
-    name = "powers"
-
-    def convert(self, value, param, ctx):
-        if not isinstance(value, str):
-            return value
-        try:
-            # Rounded as in the names of folders, so that two powers never share one.
-            powers = tuple(dict.fromkeys(float(f"{float(part):g}") for part in value.split(",")))
-        except ValueError:
-            self.fail(f"'{value}': write numbers, such as 0.25,0.5,1", param, ctx)
-        for power in powers:
-            if not 0 < power <= 1:
-                self.fail(f"{power:g} is not above 0 and at most 1", param, ctx)
-        return powers
+from basiscli.cli import options, records
+from basiscli.cli.types import Choice, Finite, Names, Powers
 
 
 @click.command(short_help="Rotate representations of trained networks, and try to train them back.")
@@ -36,7 +12,7 @@ class Powers(click.ParamType):
 @click.option(
     "--kind",
     "kinds",
-    type=correlate.Names(KINDS),
+    type=Names("basiscli.analysis.random_maps:KINDS"),
     metavar="NAMES",
     help="Of M: orthogonal, permutation, signed-permutation, relu-symmetry (a permutation times positive scales),"
     " identity (what the others are compared with, always among them); or all.  [default: orthogonal,permutation, and"
@@ -47,21 +23,21 @@ class Powers(click.ParamType):
 )
 @click.option(
     "--tap",
-    type=click.Choice(("pre", "post")),
+    type=Choice("basiscli.experiments.rotation_sites:TAPS"),
     default="pre",
     show_default=True,
     help="M before the nonlinearity (and after a normalisation), or after it.",
 )
 @click.option(
     "--retrain",
-    type=click.Choice(("downstream", "upstream", "none")),
+    type=Choice("basiscli.experiments.rotation_sites:RETRAINED"),
     default="downstream",
     show_default=True,
     help="What is trained: the layers after M, those up to it, or nothing. M never is.",
 )
 @click.option(
     "--start",
-    type=click.Choice(("continue", "reinit")),
+    type=Choice("basiscli.experiments.rotation_sites:STARTS"),
     help="Train from the trained weights, or draw anew.  [default: reinit for mlp, else continue]",
 )
 @click.option("--cumulative", is_flag=True, help="Rotate every layer up to the chosen one, each by its own M.")
@@ -76,18 +52,13 @@ class Powers(click.ParamType):
     help="Bound on each network's gradient norm, in all arms.",
 )
 @click.option("--augment", metavar="LIST", help="As of `train`.  [default: as the networks were trained]")
-@click.option("--dataset", help="Where the networks' data set is now, if it has moved.")
+@options.moved_dataset
 @click.option("--out", metavar="FOLDER", help="Where the files go.  [default: runs/DATASET-MODEL-rotated]")
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path),
-    metavar="FILE.png",
-    help="Draw the penalty against depth and, with several powers, against the power.",
-)
-@click.option("--force", is_flag=True, help="Overwrite networks in the folder, and --plot.")
-@device.options
+@options.plotted("Draw the penalty against depth and, with several powers, against the power.")
+@options.forced("Overwrite networks in the folder, and --plot.")
+@options.computing
 @records.format_option
-def command(networks, layers, dataset, out, plot, force, style, **options) -> None:
+def command(networks, layers, dataset, out, plot, force, style, **chosen) -> None:
     """Can training undo a rotation of a representation?
 
     Puts a fixed map M over the units of a layer of trained networks, freezes the layers up to it and M, trains the
@@ -104,7 +75,7 @@ def command(networks, layers, dataset, out, plot, force, style, **options) -> No
     basiscli rotate runs/digits-mlp/*.h5 --layer hidden1 --power 0.25,0.5,0.75,1
     basiscli train --activation linear --seeds 3 --out linear | basiscli rotate - --epochs 5
     """
-    _require_consistent(options)
+    _require_consistent(chosen)
     from basiscli.cli.inputs import paths_from
     from basiscli.experiments import rotation
     from basiscli.experiments.rotation_sites import Protocol
@@ -113,7 +84,7 @@ def command(networks, layers, dataset, out, plot, force, style, **options) -> No
     if plot:
         hdf5.require_new(plot, force)
     paths = paths_from(networks)
-    experiment = rotation.Experiment.of(paths, layers, Protocol(**options), dataset, out, records.command_line())
+    experiment = rotation.Experiment.of(paths, layers, Protocol(**chosen), dataset, out, records.command_line())
     found: list[dict] = []
     records.emit(records.kept(rotation.run(experiment, force), found), style, row=_row)
     if plot:
@@ -123,14 +94,14 @@ def command(networks, layers, dataset, out, plot, force, style, **options) -> No
         save(experiments.rotations_figure(found), plot)
 
 
-def _require_consistent(options: dict) -> None:
+def _require_consistent(chosen: dict) -> None:
     """Raise UsageError for options that contradict each other."""
-    kinds = options["kinds"]
-    if kinds and "relu-symmetry" in kinds and options["tap"] == "post":
+    kinds = chosen["kinds"]
+    if kinds and "relu-symmetry" in kinds and chosen["tap"] == "post":
         raise click.UsageError("relu-symmetry is about a map before ReLU; after it (--tap post) take permutation")
-    if kinds and "orthogonal" not in kinds and options["powers"] != (1,):
+    if kinds and "orthogonal" not in kinds and chosen["powers"] != (1,):
         raise click.UsageError("--power is of orthogonal maps, which --kind leaves out")
-    if options["retrain"] == "none" and (options["start"] or options["epochs"] or options["lr"] or options["augment"]):
+    if chosen["retrain"] == "none" and (chosen["start"] or chosen["epochs"] or chosen["lr"] or chosen["augment"]):
         raise click.UsageError("--retrain none trains nothing: leave out --start, --epochs, --lr and --augment")
 
 

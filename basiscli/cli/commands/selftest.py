@@ -2,15 +2,14 @@
 
 import click
 
-from basiscli.cli import records
-from basiscli.cli.commands import device
+from basiscli.cli import options, records
 
 COLUMNS = ("kernel", "ok", "error", "milliseconds", "gb_s", "of_copy", "gflop_s", "of_product")
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Compare only; no times.")
-@device.asked
+@options.computed_on
 @records.format_option
 def command(quick, device, precision, style) -> None:
     """Compare every kernel with its definition in float64, and time it beside what the machine reaches at best.

@@ -19,7 +19,7 @@ def test_a_model_that_cannot_take_the_image_is_left_out_with_a_line(basiscli):
     done = basiscli("models", "--image", "28x28x1", "--classes", 7)
     assert done.code == 0
     assert "vgg" not in {record["model"] for record in done.records}
-    assert "note: vgg is left out: pool3 cannot halve 7x7" in done.stderr
+    assert "basiscli: vgg is left out: pool3 cannot halve 7x7" in done.stderr
 
 
 @pytest.mark.parametrize("image", ["32", "32x32", "0x3x3", "axbxc", "32x32x3x1", "-1x2x3"])

@@ -116,8 +116,10 @@ def test_status_before_and_after(study, plan, tmp_path):
     *rows, last = call("study", study[0], "--status").records
     assert [(row["step"], row["status"]) for row in rows] == [(name, "done") for name in STEPS]
     assert (last["status"], last["left"]) == ("5 done", 0) and last["seconds"] > 0
+    assert {row["why"] for row in rows} == {None}
     *rows, last = call("study", plan, "--out", tmp_path / "none", "--status").records
     assert {row["status"] for row in rows} == {"waiting"} and last["left"] is None
+    assert {row["why"] for row in rows} == {"it has not run"}
     assert not (tmp_path / "none").exists()
 
 

@@ -1,0 +1,139 @@
+"""Basis correlation of files, pair by pair and layer by layer, as records (docs/metrics.md)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from basiscli.analysis import assess, nulls, pairs
+from basiscli.analysis.assess import Request, has_interval, summarise
+from basiscli.files import activations, hdf5
+from basiscli.notes import log
+
+
+def correlate_files(
+    paths: Sequence[str],
+    request: Request,
+    *,
+    layer: str = "*",
+    split: str | None = None,
+    tap: str | None = None,
+    samples: int | None = None,
+    dataset: str | None = None,
+    positions: str | int = "all",
+    intervals: bool = False,
+    out: Path | None = None,
+    plot: Path | None = None,
+    force: bool = False,
+) -> Iterator[dict]:
+    """Yield a record a pair and layer and, with intervals, one of a layer's mean over pairs.
+
+    The files are networks or arrays (samples, ..., units), opened as `activations.open_all` says. Matrices and
+    permutations go into the HDF5 file `out`, a figure into `plot`, which is drawn after the last record.
+
+    Raises BadInput for files that do not fit together, and where `out` or `plot` exists, unless `force`.
+    """
+    opened = activations.open_all(paths, layer=layer, split=split, tap=tap, samples=samples, dataset=dataset)
+    if plot:
+        hdf5.require_new(plot, force)
+    drawn: list = []
+    with ExitStack() as stack:
+        results = stack.enter_context(hdf5.writing(out, force)) if out else None
+        if results:
+            results.attributes(
+                {"kind": hdf5.RESULTS, "analysis": "correlate", "files": list(paths), "seed": request.seed}
+            )
+        yield from _records(opened, request, positions, intervals, results, drawn if plot else None)
+    if plot:
+        _draw(plot, paths, drawn, request.seed, per_layer=bool(request.nulls or intervals))
+
+
+def _records(
+    opened: Sequence, request, positions: str | int, intervals: bool, results, drawn: list | None
+) -> Iterator[dict]:
+    """Yield a record a pair and layer and, with intervals, one of a layer's mean over pairs.
+
+    Arrays go into the open file `results`, what a figure needs into `drawn`.
+    """
+    for layer, owners in pairs.shared_layers(opened).items():
+        if len(owners) < len(opened):
+            log.warning(f"{len(owners)} of {len(opened)} files have layer {layer}; pairs of those only")
+    for name in request.similarities:
+        log.warning(assess.explain(name))
+    width = max(units for source in opened for units in source.layers.values()) if request.nulls else 0
+    with nulls.workers(width) as spread:
+        for found in pairs.layer_moments(opened, request.seed, request.full or len(opened) == 1, positions):
+            of_layer = []
+            for one in assess.assess(found, request, spread):
+                if results:
+                    _store(results, one.pair)
+                of_layer.append(assess.without_arrays(one, keep_r=drawn is not None and not of_layer))
+                yield _record(opened, found, one, intervals)
+            if drawn is not None:
+                drawn.append(of_layer)
+            if intervals and len(found.networks) > 2:
+                yield _mean_record(opened, found, of_layer, request.seed)
+
+
+def _record(opened: Sequence, found, one, intervals: bool) -> dict:
+    scores = one.pair.scores
+    record = {
+        "a": opened[one.pair.a].path,
+        "b": opened[one.pair.b].path,
+        "layer": found.layer,
+        "units_a": scores.units[0],
+        "units_b": scores.units[1],
+        "dead_a": scores.dead[0],
+        "dead_b": scores.dead[1],
+        "samples": opened[one.pair.a].samples,
+        **one.fields,
+        "positions": found.positions,
+    }
+    undefined = [name for name, value in one.fields.items() if value is None and name in ("cca", "svcca", "pwcca")]
+    if undefined:
+        rows = sum(half.rows for half in found.halves)
+        units = f"{record['units_a']} and {record['units_b']} units"
+        log.warning(f"layer {found.layer}: {rows} rows are too few for {', '.join(undefined)} of {units}: left empty")
+    if intervals:
+        record |= {f"{name}_{end}": None for name in one.fields if has_interval(name) for end in ("low", "high")}
+        record["pairs"] = 1
+    return record
+
+
+def _mean_record(opened: Sequence, found, of_layer: list, seed: int) -> dict:
+    """Return the record of a layer's mean over pairs; what differs between the networks is null."""
+    units = {u for one in of_layer for u in one.pair.scores.units}
+    width = units.pop() if len(units) == 1 else None
+    summary = summarise(of_layer, seed)
+    return {
+        "a": f"{len(found.networks)} networks",
+        "b": f"{len(of_layer)} pairs",
+        "layer": found.layer,
+        "units_a": width,
+        "units_b": width,
+        "dead_a": sum(one.pair.scores.dead[0] for one in of_layer) / len(of_layer),
+        "dead_b": sum(one.pair.scores.dead[1] for one in of_layer) / len(of_layer),
+        "samples": opened[found.networks[0]].samples,
+        **{name: summary[name] for name in of_layer[0].fields},
+        "positions": found.positions,
+        **{name: value for name, value in summary.items() if name not in of_layer[0].fields},
+        "pairs": len(of_layer),
+    }
+
+
+def _store(results, pair) -> None:
+    group = f"layers/{pair.layer}/{pair.a}-{pair.b}"
+    results.array(f"{group}/correlation", pair.scores.r.astype("float32"))
+    results.array(f"{group}/permutation", pair.scores.permutation)
+
+
+def _draw(plot: Path, paths: Sequence[str], drawn: list, seed: int, per_layer: bool) -> None:
+    from basiscli.plots.networks import layers_figure, pair_figure
+    from basiscli.plots.style import save
+
+    if per_layer and len(drawn) > 1:
+        figure = layers_figure(drawn, seed)
+    else:
+        first = drawn[0][0].pair
+        same = [one[0] for one in drawn if (one[0].pair.a, one[0].pair.b) == (first.a, first.b)]
+        figure = pair_figure(paths[first.a], paths[first.b], same)
+    save(figure, plot)

@@ -1,0 +1,45 @@
+"""Networks of files in the basis of the first, as records (docs/match.md)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from basiscli.alignment import matching
+from basiscli.files import hdf5
+from basiscli.files.networks import load, save_network
+
+
+def match_files(
+    paths: Sequence[str],
+    request: matching.Request,
+    *,
+    targets: Mapping[str, Path],
+    out: Path | None = None,
+    command: str = "",
+    force: bool = False,
+) -> Iterator[dict]:
+    """Yield the records of each network after the first, once it is proven and written.
+
+    targets: where the networks go in the order of the first, by their paths. The permutations go into `out`. Raises
+    BadInput for networks that do not fit together, and where a file exists that is to be written, unless `force`.
+    """
+    for target in (*targets.values(), *([out] if out else [])):
+        hdf5.require_new(target, force)
+    networks = [load(path) for path in paths]
+    reference, *others = networks
+    found = []
+    images = None
+    for other, alignment in zip(others, matching.align_all(networks, request), strict=True):
+        images = matching.proof_images(reference, request.dataset) if images is None else images
+        moved, difference = matching.apply(other, alignment.permutations, images)
+        target = targets.get(other.path)
+        if target:
+            origin = {"made": "match", "of": [reference.path, other.path], "by": request.by}
+            save_network(target, replace(moved.file, command=command, origin=origin), force)
+        found.append(alignment)
+        for group in (*alignment.groups, alignment.total):
+            record = {"a": reference.path, "b": other.path, "by": request.by, **asdict(group)}
+            record |= {"restarts": request.restarts if request.searches else 0, "logit_difference": difference}
+            yield record | ({"path": str(target)} if target else {})
+    if out:
+        matching.save(out, [one.path for one in networks], found, request, force)

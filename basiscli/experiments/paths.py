@@ -1,0 +1,123 @@
+"""The straight line between networks, pair by pair and condition by condition, as records (docs/connectivity.md)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from basiscli.alignment import corrections, interpolation
+from basiscli.analysis import barriers
+from basiscli.files import hdf5
+from basiscli.files.datasets import dataset_of
+from basiscli.files.networks import save_network
+
+
+def interpolate_files(
+    paths: Sequence[str],
+    *,
+    matches: Sequence[str],
+    corrected: Sequence[str] | None = None,
+    splits: Sequence[str] = ("test",),
+    restarts: int | None = None,
+    from_init: bool = False,
+    points: int = 25,
+    samples: int | None = None,
+    correct_on: int = interpolation.CORRECT_ON,
+    temperature: float = 1.0,
+    seed: int = 0,
+    dataset: str | None = None,
+    plot: Path | None = None,
+    force: bool = False,
+) -> Iterator[dict]:
+    """Yield a record for each pair of networks, condition and split, then one for each condition's mean over pairs.
+
+    matches: ways to match, or files of permutations. corrected None: none, and what the networks need. A figure goes
+    into `plot` after the last record. Raises BadInput for networks that do not fit together, a correction that they
+    cannot have, and where `plot` exists, unless `force`.
+    """
+    if plot:
+        hdf5.require_new(plot, force)
+    networks = interpolation.load_alike(paths, dataset)
+    network = networks[0].network
+    corrected = corrected or (corrections.NONE, corrections.default(network))
+    corrections.require_possible(network, corrected)
+    walk = interpolation.plan(
+        networks, dataset_of(networks[0]), splits, points=points, samples=samples, correct_on=correct_on,
+        temperature=temperature, seed=seed,
+    )  # fmt: skip
+    requests = interpolation.requests(matches, restarts=restarts, from_init=from_init, seed=seed)
+    walked: list = []
+    yield from _records(walk, networks, requests, corrected, walked, seed)
+    if plot:
+        from basiscli.plots import experiments
+        from basiscli.plots.style import save
+
+        save(experiments.paths_figure(_by_condition(walked), seed), plot)
+
+
+def merge_files(
+    paths: Sequence[str],
+    out: Path,
+    *,
+    match: str,
+    correct: str | None = None,
+    restarts: int | None = None,
+    from_init: bool = False,
+    correct_on: int = interpolation.CORRECT_ON,
+    seed: int = 0,
+    dataset: str | None = None,
+    command: str = "",
+    force: bool = False,
+) -> dict:
+    """Write the mean of networks, each matched to the first, and return its record.
+
+    correct None: what the networks need. loss and accuracy are those of the merged network on the test images, with
+    `_before` the means over the networks. Raises BadInput as `interpolate_files` does.
+    """
+    hdf5.require_new(out, force)
+    networks = interpolation.load_alike(paths, dataset)
+    correct = correct or corrections.default(networks[0].network)
+    corrections.require_possible(networks[0].network, [correct])
+    walk = interpolation.plan(networks, dataset_of(networks[0]), ("test",), correct_on=correct_on, seed=seed)
+    (request,) = interpolation.requests([match], restarts=restarts, from_init=from_init, seed=seed).values()
+    merged, scores = interpolation.merge(walk, networks, request, correct)
+    save_network(out, replace(merged, command=command), force)
+    record = {"path": str(out), "networks": len(networks), "match": match, "correct": correct}
+    for name, values in scores.items():
+        record |= {name: values[-1], f"{name}_before": values[:-1].mean()}
+    return record
+
+
+def _records(walk, networks: Sequence, requests, corrected, walked: list, seed: int) -> Iterator[dict]:
+    """Yield a record for each pair, condition and split, then one for each condition's mean, if pairs are several."""
+    absent = {f"{name}_{end}": None for name in barriers.BARRIERS for end in ("low", "high")}
+    for match, aligned in interpolation.alignments(networks, requests):
+        for one in interpolation.walk_pairs(walk, networks, match, aligned, corrected):
+            walked.append(one)
+            names = {"a": networks[one.a].path, "b": networks[one.b].path}
+            for split, curve in one.curves.items():
+                yield names | _record(one, split, curve.fields() | {"difference": one.difference}, curve, 1) | absent
+    if len(networks) > 2:
+        yield from _means(len(networks), walked, seed)
+
+
+def _means(networks: int, walked: Sequence, seed: int) -> Iterator[dict]:
+    for (one, split), curves in _by_condition(walked).items():
+        of_one = [w for w in walked if (w.match, w.correct) == one]
+        names = {"a": f"{networks} networks", "b": f"{len(curves)} pairs"}
+        fields, intervals = barriers.mean_fields(curves, seed)
+        difference = {"difference": max(w.difference for w in of_one)}
+        yield names | _record(of_one[0], split, fields | difference, barriers.mean(curves), len(curves)) | intervals
+
+
+def _record(one, split: str, fields: dict, curve, pairs: int) -> dict:
+    values = {name: [float(v) for v in getattr(curve, name)] for name in ("lambdas", "loss", "accuracy")}
+    return {"match": one.match, "correct": one.correct, "split": split, **fields, **values, "pairs": pairs}
+
+
+def _by_condition(walked: Sequence) -> dict:
+    """Return the curves of all pairs, by pair, for each ((match, correct), split)."""
+    found: dict = {}
+    for one in walked:
+        for split, curve in one.curves.items():
+            found.setdefault(((one.match, one.correct), split), {})[one.a, one.b] = curve
+    return found
