@@ -12,6 +12,7 @@ import pytest
 
 from basiscli.cli.group import COMMANDS
 from tests.helpers import planted
+from tests.helpers.command_line import shell
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -57,18 +58,11 @@ def lines_of(text: str) -> list[str]:
     return [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines() if line]
 
 
-def shell(line: str, folder: Path, **variables: str) -> str:
-    """Run a line in bash, with this installation as `basiscli`, and return what it printed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", "set -euo pipefail\n" + line],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": path, **variables},
-    )
-    assert done.returncode == 0, f"{line}\n{done.stderr}"
-    return done.stdout
+def printed(line: str, folder: Path, **variables: str) -> str:
+    """Run a line in bash, assert that it succeeds, and return what it printed."""
+    finished = shell(f"set -eu\n{line}", folder, **variables)
+    assert finished.returncode == 0, f"{line}\n{finished.stderr}"
+    return finished.stdout
 
 
 README = (ROOT / "README.md").read_text()
@@ -84,16 +78,16 @@ def test_the_tour_runs(tmp_path):
     """Every line, in order, in one folder in which the study was run, and writes what it says."""
     planted.study(tmp_path / "runs/study-digits")
     for line in TOUR:
-        shell(line, tmp_path)
+        printed(line, tmp_path)
         for target in re.findall(r"(?:--plot|--out|--apply|>) (\S+)", line):
             assert (tmp_path / target).exists(), line
 
 
 def test_shell_completion_is_as_documented(tmp_path):
     (line,) = lines_of(README[README.index("**Shell completion**") :])
-    shell(line, tmp_path, HOME=str(tmp_path))
+    printed(line, tmp_path, HOME=str(tmp_path))
     ask = "source ~/.bashrc; COMP_WORDS=(basiscli st); COMP_CWORD=1; _basiscli_completion basiscli"
-    assert shell(ask + '; echo "${COMPREPLY[@]}"', tmp_path, HOME=str(tmp_path)).split() == ["study"]
+    assert printed(ask + '; echo "${COMPREPLY[@]}"', tmp_path, HOME=str(tmp_path)).split() == ["study"]
 
 
 @pytest.mark.slow
@@ -108,7 +102,7 @@ def test_the_tutorial_runs(tmp_path):
     lines = [line for line in lines_of(text) if "mine" in line]
     assert len(lines) >= 2
     for line in lines:
-        assert shell(line, tmp_path), line
+        assert printed(line, tmp_path), line
     assert (tmp_path / "mine.png").exists()
 
 

@@ -15,9 +15,9 @@ from scipy.special import logsumexp
 from basiscli import data
 from basiscli.analysis import random_maps
 from basiscli.files import hdf5
-from basiscli.files.networks import load_network
 from basiscli.rng import generator
-from tests.conftest import Outcome, call
+from tests.helpers.command_line import done
+from tests.helpers.files import arrays_in
 
 MODELS = {
     "mlp": ("--hidden", "16,12"),
@@ -31,12 +31,6 @@ Arrays = dict[str, np.ndarray]
 Change = Callable[[str, np.ndarray], np.ndarray]
 
 
-def done(*arguments: object) -> Outcome:
-    outcome = call(*arguments)
-    assert outcome.code == 0, outcome.stderr
-    return outcome
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> dict[str, list[Path]]:
     """Two networks of each model."""
@@ -47,9 +41,8 @@ def trained(tmp_path_factory) -> dict[str, list[Path]]:
     return found
 
 
-def arrays_of(path: Path) -> Arrays:
-    file = load_network(path)
-    return {name: values.astype(np.float64) for name, values in (file.weights | file.state).items()}
+def exact_arrays(path: Path) -> Arrays:
+    return {name: values.astype(np.float64) for name, values in arrays_in(path).items()}
 
 
 def images(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +134,7 @@ CORRECTED = {"mlp": {"none": mixed, "repair": repaired}, "resnet": {"none": mixe
 
 @pytest.mark.parametrize("name", MODELS)
 def test_losses_along_a_path(trained, name):
-    ends = [arrays_of(path) for path in trained[name]]
+    ends = [exact_arrays(path) for path in trained[name]]
     options = ("--match", "none", "--points", len(LAMBDAS), "--split", "test,train", "--correct-on", 1200)
     records = done("interpolate", *trained[name], *options).records
     assert [(record["correct"], record["split"]) for record in records] == [
@@ -162,7 +155,7 @@ def test_losses_along_a_path(trained, name):
 
 
 def test_activations_are_matched_by_their_correlation_after_relu(trained, tmp_path):
-    ends, (x, _) = [arrays_of(path) for path in trained["mlp"]], images("train")
+    ends, (x, _) = [exact_arrays(path) for path in trained["mlp"]], images("train")
     seen: list[dict] = [{}, {}]
     for end, found in zip(ends, seen, strict=True):
         mlp(end, x, lambda name, z, found=found: found.setdefault(name, z))
@@ -185,10 +178,10 @@ def test_a_rotated_network_is_one_with_m_before_relu(trained, kind, tmp_path):
     """Accuracy and loss are those of φ(M (W x + b)), with M drawn anew here; the file holds Mᵀ."""
     options = ("--retrain", "none", "--layer", "hidden1", "--kind", kind, "--repeats", 2, "--out", tmp_path)
     records = done("rotate", trained["mlp"][1], *options).records
-    p, (x, labels), found = arrays_of(trained["mlp"][1]), images("test"), []
+    p, (x, labels), found = exact_arrays(trained["mlp"][1]), images("test"), []
     for repeat in range(2):
         m = random_maps.draw(kind, generator(1000 * (1 + 1) + repeat, "rotation", kind, "hidden1"), 16)
-        stored = arrays_of(tmp_path / f"pre-none/hidden1/{kind}/seed1-repeat{repeat}.h5")["hidden1/rotation/w"]
+        stored = exact_arrays(tmp_path / f"pre-none/hidden1/{kind}/seed1-repeat{repeat}.h5")["hidden1/rotation/w"]
         np.testing.assert_allclose(stored, m.T, atol=1e-6)
         logits = mlp(p, x, lambda name, z, m=m: np.einsum("ij,nj->ni", m, z) if name == "hidden1" else z)
         found.append(scores(logits, labels))
@@ -205,7 +198,7 @@ def test_the_reconstruction_error_is_of_the_inverse_rotation(trained, tmp_path):
     options = ("--retrain", "none", "--tap", "post", "--layer", "hidden2", "--kind", "orthogonal", "--repeats", 1)
     records = done("rotate", trained["mlp"][0], *options, "--out", tmp_path).records
     seen: dict = {}
-    mlp(arrays_of(trained["mlp"][0]), images("test")[0], lambda name, z: seen.setdefault(name, z))
+    mlp(exact_arrays(trained["mlp"][0]), images("test")[0], lambda name, z: seen.setdefault(name, z))
     h = np.maximum(seen["hidden2"], 0)
     m = random_maps.draw("orthogonal", generator(1000, "rotation", "orthogonal", "hidden2"), 12)
     wanted = np.linalg.solve(m, h.T)

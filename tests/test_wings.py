@@ -1,6 +1,7 @@
 """The wings of the house: imports between them run downward, and no wing is a circle inside."""
 
 import ast
+from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -91,3 +92,24 @@ def test_only_the_hdf5_module_imports_h5py_and_only_the_command_line_imports_cli
         text = path.read_text()
         assert "import h5py" not in text or module == "basiscli.files.hdf5", path
         assert "import click" not in text or wing(module) == "cli", path
+
+
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if "benchmarks" not in path.parts)
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_no_test_imports_from_another_test(path):
+    """Shared code lies in tests/helpers and tests/emulation, shared fixtures in a conftest.py."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.level or node.module.startswith("tests")):
+            for name in (*node.module.split("."), *(alias.name for alias in node.names)):
+                assert not name.startswith("test_") and name != "conftest", f"{path.name} imports {name}"
+
+
+def test_no_function_stands_twice_in_the_tests():
+    bodies = defaultdict(list)
+    for path in TESTS:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and (node.body[1:] or not isinstance(node.body[0], ast.Expr)):
+                bodies[node.name, "".join(ast.unparse(line) for line in node.body)].append(path.name)
+    assert not {name: paths for (name, _), paths in bodies.items() if len(paths) > 1}

@@ -17,7 +17,7 @@ from basiscli.files.networks import Loaded, load
 from basiscli.nn import weights
 from basiscli.nn.graph import forward
 from basiscli.nn.unit_groups import permute_units, unit_groups
-from tests.conftest import call
+from tests.helpers.command_line import call
 
 MODELS = {
     "mlp": ("--hidden", "20,14", "--lr", 0.01),

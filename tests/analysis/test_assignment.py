@@ -12,7 +12,7 @@ from basiscli.analysis.correlate import correlation
 from basiscli.nn import models, weights
 from basiscli.nn.unit_groups import Axis, Segment, UnitGroups, permute_units, unit_groups
 from tests.helpers.features import moments_of, relu_features
-from tests.nn.test_unit_groups import IMAGE, MODELS
+from tests.helpers.networks import IMAGE, MODELS
 
 # A fixed axis of 5, groups of 3 and 4 units, one of which is read flattened (twice over) and beside fixed units.
 UNITS = {"g": 3, "h": 4}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from basiscli.analysis import moments
 from basiscli.analysis.moments import Accumulator, Moments, halves, merge
-from tests.helpers.features import relu_features
+from tests.helpers.features import relu_features, tables_of
 
 
 def accumulate(tables: list[np.ndarray], cuts: list[int], full: bool = True) -> Moments:
@@ -41,11 +41,6 @@ def assert_close(found: Moments, expected: Moments, tolerance: float = 2e-6) -> 
     assert found.cross.keys() == expected.cross.keys()
     for (i, j), s in found.cross.items():
         assert (np.abs(s - expected.cross[i, j]) <= tolerance * np.outer(scales[i], scales[j])).all()
-
-
-def tables_of(seed: int, rows: int, units: list[int]) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return [(rng.standard_normal((rows, u)) * rng.uniform(0.1, 10, u) + rng.normal(size=u)).astype("f") for u in units]
 
 
 @settings(deadline=None, max_examples=60)

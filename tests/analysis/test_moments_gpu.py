@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 
 from basiscli.analysis.moments import Accumulator, halves
-from tests.analysis.test_moments import tables_of
-from tests.emulation import fake
-
-
-@pytest.fixture
-def device():
-    with fake.installed() as there:
-        yield there
+from tests.helpers.features import tables_of
 
 
 def both(tables, sizes, chosen=None, **options):

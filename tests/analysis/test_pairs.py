@@ -7,12 +7,8 @@ import pytest
 
 from basiscli.analysis import pairs
 from basiscli.errors import BadInput
+from tests.helpers.features import relu_features
 from tests.helpers.memory import MemorySource
-
-
-def features(seed: int, samples: int = 300, units: int = 6) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return np.maximum(rng.standard_normal((samples, 5)) @ rng.standard_normal((5, units)), 0)
 
 
 def scores(sources: list, **options) -> dict:
@@ -26,7 +22,7 @@ def scores(sources: list, **options) -> dict:
 @pytest.mark.parametrize("chunk_bytes", [64, 1000, 1 << 20])
 def test_all_pairs_equal_numpy_for_any_chunk(monkeypatch, chunk_bytes):
     monkeypatch.setattr(pairs, "CHUNK_BYTES", chunk_bytes)
-    arrays = [features(k, units=4 + k) for k in range(3)]
+    arrays = [relu_features(k, 300, 4 + k) for k in range(3)]
     found = scores([MemorySource(f"{k}.h5", {"h": x}) for k, x in enumerate(arrays)])
     assert list(found) == [(0, 1, "h"), (0, 2, "h"), (1, 2, "h")]
     for (i, j, _), one in found.items():
@@ -36,9 +32,12 @@ def test_all_pairs_equal_numpy_for_any_chunk(monkeypatch, chunk_bytes):
 
 def test_each_pair_has_its_own_common_layers():
     sources = [
-        MemorySource("a.h5", {"one": features(0), "two": features(1)}),
-        MemorySource("b.h5", {"two": features(2), "three": features(3)}),
-        MemorySource("c.h5", {"three": features(4), "two": features(5), "alone": features(6)}),
+        MemorySource("a.h5", {"one": relu_features(0, 300, 6), "two": relu_features(1, 300, 6)}),
+        MemorySource("b.h5", {"two": relu_features(2, 300, 6), "three": relu_features(3, 300, 6)}),
+        MemorySource(
+            "c.h5",
+            {"three": relu_features(4, 300, 6), "two": relu_features(5, 300, 6), "alone": relu_features(6, 300, 6)},
+        ),
     ]
     assert pairs.shared_layers(sources) == {"two": (0, 1, 2), "three": (1, 2)}
     assert list(scores(sources)) == [(0, 1, "two"), (0, 2, "two"), (1, 2, "two"), (1, 2, "three")]
@@ -48,8 +47,8 @@ def test_each_pair_has_its_own_common_layers():
     ("stored", "passes"), [(True, [["one"], ["two"]]), (False, [["one", "two"]])], ids=["stored", "computed"]
 )
 def test_passes(stored, passes):
-    a = MemorySource("a.h5", {"one": features(0), "two": features(1)})
-    b = MemorySource("b.h5", {"one": features(2), "two": features(3)}, stored=stored)
+    a = MemorySource("a.h5", {"one": relu_features(0, 300, 6), "two": relu_features(1, 300, 6)})
+    b = MemorySource("b.h5", {"one": relu_features(2, 300, 6), "two": relu_features(3, 300, 6)}, stored=stored)
     scores([a, b])
     probed_and_read = [layers for layers in passes for _ in range(2)]
     assert a.passes == b.passes == probed_and_read
@@ -74,7 +73,9 @@ def test_copies_of_an_image_stay_in_one_half():
 
 
 def test_one_sample_has_no_held_out_score():
-    found = scores([MemorySource("a", {"h": features(0, 1)}), MemorySource("b", {"h": features(0, 1)})])[0, 1, "h"]
+    found = scores(
+        [MemorySource("a", {"h": relu_features(0, 1, 6)}), MemorySource("b", {"h": relu_features(0, 1, 6)})]
+    )[0, 1, "h"]
     assert found.matched_held_out is None
     assert found.dead == (6, 6)
 
@@ -82,12 +83,12 @@ def test_one_sample_has_no_held_out_score():
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        (MemorySource("b.h5", {"h": features(1, 299)}), "b.h5 has 299 samples, a.h5 has 300"),
-        (MemorySource("b.h5", {"h": features(1)}, copies=3), "b.h5 holds 3 copies of each image, a.h5 1"),
-        (MemorySource("b.h5", {"other": features(1)}), r"no layer in common \(a.h5: h; b.h5: other\)"),
+        (MemorySource("b.h5", {"h": relu_features(1, 299, 6)}), "b.h5 has 299 samples, a.h5 has 300"),
+        (MemorySource("b.h5", {"h": relu_features(1, 300, 6)}, copies=3), "b.h5 holds 3 copies of each image, a.h5 1"),
+        (MemorySource("b.h5", {"other": relu_features(1, 300, 6)}), r"no layer in common \(a.h5: h; b.h5: other\)"),
         (MemorySource("b.h5", {"h": np.zeros((300, 2, 2, 6))}), "b.h5: layer h has 2x2 positions a sample, a.h5 has 1"),
         (
-            MemorySource("b.h5", {"h": np.where(features(1) > 2.9, np.nan, 1)}),
+            MemorySource("b.h5", {"h": np.where(relu_features(1, 300, 6) > 2.9, np.nan, 1)}),
             "b.h5: layer h: .* activations are NaN or infinite",
         ),
     ],
@@ -95,21 +96,24 @@ def test_one_sample_has_no_held_out_score():
 )
 def test_bad_input(second, message):
     with pytest.raises(BadInput, match=message):
-        scores([MemorySource("a.h5", {"h": features(0)}), second])
+        scores([MemorySource("a.h5", {"h": relu_features(0, 300, 6)}), second])
 
 
 def test_products_that_overflow():
-    sources = [MemorySource("a.h5", {"h": features(0) * 1e15}), MemorySource("b.h5", {"h": features(1) * 1e30})]
+    sources = [
+        MemorySource("a.h5", {"h": relu_features(0, 300, 6) * 1e15}),
+        MemorySource("b.h5", {"h": relu_features(1, 300, 6) * 1e30}),
+    ]
     with pytest.raises(BadInput, match=r"b.h5: layer h: activations so large"):
         scores(sources)
 
 
 def test_every_value_that_is_not_finite_is_counted(monkeypatch):
     monkeypatch.setattr(pairs, "CHUNK_BYTES", 500)
-    bad = features(1)
+    bad = relu_features(1, 300, 6)
     bad[[3, 200], [0, 5]] = np.nan, -np.inf
     with pytest.raises(BadInput, match=r"b.h5: layer h: 2 activations"):
-        scores([MemorySource("a.h5", {"h": features(0)}), MemorySource("b.h5", {"h": bad})])
+        scores([MemorySource("a.h5", {"h": relu_features(0, 300, 6)}), MemorySource("b.h5", {"h": bad})])
 
 
 def test_results_come_in_order_and_few_wait():
@@ -156,14 +160,14 @@ def test_positions_of_a_convolution(positions, words):
 
 
 def test_dense_layers_have_one_position():
-    sources = [MemorySource("a", {"h": features(0)}), MemorySource("b", {"h": features(1)})]
+    sources = [MemorySource("a", {"h": relu_features(0, 300, 6)}), MemorySource("b", {"h": relu_features(1, 300, 6)})]
     for positions in ("all", "mean", 4):
         (found,) = pairs.layer_moments(sources, seed=0, positions=positions)
         assert (found.positions, found.rows_per_image) == ("1", 1)
 
 
 def test_a_single_network_is_paired_with_itself():
-    (found,) = pairs.layer_moments([MemorySource("a", {"h": features(0)})], seed=0, full=True)
+    (found,) = pairs.layer_moments([MemorySource("a", {"h": relu_features(0, 300, 6)})], seed=0, full=True)
     (pair,) = pairs.compare_pairs(found)
     assert (pair.a, pair.b) == (0, 0)
     assert pair.scores.identity == pytest.approx(1, abs=1e-6)

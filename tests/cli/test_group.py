@@ -11,15 +11,9 @@ import pytest
 
 from basiscli.cli import records
 from basiscli.cli.group import COMMANDS
+from tests.helpers.command_line import shell
 
 ROOT = Path(__file__).parents[2]
-SHELL = "/bin/bash"
-
-
-def shell(script: str, folder: Path) -> subprocess.CompletedProcess:
-    """Run a script in which `basiscli` is this interpreter's."""
-    define = f'basiscli() {{ "{sys.executable}" -m basiscli "$@"; }}; export -f basiscli; set -o pipefail\n'
-    return subprocess.run([SHELL, "-c", define + script], cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def test_help_lists_every_command_and_imports_nothing_heavy():

@@ -73,13 +73,6 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """The cache folder, not there yet."""
-    monkeypatch.setenv("BASISCLI_DATA", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def register(monkeypatch):
     """A function that makes an entry known for the length of a test."""
     return lambda entry: monkeypatch.setitem(ENTRIES, entry.name, entry) or entry

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from basiscli.device import placement, selftest
-from tests.device.test_placement import NETWORKS, RECIPE, assert_alike, host, run_of
+from tests.helpers.device import NETWORKS, RECIPE, assert_alike, host, run_of
 
 TROUBLE = placement.trouble()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(TROUBLE is not None, reason=f"needs a card: {TROUBLE}")]

@@ -6,10 +6,11 @@ import pytest
 from basiscli.errors import BadInput
 from basiscli.experiments import rotation_sites
 from basiscli.experiments.rotation_sites import Arm, Protocol, Slice
-from basiscli.nn import fixed_maps, models, weights
+from basiscli.nn import fixed_maps, models
 from basiscli.nn.graph import Network, forward
 from basiscli.nn.unit_groups import unit_groups
 from basiscli.rng import generator
+from tests.helpers.networks import arrays_of
 
 IMAGE = {"input_shape": [8, 8, 3], "classes": 10}
 MODELS = {
@@ -42,21 +43,16 @@ def site(network: Network, layer: str, **changes) -> rotation_sites.Site:
     return found
 
 
-def arrays_of(network: Network, kind: str, place: rotation_sites.Site) -> dict[str, np.ndarray]:
-    """Arrays (1, ...) in float64, nothing at 0 or 1 that could hide a mistake, with M drawn."""
-    rng = generator(0, "arrays")
-    arrays = {path: values[None].astype(float) for path, values in weights.initial(network, 3).items()}
-    for path, values in arrays.items():
-        if values.ndim == 2 and "stream" not in path:
-            values += rng.uniform(0, 1, values.shape)
+def maps_of(kind: str, place: rotation_sites.Site) -> dict[str, np.ndarray]:
+    """The drawn maps M (1, ...) of a site in float64."""
     fixed = rotation_sites.matrices(place, Slice(Arm(kind), 0), 5)
-    return arrays | {path: w[None].astype(float) for path, w in fixed.items()}
+    return {path: w[None].astype(float) for path, w in fixed.items()}
 
 
 def residual(network: Network, kind: str, layer: str, **changes) -> float:
     """The largest difference that folding leaves, over the largest logit; without folding it is not small."""
     place = site(network, layer, **changes)
-    arrays = arrays_of(network, kind, place)
+    arrays = arrays_of(network, seeds=1) | maps_of(kind, place)
     images = generator(1, "images").standard_normal((1, 5, 8, 8, 3))
     untouched = forward(network, arrays, images)[0]
     assert np.abs(forward(place.network, arrays, images)[0] - untouched).max() > 1e-2

@@ -28,3 +28,9 @@ def haar(units: int, seed: int) -> np.ndarray:
     """Return a random rotation or reflection."""
     q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((units, units)))
     return q * np.sign(np.diag(r))
+
+
+def tables_of(seed: int, rows: int, units: list[int]) -> list[np.ndarray]:
+    """Return tables (rows, units) in float32 whose units differ in mean and scale."""
+    rng = np.random.default_rng(seed)
+    return [(rng.standard_normal((rows, u)) * rng.uniform(0.1, 10, u) + rng.normal(size=u)).astype("f") for u in units]

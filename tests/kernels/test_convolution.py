@@ -11,7 +11,7 @@ import pytest
 from basiscli.kernels import cpu, reference
 from basiscli.kernels.cpu import direct, winograd
 from basiscli.kernels.cpu.micro import LANES
-from tests.kernels.test_against_reference import assert_same, draw
+from tests.helpers.kernels import assert_same, draw
 
 # S seeds, N samples, H, W, I, O, kernel, stride, padding: what Winograd serves, tiles that hang over, one chunk and
 # several, wide layers cut into blocks; then strides, 1x1, even kernels, narrow and odd channels, and those of which

@@ -13,7 +13,7 @@ import pytest
 from basiscli.kernels import cpu, of, reference
 from basiscli.rng import generator
 from tests.emulation import emulation, fake
-from tests.kernels.test_against_reference import CONVOLUTIONS, DENSE_SHAPES, UNIT_SHAPES, draw
+from tests.helpers.kernels import CONVOLUTIONS, DENSE_SHAPES, UNIT_SHAPES, draw
 
 # S, N, H, W, I, O, KH, KW, stride, padding: whole chunks of sixteen units, several tiles, parts of a sum, taps that no
 # position sees, an image smaller than its kernel.
@@ -26,12 +26,6 @@ MORE_CONVOLUTIONS = [
 ]
 # How far results may lie from the reference's, relative to the largest; formats of 11 and 8 bits round both factors.
 ROUNDING = {"float32": 2e-6, "tf32": 1e-3, "bf16": 8e-3}
-
-
-@pytest.fixture(scope="module")
-def device():
-    with fake.installed() as there:
-        yield there
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from basiscli.training import run as run_module
 from basiscli.training.images import probe_batch
 from basiscli.training.recipe import Recipe
 from basiscli.training.run import Run
+from tests.helpers.networks import finish
 
 SMALL = {
     "mlp": {"hidden": [20, 12, 8], "norm": "batch"},
@@ -51,12 +52,6 @@ def started(network: Network, layers: int, dataset: Dataset, **recipe) -> Run:
 
     recipe = Recipe(**{"epochs": 2, "batch_size": 32, "prefix": layers, "lr": 0.01, **recipe})
     return Run.start(network, recipe, dataset, [0, 1], adjust)
-
-
-def finish(run: Run) -> Run:
-    while not run.finished:
-        run.train_epoch()
-    return run
 
 
 def test_the_prefix_of_a_residual_network():

@@ -8,28 +8,14 @@ import pytest
 from basiscli.errors import BadInput
 from basiscli.nn import models
 from basiscli.nn.builder import NORMS
-from basiscli.nn.graph import INPUT, Network, backward, forward
-from basiscli.nn.ops import cross_entropy, dense, pointwise
+from basiscli.nn.graph import INPUT, Network, forward
+from basiscli.nn.ops import dense, pointwise
 from basiscli.nn.ops.node import Node
 from basiscli.rng import generator
 from tests.helpers.gradients import check_gradient
+from tests.helpers.networks import arrays_of, copied, loss_and_gradient
 
 S, N = 2, 6
-
-
-def arrays_of(network: Network) -> dict[str, np.ndarray]:
-    rng = generator(0, "arrays")
-    return {
-        path: 0.5 + rng.random((S, *weight.shape)) - 0.5 * weight.trained for path, weight in network.weights.items()
-    }
-
-
-def loss_and_gradient(network, arrays, x, labels, paths):
-    logits, _, caches = forward(network, arrays, x, train=True)
-    loss, _, cache = cross_entropy.forward(logits, labels)
-    gradient = {path: np.full_like(arrays[path], np.nan) for path in paths}
-    backward(network, caches, cross_entropy.backward(cache), gradient)
-    return loss.sum(), gradient
 
 
 def assert_right_gradient(network, paths):
@@ -38,14 +24,10 @@ def assert_right_gradient(network, paths):
     labels = rng.integers(0, 3, (S, N))
     _, gradient = loss_and_gradient(network, arrays, x, labels, paths)
     check_gradient(
-        lambda at: float(loss_and_gradient(network, {**copy_state(arrays), **at}, x, labels, paths)[0]),
+        lambda at: float(loss_and_gradient(network, {**copied(arrays), **at}, x, labels, paths)[0].sum()),
         {path: arrays[path] for path in paths},
         gradient,
     )
-
-
-def copy_state(arrays):
-    return {path: values.copy() for path, values in arrays.items()}
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -107,7 +89,7 @@ def test_taps_are_before_and_after_the_nonlinearity():
 def test_seeds_do_not_meet():
     network = models.mlp((2, 2, 1), 3, [5], "relu", "batch")
     arrays, x = arrays_of(network), generator(0, "x").standard_normal((S, N, 2, 2, 1))
-    together, _, _ = forward(network, copy_state(arrays), x, train=True)
+    together, _, _ = forward(network, copied(arrays), x, train=True)
     alone = [
         forward(network, {k: v[s : s + 1].copy() for k, v in arrays.items()}, x[s : s + 1], train=True)[0]
         for s in range(S)

@@ -8,13 +8,13 @@ import pytest
 from basiscli import data
 from basiscli.errors import BadInput
 from basiscli.nn import cost, models
-from basiscli.nn.graph import Network, backward, forward
-from basiscli.nn.ops import cross_entropy
+from basiscli.nn.graph import Network, forward
 from basiscli.rng import generator
 from basiscli.training import defaults
 from basiscli.training.recipe import Recipe
 from basiscli.training.run import Run
 from tests.helpers.gradients import check_gradient
+from tests.helpers.networks import arrays_of, copied, loss_and_gradient
 from tests.helpers.pytorch import logits_of
 
 S, N = 2, 3
@@ -37,29 +37,6 @@ def small(name: str, input_shape=(8, 4, 3)) -> Network:
     return models.build({"input_shape": list(input_shape), "classes": 5} | SMALL[name])
 
 
-def arrays_of(network: Network, dtype=np.float64) -> dict[str, np.ndarray]:
-    """Weights of several seeds near those of a real start, everything that starts at a constant moved off it."""
-    rng = generator(0, "arrays")
-    arrays = {}
-    for path, weight in network.weights.items():
-        values = np.stack([weight.draw(rng, weight.shape) for _ in range(S)])
-        noise = 0.1 * rng.random(values.shape) if not path.endswith("stream") else 0
-        arrays[path] = (values + noise).astype(dtype)
-    return arrays
-
-
-def copied(arrays):
-    return {path: values.copy() for path, values in arrays.items()}
-
-
-def loss_and_gradient(network, arrays, x, labels):
-    logits, _, caches = forward(network, arrays, x, train=True)
-    loss, _, cache = cross_entropy.forward(logits, labels, 0.1)
-    gradient = {path: np.full_like(arrays[path], np.nan) for path in network.trained}
-    backward(network, caches, cross_entropy.backward(cache), gradient)
-    return loss, gradient
-
-
 def a_batch(network, dtype=np.float64):
     rng = generator(0, "batch")
     x = rng.standard_normal((S, N, *network.architecture["input_shape"])).astype(dtype)
@@ -71,9 +48,9 @@ def test_the_gradient_of_a_whole_model(name):
     network = small(name)
     arrays, (x, labels) = arrays_of(network), a_batch(network)
     state = {path: values for path, values in arrays.items() if path not in network.trained}
-    _, gradient = loss_and_gradient(network, copied(arrays), x, labels)
+    _, gradient = loss_and_gradient(network, copied(arrays), x, labels, smoothing=0.1)
     check_gradient(
-        lambda at: float(loss_and_gradient(network, copied(state) | at, x, labels)[0].sum()),
+        lambda at: float(loss_and_gradient(network, copied(state) | at, x, labels, smoothing=0.1)[0].sum()),
         {path: arrays[path] for path in network.trained},
         gradient,
     )
@@ -82,10 +59,10 @@ def test_the_gradient_of_a_whole_model(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_compiled_kernels_give_the_gradient_of_the_reference(name):
     network = small(name)
-    arrays, (x, labels) = arrays_of(network, np.float32), a_batch(network, np.float32)
+    arrays, (x, labels) = arrays_of(network, dtype=np.float32), a_batch(network, np.float32)
     exact = {path: values.astype(np.float64) for path, values in arrays.items()}
-    loss, gradient = loss_and_gradient(network, arrays, x, labels)
-    exact_loss, exact_gradient = loss_and_gradient(network, exact, x.astype(np.float64), labels)
+    loss, gradient = loss_and_gradient(network, arrays, x, labels, smoothing=0.1)
+    exact_loss, exact_gradient = loss_and_gradient(network, exact, x.astype(np.float64), labels, smoothing=0.1)
     np.testing.assert_allclose(loss, exact_loss, rtol=1e-5)
     for path, values in exact_gradient.items():
         error = np.linalg.norm(gradient[path] - values) / max(np.linalg.norm(values), 1e-3)

@@ -5,40 +5,14 @@ import pytest
 from scipy.stats import ortho_group
 
 from basiscli.errors import BadInput
-from basiscli.nn import models, weights
+from basiscli.nn import models
 from basiscli.nn.graph import INPUT, Layer, Network, forward
 from basiscli.nn.ops import convolution, dense, flatten, pointwise
 from basiscli.nn.ops.node import Node
 from basiscli.nn.unit_groups import Axis, Segment, permute_units, rotate_units, unit_groups
+from tests.helpers.networks import IMAGE, MODELS, arrays_of, logits
 
-IMAGE = {"input_shape": [8, 8, 3], "classes": 10}
-MODELS = {
-    "mlp": {"model": "mlp", "hidden": [12, 7]},
-    "convnet": {"model": "convnet", "layout": [5, "pool", 9, 6]},
-    "vgg": {"model": "vgg", "layout": [5, "pool", 9, 6]},
-    "layernorm": {"model": "convnet", "layout": [5, "pool", 9, 6], "norm": "layer"},
-    "resnet-A": {"model": "resnet", "depth": 14, "width": 0.25},
-    "resnet-B": {"model": "resnet", "depth": 14, "width": 0.25, "shortcut": "B"},
-    "wideresnet": {"model": "wideresnet", "depth": 10, "width": 0.5, "dropout": 0.3},
-    "wideresnet-1": {"model": "wideresnet", "depth": 16, "width": 1, "norm": "layer", "activation": "gelu"},
-}
-SEEDS = (0, 1)
-
-
-def arrays_of(network: Network) -> dict[str, np.ndarray]:
-    """Return arrays (S, ...) in float64, no two units alike in scales, shifts and running statistics."""
-    rng = np.random.default_rng(0)
-    drawn = [weights.initial(network, seed) for seed in SEEDS]
-    arrays = {path: np.stack([one[path] for one in drawn]).astype(np.float64) for path in network.weights}
-    return {
-        path: values + rng.uniform(0, 1, values.shape) if values.ndim == 2 and "stream" not in path else values
-        for path, values in arrays.items()
-    }
-
-
-def logits(network: Network, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    images = np.random.default_rng(1).standard_normal((1, 4, *network.architecture["input_shape"]))
-    return forward(network, arrays, images)[0]
+SEEDS = (0, 1)  # those of `arrays_of`
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -4,8 +4,8 @@ import pytest
 
 from basiscli.study import claims
 from basiscli.study.claims import REFUTED, SHOWN, UNDECIDED, Estimate
-from tests.conftest import call
 from tests.helpers import planted
+from tests.helpers.command_line import call
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import call
-from tests.study.test_steps import wait_for
+from tests.helpers.command_line import call
+from tests.helpers.waiting import wait_for
 
 pytest.importorskip("distributed")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from basiscli.study import report
-from tests.conftest import call
 from tests.helpers import planted
+from tests.helpers.command_line import call
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 browser = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from basiscli.errors import BadInput
 from basiscli.study import execution, steps
 from basiscli.study.steps import Step
+from tests.helpers.waiting import wait_for
 
 SMALL = ("--hidden", "8,8", "--epochs", "1", "--batch-size", "512", "--seeds", "2", "--resume")
 NETWORKS = ("networks/seed0.h5", "networks/seed1.h5")
@@ -171,15 +171,6 @@ def start(folder: Path, step: Step) -> subprocess.Popen:
     )
     steps.prepare(folder, "test", "", [step])
     return subprocess.Popen([sys.executable, "-c", line])
-
-
-def wait_for(what, seconds: float = 60):
-    """Return what `what()` does as soon as it is true."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-    return found
 
 
 def test_kill_9_ends_the_command_too_and_the_step_goes_on(tmp_path):

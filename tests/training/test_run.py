@@ -19,6 +19,7 @@ from basiscli.training import optim
 from basiscli.training.images import Standardisation, probe_batch
 from basiscli.training.recipe import Recipe
 from basiscli.training.run import Run
+from tests.helpers.networks import finish
 
 RECIPE = Recipe(epochs=2, batch_size=32, augment="shift", clip=1.0)
 
@@ -32,12 +33,6 @@ def dataset() -> Dataset:
 
 def network_of(dataset, **options):
     return models.mlp(dataset.train.images.shape[1:], dataset.classes, [20, 12], **options)
-
-
-def finish(run: Run) -> Run:
-    while not run.finished:
-        run.train_epoch()
-    return run
 
 
 def trained(dataset, recipe, seeds, **options):

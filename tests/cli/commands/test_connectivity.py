@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from basiscli.files.networks import load_network, save_network
-from tests.cli.test_group import shell
-from tests.conftest import Outcome, call
+from tests.helpers.command_line import Outcome, call, done, shell
 
 TRAINING = ("--depth", 2, "--epochs", 2, "--batch-size", 64)
 QUICK = ("--match", "none,activations", "--points", 5, "--correct-on", 300, "--draws", 3)
@@ -20,12 +19,6 @@ FIELDS = [
       for end in ("low", "high")),
     *(f"{name}{end}" for name in ("correlation", *CORRELATION) for end in ("", "_low", "_high")),
 ]  # fmt: skip
-
-
-def done(*arguments: object, stdin: str = "") -> Outcome:
-    outcome = call(*arguments, stdin=stdin)
-    assert outcome.code == 0, outcome.stderr
-    return outcome
 
 
 @pytest.fixture(scope="module")

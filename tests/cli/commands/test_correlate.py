@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.conftest import Outcome, call
+from tests.helpers.command_line import Outcome, call
 
 FIELDS = [
     "a", "b", "layer", "units_a", "units_b", "dead_a", "dead_b", "samples", "identity", "matched", "matched_held_out",

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -19,12 +18,6 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("BASISCLI_DATA", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def copy(cache, monkeypatch):
     """The bundled digits as a data set `copy` on a server on 127.0.0.1."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -39,28 +32,10 @@ def copy(cache, monkeypatch):
         thread.join()
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """A function that runs a command line and returns exit code, stdout and stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["basiscli", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = capsys.readouterr()
-        return caught.value.code or 0, captured.out, captured.err
-
-    return call
-
-
-def records(out: str) -> list[dict]:
-    return [json.loads(line) for line in out.splitlines()]
-
-
-def test_list_has_every_data_set(run, cache):
-    code, out, err = run("data", "list")
-    found = {record["name"]: record for record in records(out)}
-    assert (code, err) == (0, "")
+def test_list_has_every_data_set(basiscli, cache):
+    outcome = basiscli("data", "list")
+    found = {record["name"]: record for record in outcome.records}
+    assert (outcome.code, outcome.stderr) == (0, "")
     assert tuple(found) == names()
     assert found["digits"] | {"source": ""} == {
         "name": "digits",
@@ -76,67 +51,70 @@ def test_list_has_every_data_set(run, cache):
     assert found["mnist"]["where"] is None
 
 
-def test_list_says_where_only_when_all_is_there(run, copy, cache):
+def test_list_says_where_only_when_all_is_there(basiscli, copy, cache):
     (cache / "copy").mkdir(parents=True)
     for name in list(locate(lookup("digits"))):
-        assert records(run("data", "list")[1])[-1]["where"] is None
+        assert basiscli("data", "list").records[-1]["where"] is None
         (cache / "copy" / name).write_bytes((DIGITS / name).read_bytes())
-    assert records(run("data", "list")[1])[-1]["where"] == str(cache / "copy")
+    assert basiscli("data", "list").records[-1]["where"] == str(cache / "copy")
 
 
-def test_list_as_a_table(run, cache):
-    code, out, _ = run("data", "list", "--format", "table")
-    assert code == 0
-    assert "28x28x1" in out
-    assert "licence" not in out
+def test_list_as_a_table(basiscli, cache):
+    outcome = basiscli("data", "list", "--format", "table")
+    assert outcome.code == 0
+    assert "28x28x1" in outcome.stdout
+    assert "licence" not in outcome.stdout
 
 
-def test_fetch_prints_records_and_plain_progress(run, copy, cache):
-    code, out, err = run("data", "fetch", "copy")
-    assert code == 0
-    assert [record["status"] for record in records(out)] == ["fetched"] * 4
-    assert records(out)[0]["path"] == str(cache / "copy" / "train-images-idx3-ubyte.gz")
-    assert err.splitlines()[0] == "fetching train-images-idx3-ubyte.gz (0.0 MB)"
-    assert len(err.splitlines()) == 4
-    code, out, err = run("data", "fetch", "copy")
-    assert (code, err) == (0, "")
-    assert [record["status"] for record in records(out)] == ["kept"] * 4
+def test_fetch_prints_records_and_plain_progress(basiscli, copy, cache):
+    outcome = basiscli("data", "fetch", "copy")
+    assert outcome.code == 0
+    assert [record["status"] for record in outcome.records] == ["fetched"] * 4
+    assert outcome.records[0]["path"] == str(cache / "copy" / "train-images-idx3-ubyte.gz")
+    assert outcome.stderr.splitlines()[0] == "fetching train-images-idx3-ubyte.gz (0.0 MB)"
+    assert len(outcome.stderr.splitlines()) == 4
+    outcome = basiscli("data", "fetch", "copy")
+    assert (outcome.code, outcome.stderr) == (0, "")
+    assert [record["status"] for record in outcome.records] == ["kept"] * 4
 
 
-def test_fetch_draws_bars_on_a_terminal(run, copy, monkeypatch):
+def test_fetch_draws_bars_on_a_terminal(copy, monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    code, out, err = run("data", "fetch", "copy", "--format", "csv")
-    assert code == 0
-    assert out.startswith("name,file,status,official,path\n")
-    assert "train-images-idx3-ubyte.gz" in err
-    assert "fetching" not in err
+    monkeypatch.setattr("sys.argv", ["basiscli", "data", "fetch", "copy", "--format", "csv"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    printed = capsys.readouterr()
+    assert not caught.value.code
+    assert printed.out.startswith("name,file,status,official,path\n")
+    assert "train-images-idx3-ubyte.gz" in printed.err
+    assert "fetching" not in printed.err
 
 
-def test_failed_fetch_is_one_line(run, copy, cache, monkeypatch):
+def test_failed_fetch_is_one_line(basiscli, copy, cache, monkeypatch):
     monkeypatch.setitem(ENTRIES, "copy", dataclasses.replace(copy, addresses=(f"{copy.addresses[0]}nowhere/",)))
-    code, out, err = run("data", "fetch", "copy")
-    assert (code, out) == (1, "")
-    assert err.startswith("basiscli: error: http://127.0.0.1:")
-    assert "404" in err
-    assert err.count("\n") == 1
+    outcome = basiscli("data", "fetch", "copy")
+    assert (outcome.code, outcome.stdout) == (1, "")
+    assert outcome.stderr.startswith("basiscli: error: http://127.0.0.1:")
+    assert "404" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
     assert not cache.exists()
 
 
-def test_interrupted_fetch_says_how_to_go_on(run, copy, cache, monkeypatch):
+def test_interrupted_fetch_says_how_to_go_on(basiscli, copy, cache, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pooch.retrieve", interrupt)
-    code, out, err = run("data", "fetch", "copy")
-    assert (code, out) == (130, "")
-    assert "`basiscli data fetch copy` goes on" in err
+    outcome = basiscli("data", "fetch", "copy")
+    assert (outcome.code, outcome.stdout) == (130, "")
+    assert "`basiscli data fetch copy` goes on" in outcome.stderr
     assert not cache.exists()
 
 
-def test_import_copies_a_folder(run, copy, cache):
-    code, out, _ = run("data", "import", "copy", str(DIGITS))
-    assert code == 0
-    assert [(record["status"], record["official"]) for record in records(out)] == [("imported", True)] * 4
+def test_import_copies_a_folder(basiscli, copy, cache):
+    outcome = basiscli("data", "import", "copy", str(DIGITS))
+    assert outcome.code == 0
+    assert [(record["status"], record["official"]) for record in outcome.records] == [("imported", True)] * 4
     assert (cache / "copy" / "t10k-labels-idx1-ubyte.gz").is_file()
 
 
@@ -151,16 +129,16 @@ def test_import_copies_a_folder(run, copy, cache):
         (("list", "--format", "xml"), 2, "Invalid value"),
     ],
 )
-def test_bad_input_is_one_line_and_an_exit_code(run, cache, arguments, code, message):
-    found, out, err = run("data", *arguments)
-    assert (found, out) == (code, "")
-    assert message in err
-    assert "Traceback" not in err
+def test_bad_input_is_one_line_and_an_exit_code(basiscli, cache, arguments, code, message):
+    outcome = basiscli("data", *arguments)
+    assert (outcome.code, outcome.stdout) == (code, "")
+    assert message in outcome.stderr
+    assert "Traceback" not in outcome.stderr
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("arguments", [(), ("list",), ("fetch",), ("import",)])
-def test_help_is_there(run, arguments):
-    code, out, _ = run("data", *arguments, "--help")
-    assert code == 0
-    assert "Usage: basiscli data" in out
+def test_help_is_there(basiscli, arguments):
+    outcome = basiscli("data", *arguments, "--help")
+    assert outcome.code == 0
+    assert "Usage: basiscli data" in outcome.stdout

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from basiscli.cli.group import COMMANDS, describe
-from tests.emulation import fake
 
 COMPUTE = (
     "train", "record", "correlate", "rotate", "match", "interpolate", "merge", "freeze", "connectivity", "study",
@@ -19,12 +18,6 @@ COMPUTE = (
 TRAIN = (
     "--augment", "none", "--epochs", 1, "--width", 12, "--depth", 2, "--batch-size", 200,
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def device():
-    with fake.installed() as there:
-        yield there
 
 
 @pytest.fixture(scope="module")

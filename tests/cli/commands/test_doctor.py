@@ -5,13 +5,6 @@ import pytest
 from basiscli import kernels
 from basiscli.device import selftest
 from basiscli.kernels import cpu
-from tests.emulation import fake
-
-
-@pytest.fixture
-def device():
-    with fake.installed() as there:
-        yield there
 
 
 def test_doctor_on_a_host(basiscli):

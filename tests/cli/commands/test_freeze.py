@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 
 from basiscli.files.networks import load_network
-from tests.conftest import Outcome, call
+from tests.helpers.command_line import Outcome, call, done
 
 SMALL = ("--hidden", "24,24", "--epochs", 1, "--batch-size", 256)
 SWEEP = ("freeze", "--hidden", "10,10,10", "--epochs", 1, "--batch-size", 512, "--draws", 3)
-
-
-def done(*arguments: object) -> Outcome:
-    outcome = call(*arguments)
-    assert outcome.code == 0, outcome.stderr
-    return outcome
 
 
 def assert_same_arrays(path: Path, donor: Path, names: set[str]) -> None:

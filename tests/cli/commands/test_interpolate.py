@@ -13,8 +13,7 @@ from basiscli.nn import models
 from basiscli.nn.unit_groups import permute_units, unit_groups
 from basiscli.training.evaluation import evaluate
 from basiscli.training.images import Standardisation
-from tests.cli.test_group import shell
-from tests.conftest import Outcome, call
+from tests.helpers.command_line import call, done, shell
 
 MODELS = {
     "mlp": ("--hidden", "24,16"),
@@ -24,12 +23,6 @@ MODELS = {
 }
 TRAINING = ("--epochs", 3, "--batch-size", 64, "--augment", "none", "--no-activations")
 FEW = ("--points", 5, "--match", "none,activations", "--correct-on", 300)
-
-
-def done(*arguments: object, stdin: str = "") -> Outcome:
-    outcome = call(*arguments, stdin=stdin)
-    assert outcome.code == 0, outcome.stderr
-    return outcome
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,12 @@ from basiscli.alignment import matching
 from basiscli.files import hdf5
 from basiscli.files.networks import load, load_network, save_network
 from basiscli.nn.unit_groups import unit_groups
-from tests.cli.test_group import shell
-from tests.conftest import Outcome, call
+from tests.helpers.command_line import call, done, shell
 
 FIELDS = [
     "a", "b", "by", "group", "units", "layers", "moved", "objective_before", "objective_after", "correlation_before",
     "correlation_after", "iterations", "agreed", "restarts", "logit_difference",
 ]  # fmt: skip
-
-
-def done(*arguments: object) -> Outcome:
-    outcome = call("match", *arguments)
-    assert outcome.code == 0, outcome.stderr
-    return outcome
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +34,7 @@ def copy(networks, tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
 def test_a_permuted_copy_is_written_back_in_its_old_order(networks, copy, tmp_path, by):
     path, answer = copy
     out, kept = tmp_path / "back.h5", tmp_path / "p.h5"
-    records = done(networks[0], path, "--by", by, "--out", kept, "--apply", out).records
+    records = done("match", networks[0], path, "--by", by, "--out", kept, "--apply", out).records
     assert [record["group"] for record in records] == ["hidden1", "hidden2", "all"]
     for record in records:
         assert list(record) == [*FIELDS, "path"] and record["path"] == str(out) and record["by"] == by
@@ -60,8 +53,8 @@ def test_a_permuted_copy_is_written_back_in_its_old_order(networks, copy, tmp_pa
 
 def test_permutations_from_a_file_do_what_they_did(networks, tmp_path):
     kept, first, second = tmp_path / "p.h5", tmp_path / "1.h5", tmp_path / "2.h5"
-    before = done(*networks[:2], "--by", "weights", "--out", kept, "--apply", first).records
-    after = done(*networks[:2], "--by", kept, "--apply", second).records
+    before = done("match", *networks[:2], "--by", "weights", "--out", kept, "--apply", first).records
+    after = done("match", *networks[:2], "--by", kept, "--apply", second).records
     for old, new in zip(before, after, strict=True):
         for field in ("group", "moved", "objective_before", "objective_after", "logit_difference"):
             assert old[field] == new[field]
@@ -71,21 +64,21 @@ def test_permutations_from_a_file_do_what_they_did(networks, tmp_path):
 
 def test_several_networks_are_matched_to_the_first(networks, tmp_path):
     kept = tmp_path / "p.h5"
-    records = done(*networks, "--out", kept, "--apply", tmp_path).records
+    records = done("match", *networks, "--out", kept, "--apply", tmp_path).records
     assert [(record["b"], record["group"]) for record in records] == [
         (str(path), group) for path in networks[1:] for group in ("hidden1", "hidden2", "all")
     ]
     for record in records:
         assert record["a"] == str(networks[0]) and record["correlation_after"] > record["correlation_before"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.h5", "seed1.h5", "seed2.h5"]
-    alone = done(networks[0], networks[2]).records
+    alone = done("match", networks[0], networks[2]).records
     assert alone[2]["correlation_after"] == pytest.approx(records[5]["correlation_after"], abs=1e-5)
-    again = done(networks[1], networks[2], "--by", kept).records
+    again = done("match", networks[1], networks[2], "--by", kept).records
     assert {record["by"] for record in again} == {str(kept)}
 
 
 def test_matched_networks_correlate_more_unit_by_unit(networks, tmp_path):
-    done(*networks[:2], "--split", "test", "--apply", tmp_path / "b.h5")
+    done("match", *networks[:2], "--split", "test", "--apply", tmp_path / "b.h5")
     before, after = (call("correlate", networks[0], b).records for b in (networks[1], tmp_path / "b.h5"))
     for old, new in zip(before, after, strict=True):
         assert new["identity"] > old["identity"]
@@ -95,7 +88,7 @@ def test_matched_networks_correlate_more_unit_by_unit(networks, tmp_path):
 
 def test_options_change_what_is_matched(networks):
     def moved(*options: object) -> tuple:
-        return tuple(record["objective_after"] for record in done(*networks[:2], *options).records)
+        return tuple(record["objective_after"] for record in done("match", *networks[:2], *options).records)
 
     ways = [(), ("--similarity", "product"), ("--split", "test-shifts"), ("--samples", 50)]
     weights = [
@@ -109,7 +102,7 @@ def test_options_change_what_is_matched(networks):
 
 
 def test_a_table_fits_80_columns(networks):
-    text = done(*networks[:2], "--by", "both", "--format", "table").stdout
+    text = done("match", *networks[:2], "--by", "both", "--format", "table").stdout
     assert max(map(len, text.splitlines())) <= 80 and "hidden2" in text and " to " in text
 
 
@@ -147,10 +140,10 @@ def test_what_cannot_be_matched_is_refused_and_nothing_is_written(networks, tmp_
 
 def test_a_permutation_of_other_networks_is_used_with_a_word(networks, tmp_path):
     kept = tmp_path / "p.h5"
-    done(*networks[:2], "--out", kept)
-    assert not done(*networks[:2], "--by", kept).stderr
+    done("match", *networks[:2], "--out", kept)
+    assert not done("match", *networks[:2], "--by", kept).stderr
     line = f"basiscli: {kept}: was made for {networks[0]} and {networks[1]}; used for {networks[0]} and {networks[2]}"
-    assert done(networks[0], networks[2], "--by", kept).stderr.splitlines() == [line]
+    assert done("match", networks[0], networks[2], "--by", kept).stderr.splitlines() == [line]
 
 
 @pytest.mark.parametrize(

@@ -13,23 +13,12 @@ from basiscli.experiments.rotation_sites import Protocol
 from basiscli.files import checkpoint
 from basiscli.files.datasets import load_dataset
 from basiscli.files.networks import load_network, save_network
-from tests.cli.test_group import shell
-from tests.conftest import Outcome, call
+from tests.helpers.command_line import Outcome, call, done, shell
+from tests.helpers.files import arrays_in
 
 # Epochs of 1,200 images, and few of them: what is tested is the bookkeeping.
 QUICK = ("--epochs", 2, "--augment", "none")
 PENALTIES = ("penalty_accuracy", "penalty_test_loss", "penalty_train_loss")
-
-
-def done(*arguments: object) -> Outcome:
-    outcome = call(*arguments)
-    assert outcome.code == 0, outcome.stderr
-    return outcome
-
-
-def arrays(path: Path) -> dict[str, np.ndarray]:
-    file = load_network(path)
-    return file.weights | file.state
 
 
 def of(records: list[dict], layer: str, kind: str, over: str = "identity", power: float = 1) -> dict:
@@ -109,10 +98,10 @@ def test_penalties_are_paired_differences_of_the_files(rotated):
 def test_frozen_arrays_are_the_networks_and_the_rest_is_alike_in_all_arms(rotated, networks):
     folder, _ = rotated
     found = {
-        kind: arrays(folder / f"runs/pre-downstream-reinit/hidden1/{kind}/seed1-repeat0.h5")
+        kind: arrays_in(folder / f"runs/pre-downstream-reinit/hidden1/{kind}/seed1-repeat0.h5")
         for kind in ("orthogonal", "permutation", "relu-symmetry", "identity")
     }
-    before = arrays(networks[1])
+    before = arrays_in(networks[1])
     for values in found.values():
         np.testing.assert_array_equal(values["hidden1/w"], before["hidden1/w"])
         np.testing.assert_array_equal(values["hidden1/b"], before["hidden1/b"])
@@ -188,7 +177,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(networks, tmp_path, monk
     assert len(paths) == 8 and load_network(tmp_path / "cut" / paths[0]).status == "unfinished"
     done(*command, "--out", tmp_path / "cut")
     for path in paths:
-        mine, theirs = (arrays(tmp_path / name / path) for name in ("cut", "whole"))
+        mine, theirs = (arrays_in(tmp_path / name / path) for name in ("cut", "whole"))
         assert all(np.array_equal(mine[name], theirs[name]) for name in theirs)
 
 
@@ -203,7 +192,7 @@ def test_nothing_retrained(networks, tmp_path):
     assert turned["penalty_accuracy"] > 0.2 and turned["fold_residual"] < 1e-5
     assert identity["failed"] == turned["failed"] == 0 and turned["start"] == "continue"
     path = tmp_path / "pre-none/hidden1/permutation/seed0-repeat0.h5"
-    before, after = arrays(networks[0]), arrays(path)
+    before, after = arrays_in(networks[0]), arrays_in(path)
     assert all(np.array_equal(after[name], values) for name, values in before.items())
 
 
@@ -249,7 +238,7 @@ def test_powers_and_cumulative_rotations(networks, tmp_path):
     arms = [(r["kind"], r["power"]) for r in outcome.records if r["over"] == "identity"]
     assert arms[:2] == [("orthogonal", 0.5), ("orthogonal", 1)] and len(arms) == 5
     folder = tmp_path / "pre-downstream-reinit-cumulative/hidden2"
-    half, whole = (arrays(folder / name / "seed0-repeat0.h5") for name in ("orthogonal-0.5", "orthogonal"))
+    half, whole = (arrays_in(folder / name / "seed0-repeat0.h5") for name in ("orthogonal-0.5", "orthogonal"))
     for path in ("hidden1/rotation/w", "hidden2/rotation/w"):
         np.testing.assert_allclose(half[path] @ half[path], whole[path], atol=1e-5)
     assert (tmp_path / "powers.png").read_bytes().startswith(b"\x89PNG")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Outcome, call
+from tests.helpers.command_line import Outcome, call
 
 # Kills in a run of the tests; BASISCLI_KILLS=20 for as many as the issue asks for.
 KILLS = int(os.environ.get("BASISCLI_KILLS", "2"))

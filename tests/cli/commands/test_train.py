@@ -13,19 +13,9 @@ import pytest
 
 from basiscli.files import hdf5
 from basiscli.files.networks import load_network
+from tests.helpers.files import assert_same_networks
 
 SMALL = ("train", "--epochs", 2, "--width", 16, "--depth", 2, "--batch-size", 256)
-
-
-def assert_same_networks(one: Path, two: Path) -> None:
-    """Both files hold bitwise the same training result."""
-    first, second = load_network(one), load_network(two)
-    assert first.status == second.status == "done"
-    for part in ("weights", "state", "history"):
-        mine, other = getattr(first, part), getattr(second, part)
-        assert list(mine) == list(other)
-        for name in mine:
-            np.testing.assert_array_equal(mine[name], other[name], err_msg=name)
 
 
 def test_one_record_and_one_file_a_seed(basiscli, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from basiscli.files import activations, checkpoint, hdf5
 from basiscli.files.networks import load_network
-from tests.cli.commands.test_train import assert_same_networks
+from tests.helpers.files import assert_same_networks
 
 TRAIN = ("train", "--epochs", 1, "--batch-size", 300, "--augment", "crop,flip,cutout")
 CONVNET = (*TRAIN, "--model", "convnet", "--layout", "4,pool,6")

@@ -6,7 +6,7 @@ import pytest
 from basiscli.alignment import transform
 from basiscli.files.networks import load_network, save_network
 from basiscli.nn.unit_groups import permute_units
-from tests.conftest import call
+from tests.helpers.command_line import call
 
 
 def changed(*arguments: object) -> dict:
