@@ -102,7 +102,7 @@ def import_folder(name: str, source: str | Path, force: bool = False) -> list[Pl
         there = {file.name: path for file, path in _located(entry)}
         same = {name for name, path in there.items() if _same(entry, name, path, found[name])}
         if changed := [path for name, path in there.items() if name not in same and not force]:
-            raise BadInput(f"{changed[0]}: there already, and other than the one in {source}; --force replaces it")
+            raise BadInput(f"{changed[0]}: there already, and other than the one in {source}; `force` replaces it")
         placed = []
         for file in entry.files:
             if file.name in same:

@@ -1,6 +1,7 @@
 """The wings of the house: imports between them run downward, and no wing is a circle inside."""
 
 import ast
+import re
 from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -85,6 +86,14 @@ def test_packages_import_nothing():
             "basiscli.data",
         ):
             assert not imports(path), module
+
+
+def test_the_library_neither_prints_nor_speaks_of_the_command_line():
+    """Notes go to the logger, and messages name the parameter `lr`; cli/ prints, and says --lr."""
+    for module, path in MODULES.items():
+        if module not in ENTRANCES and wing(module) != "cli":
+            said = re.findall(r"\bprint\(|(?<!var\()--[a-z][a-z-]*", path.read_text())  # var(--red) is CSS
+            assert not said, f"{module}: {said}"
 
 
 def test_only_the_hdf5_module_imports_h5py_and_only_the_command_line_imports_click():

@@ -40,7 +40,7 @@ def default(network: Network) -> str:
 def require_possible(network: Network, corrections: Sequence[str]) -> None:
     """Raise BadInput for a reset of BatchNorm in a network that has none."""
     if RESET in corrections and not _has_batchnorm(network):
-        raise BadInput(f"{RESET}: the networks have no BatchNorm to reset; take --correct {REPAIR}")
+        raise BadInput(f"{RESET}: the networks have no BatchNorm to reset; take `correct` {REPAIR}")
 
 
 def sample(split: Split, standard: Standardisation, count: int, seed: int) -> np.ndarray:

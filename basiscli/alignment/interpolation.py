@@ -211,7 +211,7 @@ def _at_once(network: Network, images: int) -> int:
     if needed > there:
         raise BadInput(
             f"correcting a network of this size on {images} images needs about {needed / 1e9:.1f} GB, "
-            f"{there / 1e9:.1f} GB are free; choose a smaller --correct-on"
+            f"{there / 1e9:.1f} GB are free; choose a smaller `correct_on`"
         )
     fitting = int(MEMORY_PART * there / needed)
     if not placement.on_gpu():  # which has no such cache, and wants to be filled

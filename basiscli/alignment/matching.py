@@ -3,20 +3,20 @@
 Docs: docs/match.md. The first of several networks is the reference; unit i of it is unit p[i] of the other.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from basiscli.alignment.same_function import TOLERANCE, logit_difference
 from basiscli.analysis import assignment, pairs
 from basiscli.analysis.moments import Moments, merge
 from basiscli.data import Dataset, Split
 from basiscli.errors import BadInput
-from basiscli.files import activations, hdf5
+from basiscli.files import activations
 from basiscli.files.datasets import dataset_of
-from basiscli.files.networks import DIVERGED, Loaded, require_finite
+from basiscli.files.networks import DIVERGED, Loaded, differing, require_finite
+from basiscli.files.permutations import load_permutations
 from basiscli.nn import cost, weights
 from basiscli.nn.graph import predict
 from basiscli.nn.unit_groups import UnitGroups, permute_units, unit_groups
@@ -29,8 +29,8 @@ MATCHES = (NONE, *WAYS)
 CORRELATION, PRODUCT = SIMILARITIES = ("correlation", "product")
 RESTARTS = 8
 SAMPLES = 10_000
-# Images that a permuted network has to give the same logits for, and what rounding may change.
-PROBED, TOLERANCE = 500, 1e-3
+# Images that a permuted network has to give the same logits for.
+PROBED = 500
 
 Permutations = Mapping[str, np.ndarray]
 
@@ -39,7 +39,7 @@ Permutations = Mapping[str, np.ndarray]
 class Request:
     """How to match.
 
-    by: activations, weights, both, none, or the path of permutations that `save` wrote. similarity: what activations
+    by: activations, weights, both, none, or the path of stored permutations. similarity: what activations
     are matched by, correlation or product. from_init: weights count as their change since initialisation. Activations
     are those of `samples` images of a split (None: all), evenly spread; dataset: where these lie if they have moved.
     """
@@ -93,22 +93,17 @@ def require_alike(networks: Sequence[Loaded]) -> None:
     """Raise BadInput unless networks have one architecture, saw the same data, did not diverge and are finite."""
     first = networks[0]
     for other in networks:
-        for key, ours in first.network.architecture.items():
-            theirs = other.network.architecture.get(key)
-            if theirs != ours:
-                raise BadInput(
-                    f"{other.path}: has {key} {theirs}, {first.path} has {ours}: "
-                    "units can be matched one to one in networks of the same architecture only"
-                )
-        if extra := set(other.network.architecture) - set(first.network.architecture):
+        theirs, ours = other.network.architecture, first.network.architecture
+        if name := differing(theirs, ours):
+            has = f"has {name} {theirs.get(name)}, {first.path} has {ours.get(name)}"
             raise BadInput(
-                f"{other.path}: is {', '.join(sorted(extra))}, {first.path} is not: "
+                f"{other.path}: {has if name in ours else f'is {name}, {first.path} is not'}: "
                 "units can be matched one to one in networks of the same architecture only"
             )
         if other.file.dataset.get("checksum") != first.file.dataset.get("checksum"):
             raise BadInput(f"{other.path}: was trained on other data than {first.path}")
         if other.file.status == DIVERGED:
-            raise BadInput(f"{other.path}: diverged in training; leave it out, or train it with a smaller --lr")
+            raise BadInput(f"{other.path}: diverged in training; leave it out, or train it with a smaller `lr`")
         require_finite(other)
 
 
@@ -155,7 +150,7 @@ def align(
     elif request.by in (NONE, WEIGHTS):
         after = before
     else:
-        after = load(request.by, groups).between(reference.path, other.path)
+        after = load_permutations(request.by, groups).between(reference.path, other.path)
     f, found = _objective(groups, reference, other, request.from_init), None
     if request.searches:
         starts = assignment.starts(groups.groups, request.restarts, request.seed, after, fixed=request.by == BOTH)
@@ -194,9 +189,9 @@ def apply(
     size = cost.evaluated_at_once(other.network)
     parts = [images[:, first : first + size] for first in range(0, images.shape[1], size)]
     logits = [np.concatenate([predict(other.network, one, x)[0] for x in parts], 1) for one in (other.arrays, arrays)]
-    difference = float(np.abs(logits[1] - logits[0]).max() / max(np.abs(logits[0]).max(), np.finfo(np.float32).tiny))
-    if not difference <= TOLERANCE:
-        raise BadInput(f"{other.path}: permuted, its logits differ by {difference:.1e} of the largest: nothing is kept")
+    changed = logit_difference(*logits)
+    if not changed <= TOLERANCE:
+        raise BadInput(f"{other.path}: permuted, its logits differ by {changed:.1e} of the largest: nothing is kept")
     slots = {
         slot: permute_units(groups, other.arrays | {path: values[None] for path, values in held.items()}, moves)
         for slot, held in other.file.optimizer.items()
@@ -210,75 +205,7 @@ def apply(
         },
         origin=dict(origin or {}),
     )
-    return replace(other, file=file, arrays=arrays), difference
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Permutations of several networks to one reference, the first of `files`; one for each file after it."""
-
-    path: str
-    files: tuple[str, ...]
-    permutations: tuple[dict[str, np.ndarray], ...]
-
-    def between(self, a: str, b: str) -> dict[str, np.ndarray]:
-        """Return the permutations that bring b into a's basis, by the names of their files.
-
-        A single permutation serves files of any names, with a line on stderr, unless they are its own the other way
-        round. Raises BadInput where there are several and a name is not among them.
-        """
-        places = {Path(name).resolve(): place for place, name in enumerate(self.files)}
-        i, j = (places.get(Path(name).resolve()) for name in (a, b))
-        if i is not None and j is not None:
-            all_of_them = [
-                assignment.identities({g: len(p) for g, p in self.permutations[0].items()}),
-                *self.permutations,
-            ]
-            return assignment.relative(all_of_them[i], all_of_them[j])
-        if len(self.permutations) == 1:
-            made = " and ".join(self.files)
-            print(f"basiscli: {self.path}: was made for {made}; used for {a} and {b}", file=sys.stderr)
-            return self.permutations[0]
-        raise BadInput(
-            f"{self.path}: holds permutations of {', '.join(self.files)}: none of {b if i is not None else a}"
-        )
-
-
-def save(path: str | Path, files: Sequence[str], found: Sequence[Alignment], request: Request, force: bool) -> None:
-    """Write the permutations of networks to the first of `files` (docs/match.md)."""
-    arrays = {f"permutations/{k}/{group}": p for k, one in enumerate(found, 1) for group, p in one.permutations.items()}
-    hdf5.save_arrays(path, arrays, {"analysis": "match", "match": {"files": list(files), **asdict(request)}}, force)
-
-
-def load(path: str | Path, groups: UnitGroups) -> Kept:
-    """Return permutations from a file of `save`.
-
-    Raises BadInput if it is none, is damaged, or if its groups are not those of the networks.
-    """
-    with hdf5.reading(path) as file:
-        if file.kind != hdf5.RESULTS or file.attribute("analysis") != "match":
-            raise BadInput(f"{path}: holds no permutations (basiscli match --out writes them)")
-        with file.checked("the attribute match"):
-            files = tuple(str(name) for name in file.json("match")["files"])
-        found = tuple(file.arrays(f"permutations/{k}") for k in range(1, len(files)))
-    if not found:
-        raise BadInput(f"{path}: holds no permutations")
-    for permutations in found:
-        _require_fit(path, permutations, groups)
-    return Kept(str(path), files, tuple({g: p.astype(np.int64) for g, p in one.items()} for one in found))
-
-
-def _require_fit(path: str | Path, permutations: Mapping[str, np.ndarray], groups: UnitGroups) -> None:
-    sizes = {group: len(p) if p.ndim == 1 else p.shape for group, p in permutations.items()}
-    if sizes != groups.groups:
-        group = next(name for name in sizes | groups.groups if sizes.get(name) != groups.groups.get(name))
-        raise BadInput(
-            f"{path}: permutes {group} of {sizes.get(group, 0)} units, "
-            f"the networks have {groups.groups.get(group, 0)}: made for another architecture"
-        )
-    for group, p in permutations.items():
-        if p.dtype.kind not in "iu" or not np.array_equal(np.sort(p), np.arange(len(p))):
-            raise BadInput(f"{path}: {group}: not a permutation of its {len(p)} units")
+    return replace(other, file=file, arrays=arrays), changed
 
 
 def _objective(groups: UnitGroups, reference: Loaded, other: Loaded, from_init: bool) -> assignment.Objective:
@@ -299,7 +226,7 @@ def _initial(loaded: Loaded) -> dict[str, np.ndarray]:
         (recipe.donor, "has layers of a donor"),
     ):
         if foreign:
-            raise BadInput(f"{loaded.path}: {why}: its initial weights cannot be drawn again for --from-init")
+            raise BadInput(f"{loaded.path}: {why}: its initial weights cannot be drawn again for `from_init`")
     return weights.initial(loaded.network, recipe.stream_seed("init", file.seed))
 
 

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 
+from basiscli.alignment.same_function import TOLERANCE, logit_difference
 from basiscli.analysis import random_maps
 from basiscli.errors import BadInput
 from basiscli.files import networks
 from basiscli.files.datasets import dataset_of
 from basiscli.files.networks import DONE, Loaded, save_network
+from basiscli.nn import names
 from basiscli.nn.graph import Network, predict
 from basiscli.nn.unit_groups import UnitGroups, permute_units, rotate_units, unit_groups
 from basiscli.rng import generator
@@ -20,8 +21,6 @@ from basiscli.training.images import probe_batch
 PERMUTE, ROTATE = "permute", "rotate"
 # Test images that old and new network are shown.
 SHOWN = 1000
-# Two networks are one function if no logit differs by more than this part of the largest.
-TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def run(path: str, change: Change, out: Path, dataset: str | None, command: str,
     groups = _groups(unit_groups(loaded.network), loaded.network, change.globs)
     arrays = _changed(loaded, change, groups)
     before, after = (predict(loaded.network, values, shown)[0] for values in (loaded.arrays, arrays))
-    difference = float(np.abs(after - before).max() / np.abs(before).max())
+    difference = logit_difference(before, after)
     exact = difference <= TOLERANCE
     if change.how == PERMUTE and not exact:
         raise BadInput(f"{path}: its permuted logits differ by {difference:.1e} of the largest; nothing was written")
@@ -69,15 +68,13 @@ def run(path: str, change: Change, out: Path, dataset: str | None, command: str,
 
 def _groups(found: UnitGroups, network: Network, globs: Sequence[str]) -> list[str]:
     """Return the groups that the layers which match any glob belong to."""
-    groups: dict[str, None] = {}
-    for glob in globs:
-        layers = [layer for layer in network.layers if fnmatchcase(layer, glob)]
-        if not layers:
-            raise BadInput(f"--layer {glob}: no such layer; there are {', '.join(network.layers)}")
-        groups |= dict.fromkeys(part.group for layer in layers for part in found.layers[layer])
+    layers = names.select(
+        network.layers, globs, lambda glob: f"`layer` {glob}: no such layer; there are {', '.join(network.layers)}"
+    )
+    groups = dict.fromkeys(part.group for layer in layers for part in found.layers[layer])
     named = [group for group in groups if group is not None]
     if not named:
-        raise BadInput(f"--layer {' '.join(globs)}: these units are tied to the input or the logits")
+        raise BadInput(f"`layer` {' '.join(globs)}: these units are tied to the input or the logits")
     return named
 
 

@@ -58,7 +58,7 @@ def shared_layers(sources: Sequence) -> dict[str, tuple[int, ...]]:
         if source.samples != first.samples:
             raise BadInput(
                 f"{source.path} has {source.samples} samples, {first.path} has {first.samples}: "
-                "record both on the same inputs, or give --samples"
+                "record both on the same inputs, or give `samples`"
             )
         if source.copies != first.copies:
             raise BadInput(
@@ -72,7 +72,7 @@ def shared_layers(sources: Sequence) -> dict[str, tuple[int, ...]]:
     shared = {layer: networks for layer, networks in owners.items() if len(networks) > 1 or len(sources) == 1}
     if not shared:
         listed = "; ".join(f"{source.path}: {', '.join(source.layers)}" for source in sources)
-        raise BadInput(f"no layer in common ({listed}): name layers alike, or choose others with --layer")
+        raise BadInput(f"no layer in common ({listed}): name layers alike, or choose others with `layer`")
     return shared
 
 
@@ -224,7 +224,7 @@ def _positions(array: np.ndarray) -> str:
 def _check_finite(where: str, not_finite: int) -> None:
     if not_finite:
         raise BadInput(
-            f"{where}: {not_finite:,} activations are NaN or infinite; leave the layer out with --layer, "
+            f"{where}: {not_finite:,} activations are NaN or infinite; leave the layer out with `layer`, "
             "or the network, or record it again"
         )
 

@@ -11,6 +11,7 @@ import click
 
 from basiscli import __version__
 from basiscli.cli import records
+from basiscli.cli.options import spoken
 from basiscli.errors import BadInput
 from basiscli.notes import log
 
@@ -88,7 +89,7 @@ class _Printer(logging.Handler):
     """Prints the library's notes on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"basiscli: {record.getMessage()}", file=sys.stderr, flush=True)
+        print(f"basiscli: {spoken(record.getMessage())}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -107,7 +108,7 @@ def describe(error: Exception) -> str:
     """Return the one line that a user reads about an exception."""
     on_gpu = type(error).__module__.startswith("cupy")
     if isinstance(error, BadInput):
-        text = str(error)
+        text = spoken(str(error))
     elif isinstance(error, MemoryError) and on_gpu:
         text = f"not enough memory on the GPU ({error}); use fewer seeds at once, smaller layers, or --device cpu"
     elif isinstance(error, MemoryError):

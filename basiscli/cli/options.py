@@ -1,6 +1,8 @@
 """Options that several commands share, as decorators."""
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from basiscli.cli.types import (
     Width,
     Widths,
 )
+from basiscli.errors import BadInput
 
 POSITIVE = click.IntRange(min=1)
 WHOLE = click.IntRange(min=0)
@@ -43,6 +46,26 @@ class NamesOption(click.Option):
     def get_help_record(self, context: click.Context) -> tuple[str, str] | None:
         record = super().get_help_record(context)
         return record and (record[0], record[1].replace("{names}", ", ".join(self.type.choices)))
+
+
+def spoken(message: str) -> str:
+    """Return a message of the library in the words of the command line: its parameter `freeze_prefix` is an option."""
+    return re.sub(r"`([a-z]+(?:_[a-z]+)*)`", lambda name: f"--{name[1].replace('_', '-')}", message)
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """Turn BadInput about parameters that do not go together into a fault of the command line."""
+    try:
+        yield
+    except BadInput as error:
+        raise click.UsageError(spoken(str(error))) from error
+
+
+def require_pairs(seeds: Sequence[int]) -> None:
+    """Raise UsageError for fewer seeds than a pair of networks needs."""
+    if len(seeds) < 2:
+        raise click.UsageError("--seeds: pairs of networks need two seeds or more, intervals three")
 
 
 computed_on = together(
@@ -252,8 +275,8 @@ _TRAINING = (
         "--augment",
         metavar="LIST",
         help="Some of shift (by up to a pixel) or crop (by up to an eighth of the side), flip, cutout, such as"
-        " crop,flip; all-shifts (every image in all nine shifts by at most a pixel, each epoch); or none.  [default: all-shifts on"
-        " digits, crop,flip on CIFAR unless mlp, shift on other named sets, none on paths]",
+        " crop,flip; all-shifts (every image in all nine shifts by at most a pixel, each epoch); or none.  [default:"
+        " all-shifts on digits, crop,flip on CIFAR unless mlp, shift on other named sets, none on paths]",
     ),
     click.option(
         "--vary",

@@ -23,7 +23,7 @@ def findings() -> Iterator[dict]:
     if not trouble:
         yield from _cuda()
     yield _record("data sets", str(data.folder()))
-    yield _record("kernels", f"those of the {'CPU' if trouble else 'GPU'}, unless --device says otherwise")
+    yield _record("kernels", f"those of the {'CPU' if trouble else 'GPU'}, unless a command says otherwise")
 
 
 def _host() -> Iterator[dict]:

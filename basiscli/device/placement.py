@@ -20,7 +20,7 @@ FLOAT32, _, _ = PRECISIONS = ("float32", "tf32", "bf16")
 # What the tensor cores of a card must be able to do for the other precisions.
 TENSOR_CORES = 80
 # The host is the way out of every failure.
-WAY_OUT = "or take --device cpu"
+WAY_OUT = "or take `device` cpu"
 _on_gpu = False
 _cached: dict[int, tuple[weakref.ref, object]] = {}
 
@@ -150,12 +150,12 @@ def _choose(device: str, precision: str) -> bool:
     if device == CPU or (device == AUTO and trouble()):
         if precision != FLOAT32:
             why = "" if device == CPU else f" ({trouble()})"
-            raise BadInput(f"--precision {precision}: only a GPU has it{why}; leave it out")
+            raise BadInput(f"`precision` {precision}: only a GPU has it{why}; leave it out")
         return False
     if device == CUDA and (why := trouble()):
-        raise BadInput(f"--device cuda: {why}, {WAY_OUT}")
+        raise BadInput(f"`device` cuda: {why}, {WAY_OUT}")
     if precision != FLOAT32 and capability() < TENSOR_CORES:
-        raise BadInput(f"--precision {precision}: needs a card of compute capability 8.0, {WAY_OUT}")
+        raise BadInput(f"`precision` {precision}: needs a card of compute capability 8.0, {WAY_OUT}")
     return True
 
 

@@ -1,8 +1,7 @@
 """Barriers against width, beside the correlation of the same pairs of networks (docs/connectivity.md)."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,12 @@ from basiscli.analysis.degrade import undone
 from basiscli.analysis.statistics import over_networks
 from basiscli.errors import BadInput
 from basiscli.experiments import training
+from basiscli.experiments.training import TrainingJob
 from basiscli.files import activations
 from basiscli.files.datasets import dataset_of, load_dataset
-from basiscli.files.networks import DIVERGED, DONE, UNFINISHED, Loaded, load_network
+from basiscli.files.networks import DIVERGED, DONE, UNFINISHED, Loaded, difference, load_network
 from basiscli.nn.unit_groups import Segment, unit_groups
+from basiscli.notes import log
 from basiscli.rng import generator
 from basiscli.training import defaults
 
@@ -68,22 +69,22 @@ class Correlations:
     applied: dict[str, dict[Pair, float]] = field(default_factory=dict)
 
 
-def trained(options: Mapping, widths: Sequence[float]) -> Iterator[tuple[float, list[str]]]:
+def trained(job: TrainingJob, widths: Sequence[float]) -> Iterator[tuple[float, list[str]]]:
     """Train what is not there yet, a folder a width, and yield each width, from the narrowest, with its networks.
 
-    Raises BadInput before anything is trained if a width does not fit the model, and as `session.run` does.
+    Raises BadInput before anything is trained if a width does not fit the model, and as `training.run` does.
     """
-    dataset = load_dataset(options["dataset"])
-    plans = {width: training.plan({**options, "width": width}, dataset)[1] for width in sorted(widths)}
-    out = options["out"] or f"{next(iter(plans.values()))['out']}-connectivity"
+    dataset = load_dataset(job.dataset)
+    plans = {width: training.plan(replace(job, width=width), dataset)[1] for width in sorted(widths)}
+    out = job.out or f"{next(iter(plans.values())).out}-connectivity"
     for width, planned in plans.items():
         folder = Path(out) / f"width{width:g}"
-        _say(str(folder))
-        changes = {"out": str(folder), "resume": not options["force"]}
-        records = list(training.run({**planned, **changes}, go_on="the same command goes on"))
+        log.info(str(folder))
+        planned = replace(planned, out=str(folder), resume=not job.force)
+        records = list(training.run(planned, go_on="the same command goes on"))
         done = [record["path"] for record in records if record["status"] == DONE]
         if len(done) < 2:
-            raise BadInput(f"{folder}: all networks but {len(done)} diverged in training; choose a smaller --lr")
+            raise BadInput(f"{folder}: all networks but {len(done)} diverged in training; choose a smaller `lr`")
         yield width, done
 
 
@@ -98,18 +99,14 @@ def taken(paths: Sequence[str]) -> list[tuple[float, list[str]]]:
     for path in paths:
         file = load_network(path)
         if file.status == DIVERGED:
-            _say(f"{path}: diverged in training, left out")
+            log.warning(f"{path}: diverged in training, left out")
             continue
         if file.status == UNFINISHED:
-            _say(f"{path}: its training is not finished")
+            log.warning(f"{path}: its training is not finished")
         width, rest = _width(file.architecture)
         first = first or (path, rest)
-        if rest != first[1]:
-            name = next(key for key in rest | first[1] if rest.get(key) != first[1].get(key))
-            raise BadInput(
-                f"{path}: differs from {first[0]} in more than its width "
-                f"({name} {rest.get(name)}, not {first[1].get(name)})"
-            )
+        if different := difference(rest, first[1]):
+            raise BadInput(f"{path}: differs from {first[0]} in more than its width ({different})")
         groups.setdefault(width, []).append(path)
     for width, members in groups.items():
         if len(members) < 2:
@@ -128,15 +125,15 @@ def run(study: Study, groups: Iterator[tuple[float, list[str]]]) -> Iterator[dic
         corrections.require_possible(networks[0].network, corrected)
         dataset = dataset_of(networks[0])
         walk = interpolation.plan(networks, dataset, study.splits, seed=SEED, **study.walking)
-        _say(f"width {width:g}: matching")
+        log.info(f"width {width:g}: matching")
         requests = interpolation.requests(study.matches, seed=SEED, **study.matching)
         aligned = dict(interpolation.alignments(networks, requests))
-        _say(f"width {width:g}: correlating")
+        log.info(f"width {width:g}: correlating")
         found = _correlate(study, paths, study.probe or defaults.probe(dataset), aligned, networks[0])
         if study.degrade:
             aligned |= _degraded(networks[0], aligned, found, goals, study.degrade_to)
         for match, permutations in aligned.items():
-            _say(f"width {width:g}: walking, {match}")
+            log.info(f"width {width:g}: walking, {match}")
             walked = list(interpolation.walk_pairs(walk, networks, match, permutations, corrected))
             yield from _records(width, networks, match, corrected, walked, found)
 
@@ -272,7 +269,3 @@ def _width(architecture: Mapping) -> tuple[float, dict]:
         hidden = rest["hidden"]
         return max(hidden), rest | {"hidden": f"{len(hidden)} layers"}
     return rest.pop("width"), rest | {"layout": str(rest.get("layout"))}
-
-
-def _say(text: str) -> None:
-    print(f"basiscli: {text}", file=sys.stderr)

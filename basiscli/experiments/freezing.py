@@ -1,6 +1,5 @@
 """The sweep of frozen prefixes (docs/frozen.md): a donor, networks that share its first layers, and what they score."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +8,11 @@ from basiscli.analysis import nulls, pairs, statistics
 from basiscli.analysis.assess import Assessment, Request, assess, bound, summarise, without_arrays
 from basiscli.errors import BadInput
 from basiscli.experiments import training
+from basiscli.experiments.training import TrainingJob
 from basiscli.files import activations
 from basiscli.files.datasets import load_dataset
 from basiscli.files.networks import DONE
+from basiscli.notes import log
 from basiscli.training import defaults
 
 FREE, TRAINED, INITIAL = "free", "trained", "initial"
@@ -42,10 +43,10 @@ class Condition:
 class Sweep:
     """What to train and how to look at it.
 
-    options: those of `basiscli train`, seeds included. prefixes None: as many of PREFIXES as leave a layer after them.
+    job: how all networks are trained, seeds included. prefixes None: as many of PREFIXES as leave a layer after them.
     """
 
-    options: Mapping
+    job: TrainingJob
     donors: Sequence[str]
     donor_seed: int
     prefixes: Sequence[int] | None
@@ -73,11 +74,11 @@ def run(sweep: Sweep) -> Iterator[dict]:
 
     Raises BadInput before anything is trained if a prefix leaves no layer after it, and as `session.run` does.
     """
-    dataset = load_dataset(sweep.options["dataset"])
-    network, options = training.plan(sweep.options, dataset)
-    if sweep.options["out"] is None:
-        options["out"] += "-frozen"
-    sweep = replace(sweep, options=options, split=sweep.split or defaults.probe(dataset))
+    dataset = load_dataset(sweep.job.dataset)
+    network, job = training.plan(sweep.job, dataset)
+    if sweep.job.out is None:
+        job = replace(job, out=f"{job.out}-frozen")
+    sweep = replace(sweep, job=job, split=sweep.split or defaults.probe(dataset))
     layers = list(network.layers)
     donors: dict[str, str] = {}
     free = None
@@ -105,32 +106,32 @@ def _conditions(sweep: Sweep, layers: Sequence[str]) -> list[Condition]:
 
 
 def _train_donor(sweep: Sweep, donor: str) -> str:
-    changes = {"seeds": (sweep.donor_seed,), "start_only": False}
-    if donor == INITIAL:
-        changes["epochs"] = 0
-    (record,) = _train(sweep, f"donor-{donor}", changes)
+    job = replace(sweep.job, seeds=(sweep.donor_seed,), start_only=False)
+    (record,) = _train(sweep, f"donor-{donor}", replace(job, epochs=0) if donor == INITIAL else job)
     return record["path"]
 
 
 def _train_networks(sweep: Sweep, condition: Condition, donor: str | None) -> list[dict]:
-    if not condition.prefix:
-        return _train(sweep, condition.name, {"start_only": False})
-    return _train(sweep, condition.name, {"donor": donor, "freeze_prefix": condition.prefix})
+    if condition.prefix:
+        job = replace(sweep.job, donor=donor, freeze_prefix=condition.prefix)
+    else:
+        job = replace(sweep.job, start_only=False)
+    return _train(sweep, condition.name, job)
 
 
-def _train(sweep: Sweep, name: str, changes: Mapping) -> list[dict]:
+def _train(sweep: Sweep, name: str, job: TrainingJob) -> list[dict]:
     """Train into a folder of the sweep what is not there yet, and return the records of all its networks."""
-    out = Path(sweep.options["out"]) / name
-    print(f"basiscli: {out}", file=sys.stderr)
-    options = {**sweep.options, "resume": not sweep.options["force"], "out": str(out), **changes}
-    return list(training.run(options, go_on="the same command goes on"))
+    out = Path(sweep.job.out) / name
+    log.info(str(out))
+    job = replace(job, resume=not job.force, out=str(out))
+    return list(training.run(job, go_on="the same command goes on"))
 
 
 def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Sequence[dict]) -> Found:
     """Correlate the layers after a condition's prefix."""
     done = [record for record in records if record["status"] == DONE]
     if len(done) < 2:
-        raise BadInput(f"{condition.name}: all networks but {len(done)} diverged in training; choose a smaller --lr")
+        raise BadInput(f"{condition.name}: all networks but {len(done)} diverged in training; choose a smaller `lr`")
     opened = activations.open_all([record["path"] for record in done], split=sweep.split, tap=sweep.tap)
     after = layers[condition.prefix :]
     opened = [replace(source, layers={name: source.layers[name] for name in after}) for source in opened]

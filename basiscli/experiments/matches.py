@@ -7,6 +7,7 @@ from pathlib import Path
 from basiscli.alignment import matching
 from basiscli.files import hdf5
 from basiscli.files.networks import load, save_network
+from basiscli.files.permutations import save_permutations
 
 
 def match_files(
@@ -42,4 +43,4 @@ def match_files(
             record |= {"restarts": request.restarts if request.searches else 0, "logit_difference": difference}
             yield record | ({"path": str(target)} if target else {})
     if out:
-        matching.save(out, [one.path for one in networks], found, request, force)
+        save_permutations(out, paths, [one.permutations for one in found], asdict(request), force)

@@ -1,6 +1,5 @@
 """The rotation experiment (docs/rotate.md): train networks around a fixed map, and set the arms beside the identity."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from basiscli.alignment.same_function import logit_difference
 from basiscli.analysis import random_maps, statistics
 from basiscli.analysis.random_maps import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.experiments import rotation_sites, training
+from basiscli.experiments import rotation_sites, training_loop
 from basiscli.experiments.rotation_sites import CONTINUE, NOTHING, POST, UPSTREAM, Arm, Protocol, Site, Slice
 from basiscli.files import checkpoint
 from basiscli.files.datasets import dataset_of
@@ -31,7 +31,7 @@ from basiscli.files.networks import (
     save_network,
 )
 from basiscli.kernels.cpu import compiling
-from basiscli.nn import cost
+from basiscli.nn import cost, weights
 from basiscli.nn.graph import predict
 from basiscli.training.images import probe_batch
 from basiscli.training.progress import Progress
@@ -76,7 +76,7 @@ class Job:
     network: Loaded
     site: Site
     results: Mapping[Slice, Result]
-    groups: Sequence[training.Group]
+    groups: Sequence[training_loop.Group]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Experiment:
         sites = rotation_sites.sites(first.network, protocol, globs)
         folder = out or f"runs/{Path(images.name).stem}-{first.network.architecture['model']}-rotated"
         recipe = _recipe(first, protocol)
-        checksums = {network.file.seed: _checksum(network) for network in networks}
+        checksums = {network.file.seed: weights.checksum(network.arrays.values()) for network in networks}
         return cls(networks, checksums, images, protocol, sites, recipe, Path(folder) / protocol.name, command)
 
     def path(self, network: Loaded, site: Site, part: Slice) -> Path:
@@ -148,14 +148,14 @@ def run(experiment: Experiment, force: bool = False) -> Iterator[dict]:
     Raises BadInput before anything is trained if what is there was made otherwise (unless `force`), and Interrupted
     when Ctrl-C was pressed and the state is saved.
     """
-    training.make_folder(experiment.folder, _bytes(experiment))
+    training_loop.make_folder(experiment.folder, _bytes(experiment))
     jobs = [
         [_job(experiment, k, network, site, force) for k, network in enumerate(experiment.networks)]
         for site in experiment.sites
     ]
     groups = [group for of_site in jobs for job in of_site for group in job.groups]
-    steps = sum(training.steps_left(group, experiment.recipe, experiment.dataset) for group in groups)
-    with training.interruptible("the same command goes on") as stop, Progress(steps) as progress:
+    steps = sum(training_loop.steps_left(group, experiment.recipe, experiment.dataset) for group in groups)
+    with training_loop.interruptible("the same command goes on") as stop, Progress(steps) as progress:
         compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
         for site, of_site in zip(experiment.sites, jobs, strict=True):
             results: dict[Slice, dict[int, Result]] = {}
@@ -214,17 +214,10 @@ def _recipe(network: Loaded, protocol: Protocol) -> Recipe:
     if protocol.retrain == NOTHING:
         recipe = replace(recipe, epochs=0)
     elif not recipe.epochs:
-        raise BadInput(f"{network.path}: was trained for no epochs; say how many to retrain with --epochs")
+        raise BadInput(f"{network.path}: was trained for no epochs; say how many to retrain with `epochs`")
     return replace(
         recipe, vary=STREAMS, frozen=(), start_from=None, start_weights=(), donor=None, prefix=0, start_only=False
     )
-
-
-def _checksum(network: Loaded) -> str:
-    digest = hashlib.sha256()
-    for values in network.arrays.values():
-        digest.update(np.ascontiguousarray(values))
-    return digest.hexdigest()
 
 
 def _bytes(experiment: Experiment) -> int:
@@ -249,8 +242,8 @@ def _job(experiment: Experiment, place: int, network: Loaded, site: Site, force:
         if file.status != UNFINISHED:
             results[part] = _result(experiment, file)
         begun[part] = file if file.status == UNFINISHED else replace(file, weights={}, state={})
-    size = training.seeds_that_fit(site.network, experiment.recipe)
-    return Job(place, network, site, results, list(training.grouped(experiment.protocol.slices, begun, size)))
+    size = training_loop.seeds_that_fit(site.network, experiment.recipe)
+    return Job(place, network, site, results, list(training_loop.grouped(experiment.protocol.slices, begun, size)))
 
 
 def _require_same(experiment: Experiment, network: Loaded, site: Site, part: Slice, file: NetworkFile) -> None:
@@ -261,7 +254,7 @@ def _require_same(experiment: Experiment, network: Loaded, site: Site, part: Sli
         "origin": experiment.origin(network, site, part) | {"of": file.origin.get("of")},
     }
     path = experiment.path(network, site, part)
-    training.require_same(path, file, wanted)
+    training_loop.require_same(path, file, wanted)
     require_arrays(site.network, file, str(path))
 
 
@@ -274,7 +267,7 @@ def _finished(experiment: Experiment, job: Job, progress: Progress, stop: Callab
         else:
             run = start(experiment, job.network, job.site, group.members)
         save = partial(_save, experiment, job, group.members, run)
-        training.train_to_end(run, save, _every(CHECKPOINT_SECONDS), progress, stop)
+        training_loop.train_to_end(run, save, _every(CHECKPOINT_SECONDS), progress, stop)
         if not run.history:
             _look(run)
         results |= zip(group.members, [_result(experiment, file) for file in save()], strict=True)
@@ -310,7 +303,7 @@ def _save(experiment: Experiment, job: Job, parts: Sequence[Slice], run: Run) ->
         file = checkpoint.snapshot(run, s, experiment.command)
         file.origin = experiment.origin(job.network, job.site, part)
         path = experiment.path(job.network, job.site, part)
-        training.make_folder(path.parent, 0)
+        training_loop.make_folder(path.parent, 0)
         save_network(path, file, force=True)
         files.append(file)
     return files
@@ -426,7 +419,7 @@ def fold_residual(
     touched = {path.rpartition("/")[0] for path in arrays if not np.array_equal(changed[path], arrays[path])}
     if site.retrained and touched - {path.rpartition("/")[0] for path in site.retrained}:
         return None
-    return float(np.abs(predict(site.network, changed, images)[0] - logits).max() / np.abs(logits).max())
+    return logit_difference(logits, predict(site.network, changed, images)[0])
 
 
 def _mean(values: Iterable[float]) -> float | None:

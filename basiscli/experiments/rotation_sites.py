@@ -6,7 +6,6 @@ in one repeat.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from math import prod
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from basiscli.analysis import random_maps
 from basiscli.analysis.random_maps import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
 from basiscli.errors import BadInput
-from basiscli.nn import weights
+from basiscli.nn import names, weights
 from basiscli.nn.fixed_maps import fixed_maps, rotated, rotates
 from basiscli.nn.graph import Layer, Network
 from basiscli.nn.ops import batchnorm, layernorm
@@ -140,16 +139,13 @@ def sites(network: Network, protocol: Protocol, globs: Sequence[str]) -> list[Si
 
     Raises BadInput for a glob without a match, and for layers that cannot be rotated (`places`).
     """
-    layers = list(network.layers)
-    chosen = set()
-    for glob in globs:
-        matches = [layer for layer in layers if fnmatchcase(layer, glob)]
-        if not matches:
-            last = network.nodes[-1].name
-            why = f"{last} gives the logits and is not rotated" if fnmatchcase(last, glob) else "no such layer"
-            raise BadInput(f"--layer {glob}: {why}; there are {', '.join(layers)}")
-        chosen.update(matches)
-    return [_site(network, protocol, layer) for layer in layers if layer in chosen]
+    last = network.nodes[-1].name
+
+    def unknown(glob: str) -> str:
+        why = f"{last} gives the logits and is not rotated" if names.matches(last, glob) else "no such layer"
+        return f"`layer` {glob}: {why}; there are {', '.join(network.layers)}"
+
+    return [_site(network, protocol, layer) for layer in names.select(network.layers, globs, unknown)]
 
 
 def _site(network: Network, protocol: Protocol, layer: str) -> Site:
@@ -191,7 +187,7 @@ def places(network: Network, found: UnitGroups, layer: str, tap: str) -> dict[st
         if len(maps) > 1:
             raise BadInput(
                 f"{layer}: lies on a residual stream ({', '.join(maps)} write it); after the nonlinearity its sums "
-                "would hold rotated and twice rotated terms; choose --tap pre"
+                "would hold rotated and twice rotated terms; choose `tap` pre"
             )
         return {layer: POST}
     own = {rotates(network, name, PRE).name for name in maps}
@@ -199,8 +195,8 @@ def places(network: Network, found: UnitGroups, layer: str, tap: str) -> dict[st
         if node.op in (batchnorm, layernorm) and shares(node) and node.name not in own:
             raise BadInput(
                 f"{layer}: {node.name} normalises a residual stream, and its scales and statistics belong to single "
-                "units: rotating them has no meaning; choose layers inside blocks (--layer '*/conv1'), or networks of "
-                "--norm none"
+                "units: rotating them has no meaning; choose layers inside blocks (`layer` '*/conv1'), or networks of "
+                "`norm` none"
             )
     return dict.fromkeys(maps, PRE)
 

@@ -1,74 +1,182 @@
-"""A training session: a folder of networks, seeds in groups that fit the memory, checkpoints, resuming."""
+"""Training over seeds: the job, which holds every option of it, and the records of what it trains."""
 
-import shutil
-import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
 from basiscli.data import Dataset
-from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.files import activations as sources
-from basiscli.files import checkpoint, hdf5, networks
+from basiscli.experiments.training_loop import Folder, grouped, interruptible, seeds_that_fit, steps_left, train_to_end
+from basiscli.files import checkpoint
 from basiscli.files.checkpoint import Prefix
 from basiscli.files.datasets import load_dataset
-from basiscli.files.networks import UNFINISHED, NetworkFile, load_network, write_network
+from basiscli.files.networks import UNFINISHED, NetworkFile, load_network
 from basiscli.kernels.cpu import compiling
 from basiscli.nn import cost, models, weights
 from basiscli.nn.graph import Network
-from basiscli.training import augment, defaults, optim, timing
+from basiscli.training import augment, defaults, timing
 from basiscli.training.images import steps_per_epoch
 from basiscli.training.progress import Progress
-from basiscli.training.recipe import Recipe
+from basiscli.training.recipe import STREAMS, Recipe
 from basiscli.training.run import Run, bytes_per_seed
 
 # Hidden activations of the test images are stored without being asked for up to this size; beyond it they are computed
 # from the network when they are needed.
 STORED_BYTES = 100_000_000
-# Part of the free memory that the networks in training may take together.
-MEMORY_PART = 0.5
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after the step was finished and everything saved."""
+# The options that some models only have.
+OF_MODELS = {
+    "hidden": ("mlp",),
+    "depth": ("mlp", "vgg", "resnet", "wideresnet"),
+    "layout": ("convnet", "vgg"),
+    "pooling": ("convnet", "vgg"),
+    "shortcut": ("resnet",),
+    "dropout": ("wideresnet",),
+}
 
 
 @dataclass(frozen=True)
-class Group:
-    """Networks that train at once, by their seeds; `files` holds where each stands, none for a fresh start."""
+class TrainingJob:
+    """Networks to train, one a seed: every option of `basiscli train`, by its name there.
 
-    members: tuple
-    files: tuple[NetworkFile, ...] = ()
+    None stands for what the data set, the model and the other options imply (`filled`, docs/models.md). width: units of
+    each hidden layer of an mlp; of the other models a factor of all channels. hidden: units of an mlp's hidden layers
+    one by one. start_weights and freeze are globs over the paths of weights. The first `freeze_prefix` layers come from
+    the network file `donor`, and are frozen unless start_only. out: a folder, whose files `resume` goes on with and
+    `force` overwrites. seed_batch: how many seeds train at once. command: the line that the files say they come from.
+    """
 
-    @property
-    def position(self) -> tuple[int, int]:
-        """The epoch and step that come next."""
-        return (self.files[0].position["epoch"], self.files[0].position["step"]) if self.files else (0, 0)
+    dataset: str = "digits"
+    model: str = "mlp"
+    width: float | None = None
+    depth: int | None = None
+    hidden: tuple[int, ...] | None = None
+    layout: tuple[int | str, ...] | None = None
+    pooling: str | None = None
+    shortcut: str | None = None
+    dropout: float | None = None
+    activation: str = "relu"
+    norm: str | None = None
+    seeds: tuple[int, ...] = (0,)
+    epochs: int | None = None
+    batch_size: int | None = None
+    optimizer: str = "sgd"
+    lr: float | None = None
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float | None = None
+    schedule: str = "cosine"
+    warmup: float = 0.0
+    clip: float | None = None
+    label_smoothing: float = 0.0
+    augment: str | None = None
+    vary: tuple[str, ...] = STREAMS
+    start_from: str | None = None
+    start_weights: tuple[str, ...] = ()
+    freeze: tuple[str, ...] = ()
+    donor: str | None = None
+    freeze_prefix: int | None = None
+    start_only: bool = False
+    out: str | None = None
+    resume: bool = False
+    force: bool = False
+    checkpoint_every: int = 1
+    seed_batch: int | None = None
+    activations: bool | None = None
+    command: str = ""
+
+    @classmethod
+    def of(cls, options: Mapping[str, object]) -> "TrainingJob":
+        """Return the job that options by name describe; names that are none of its own are left out."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in options.items() if name in names})
+
+    def require_consistent(self) -> None:
+        """Raise BadInput for options that do not go together."""
+        for name, having in OF_MODELS.items():
+            if getattr(self, name) is not None and self.model not in having:
+                raise BadInput(f"`{name}` is of {', '.join(having)}, not of {self.model}")
+        for wrong, why in (
+            (self.model == "mlp" and isinstance(self.width, float), "`width` of an mlp is a whole number of units"),
+            (
+                self.hidden and (self.width or self.depth),
+                "`hidden` already says the width of each layer: leave out `width` and `depth`",
+            ),
+            (self.layout and self.depth, "`layout` already says every layer: leave out `depth`"),
+            (self.resume and self.force, "`resume` keeps what is there, `force` overwrites it: choose one"),
+            (
+                self.start_weights and not self.start_from,
+                "`start_weights` chooses from the network that `start_from` names",
+            ),
+            (
+                (self.donor is None) != (self.freeze_prefix is None),
+                "`donor` says whose layers, `freeze_prefix` how many: give both",
+            ),
+            (
+                self.start_only and not self.donor,
+                "`start_only` is about the layers that `donor` and `freeze_prefix` name",
+            ),
+            (
+                self.nesterov and not (self.optimizer == "sgd" and self.momentum),
+                "`nesterov` needs `optimizer` sgd with momentum",
+            ),
+        ):
+            if wrong:
+                raise BadInput(why)
+
+    def filled(self, dataset: Dataset) -> "TrainingJob":
+        """Return the job with what the data set, the model and the other options imply."""
+        implied = defaults.implied(dataset, self.model, self.optimizer, self.norm)
+        return replace(self, **{name: value for name, value in implied.items() if getattr(self, name) is None})
+
+    def architecture(self, dataset: Dataset) -> dict:
+        """Return the description of the networks, as models.build takes it.
+
+        Raises BadInput for a depth that the model does not have.
+        """
+        chosen = dict(vars(self))
+        if self.model == "mlp":
+            chosen["hidden"] = self.hidden or defaults.hidden(dataset, self.width, self.depth)
+        return defaults.description(self.model, dataset.train.images.shape[1:], dataset.classes, chosen)
+
+    def recipe(self, prefix: Prefix | None = None) -> Recipe:
+        """Return the recipe of a filled job, and the layers of a donor."""
+        names = {field.name for field in fields(Recipe)} - {"start_weights", "frozen", "donor", "prefix"}
+        return Recipe(
+            **{name: getattr(self, name) for name in names},
+            start_weights=tuple(self.start_weights),
+            frozen=tuple(self.freeze),
+            donor=prefix.checksum if prefix else None,
+            prefix=self.freeze_prefix if prefix else 0,
+        )
+
+    def folder(self, dataset: Dataset) -> Folder:
+        """Return the folder that a filled job writes."""
+        return Folder(
+            Path(self.out), dataset, self.seeds, self.activations, self.checkpoint_every, self.resume, self.force,
+            self.command,
+        )  # fmt: skip
 
 
-def run(options: Mapping, go_on: str = "the same command with --resume goes on") -> Iterator[dict]:
-    """Train the networks that the options of `basiscli train` describe; yield a record for each.
+def run(job: TrainingJob, go_on: str = "the same command with `resume` goes on") -> Iterator[dict]:
+    """Train the networks of a job; yield a record for each.
 
     Raises BadInput before anything is trained if the options, the data set or the folder do not fit, and Interrupted
     when Ctrl-C was pressed and the state is saved; `go_on` is what is said then.
     """
-    dataset = load_dataset(options["dataset"])
-    network, options = plan(options, dataset)
-    prefix = _prefix(options, network, dataset)
-    recipe = recipe_of(options, prefix)
-    adjust = _transplant(options["start_from"], options["start_weights"] or ("*",), network, prefix)
-    size = options["seed_batch"] or seeds_that_fit(network, recipe)
-    folder = Folder(Path(options["out"]), options, dataset)
+    dataset = load_dataset(job.dataset)
+    network, job = plan(job, dataset)
+    prefix = _prefix(job, network, dataset)
+    recipe = job.recipe(prefix)
+    adjust = _transplant(job.start_from, job.start_weights or ("*",), network, prefix)
+    size = job.seed_batch or seeds_that_fit(network, recipe)
+    folder = job.folder(dataset)
     found = folder.prepare(network, recipe)
-    groups = list(grouped(options["seeds"], found, size))
+    groups = list(grouped(job.seeds, found, size))
 
     for file in found.values():
         if file.status != UNFINISHED:
-            yield folder.record(file)
+            yield _record(folder, file)
     steps = sum(steps_left(group, recipe, dataset) for group in groups)
     with interruptible(go_on) as stop, Progress(steps) as progress:
         compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
@@ -78,24 +186,24 @@ def run(options: Mapping, go_on: str = "the same command with --resume goes on")
             else:
                 run = Run.start(network, recipe, dataset, group.members, adjust)
             train_to_end(run, partial(folder.checkpoint, run), folder.due, progress, stop)
-            yield from folder.finish(run)
+            yield from (_record(folder, file) for file in folder.finish(run))
 
 
-def dry_run(options: Mapping) -> Iterator[dict]:
-    """Yield one record: what the run that the options describe would take.
+def dry_run(job: TrainingJob) -> Iterator[dict]:
+    """Yield one record: what the training of a job would take.
 
     seconds is what is left when kernels are compiled, from a few measured steps and a measured evaluation; memory is
     that of the seeds that train at once, disk that of all files. Raises BadInput as `run` does; nothing is written.
     """
-    dataset = load_dataset(options["dataset"])
-    network, options = plan(options, dataset)
-    prefix = _prefix(options, network, dataset)
-    recipe, seeds = recipe_of(options, prefix), options["seeds"]
-    at_once = min(options["seed_batch"] or seeds_that_fit(network, recipe), len(seeds))
+    dataset = load_dataset(job.dataset)
+    network, job = plan(job, dataset)
+    prefix = _prefix(job, network, dataset)
+    recipe, seeds = job.recipe(prefix), job.seeds
+    at_once = min(job.seed_batch or seeds_that_fit(network, recipe), len(seeds))
     step, evaluation = timing.seconds(network, recipe, dataset, seeds[:at_once])
     groups, steps = -(-len(seeds) // at_once), steps_per_epoch(dataset, recipe)
     yield {
-        "model": options["model"],
+        "model": job.model,
         "parameters": cost.parameters(network),
         "multiply_adds": cost.multiply_adds(network),
         "epochs": recipe.epochs,
@@ -105,203 +213,40 @@ def dry_run(options: Mapping) -> Iterator[dict]:
         "step_seconds": round(step, 4),
         "seconds": round(groups * recipe.epochs * (steps * step + evaluation), 1),
         "memory_mb": round(at_once * bytes_per_seed(network, recipe) / 1e6),
-        "disk_mb": round(_disk_bytes(network, recipe, dataset, options) / 1e6, 1),
+        "disk_mb": round(job.folder(dataset).bytes(network, recipe) / 1e6, 1),
     }
 
 
-def plan(options: Mapping, dataset: Dataset) -> tuple[Network, dict]:
-    """Return the network that the options describe, and the options with all defaults filled in."""
-    options = defaults.filled(options, dataset)
-    augment.parse(options["augment"])
-    network = models.build(defaults.architecture(options, dataset))
-    weights.select(network.trained, options["freeze"])
-    if options["activations"] is None:
+def plan(job: TrainingJob, dataset: Dataset) -> tuple[Network, TrainingJob]:
+    """Return the network that a job trains, and the job with all defaults filled in."""
+    job = job.filled(dataset)
+    augment.parse(job.augment)
+    network = models.build(job.architecture(dataset))
+    weights.select(network.trained, job.freeze)
+    if job.activations is None:
         stored = cost.FLOAT_BYTES * len(dataset.test.labels) * cost.layer_activations(network)
-        options["activations"] = stored <= STORED_BYTES
-    return network, options
+        job = replace(job, activations=stored <= STORED_BYTES)
+    return network, job
 
 
-def recipe_of(options: Mapping, prefix: Prefix | None = None) -> Recipe:
-    """Return the recipe that filled options describe, and the layers of a donor."""
-    names = {field.name for field in fields(Recipe)} - {"start_weights", "frozen", "donor", "prefix"}
-    return Recipe(
-        **{name: options[name] for name in names},
-        start_weights=tuple(options["start_weights"]),
-        frozen=tuple(options["freeze"]),
-        donor=prefix.checksum if prefix else None,
-        prefix=options["freeze_prefix"] if prefix else 0,
-    )
+def _record(folder: Folder, file: NetworkFile) -> dict:
+    """Return the record of a network."""
+    last = {name: float(values[-1]) if len(values) else None for name, values in file.history.items()}
+    return {
+        "path": str(folder.file(file.seed)),
+        "seed": file.seed,
+        "status": file.status,
+        "test_accuracy": last.get("test_accuracy"),
+        "test_loss": last.get("test_loss"),
+        "train_loss": last.get("train_loss"),
+    }
 
 
-def seeds_that_fit(network: Network, recipe: Recipe) -> int:
-    """Return how many seeds may train at once in the free memory. Raises BadInput if not even one fits."""
-    needed, there = bytes_per_seed(network, recipe), placement.available_memory()
-    if needed > there:
-        raise BadInput(
-            f"one network of this size needs about {needed / 1e9:.1f} GB, {there / 1e9:.1f} GB are free; "
-            "choose a smaller --width, --depth or --batch-size"
-        )
-    return max(1, int(MEMORY_PART * there / needed))
-
-
-@dataclass(frozen=True)
-class Folder:
-    """The folder that a session writes, a file a seed: FOLDER/seed0.h5 and so on."""
-
-    path: Path
-    options: Mapping
-    dataset: Dataset
-
-    def file(self, seed: int) -> Path:
-        """Return the path of a seed's network."""
-        return self.path / f"seed{seed}.h5"
-
-    def prepare(self, network: Network, recipe: Recipe) -> dict[int, NetworkFile]:
-        """Make the folder and return what it already holds of the session, by seed (nothing unless it is resumed).
-
-        Raises BadInput if the folder cannot be made or written or has too little space, if networks are there and
-        neither --resume nor --force was given, or if those to be resumed were trained differently.
-        """
-        make_folder(self.path, _disk_bytes(network, recipe, self.dataset, self.options))
-        found = {}
-        for seed in self.options["seeds"]:
-            path = self.file(seed)
-            if not path.exists():
-                continue
-            if self.options["resume"]:
-                found[seed] = self._resumable(path, seed, network, recipe)
-            elif not self.options["force"]:
-                raise BadInput(
-                    f"{path}: exists; --resume goes on with it, --force overwrites it, or choose another --out"
-                )
-        return found
-
-    def save(self, run: Run, s: int, activations: bool) -> NetworkFile:
-        """Write the s-th network of a run, with the hidden activations of the test images if asked for."""
-        file = checkpoint.snapshot(run, s, self.options["command"])
-        path = self.file(file.seed)
-        with hdf5.writing(path, force=True) as writer:
-            write_network(writer, file)
-            if activations:
-                arrays = {name: values[None] for name, values in (file.weights | file.state).items()}
-                source = sources.of_network(
-                    str(path), run.network, arrays, run.standard, self.dataset, split="test", tap="post"
-                )
-                sources.record(writer, source, "test", "post")
-        return file
-
-    def due(self, run: Run) -> bool:
-        """Whether a checkpoint is to be written after the epoch that has just ended."""
-        every = self.options["checkpoint_every"]
-        return bool(every) and run.epoch % every == 0
-
-    def checkpoint(self, run: Run) -> None:
-        """Write how far the networks of a run have come."""
-        for s in range(len(run.seeds)):
-            self.save(run, s, activations=False)
-
-    def finish(self, run: Run) -> Iterator[dict]:
-        """Write the final files of a run, all of them, and yield their records."""
-        files = [self.save(run, s, self.options["activations"] and bool(run.alive[s])) for s in range(len(run.seeds))]
-        yield from map(self.record, files)
-
-    def record(self, file: NetworkFile) -> dict:
-        """Return the record of a network."""
-        last = {name: float(values[-1]) if len(values) else None for name, values in file.history.items()}
-        return {
-            "path": str(self.file(file.seed)),
-            "seed": file.seed,
-            "status": file.status,
-            "test_accuracy": last.get("test_accuracy"),
-            "test_loss": last.get("test_loss"),
-            "train_loss": last.get("train_loss"),
-        }
-
-    def _resumable(self, path: Path, seed: int, network: Network, recipe: Recipe) -> NetworkFile:
-        file = load_network(path)
-        require_same(path, file, {"architecture": network.architecture, "training": recipe.stored(), "seed": seed})
-        if file.dataset.get("checksum") != self.dataset.checksum:
-            raise BadInput(f"{path}: was trained on another data set than this {self.dataset.name}")
-        networks.require_arrays(network, file, str(path))
-        return file
-
-
-def make_folder(path: Path, needed: int) -> None:
-    """Make a folder where it is not there. Raises BadInput if that fails, or fewer bytes than `needed` are free."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be made ({error.strerror})") from error
-    there = shutil.disk_usage(path).free
-    if needed > there:
-        raise BadInput(f"{path}: the files need about {needed / 1e6:.1f} MB, {there / 1e6:.1f} MB are free")
-
-
-def require_same(path: Path, file: NetworkFile, wanted: Mapping[str, object]) -> None:
-    """Raise BadInput unless a file that is there holds what is about to be trained, field by field."""
-    for name, value in wanted.items():
-        there = getattr(file, name)
-        if there != value:
-            raise BadInput(
-                f"{path}: was trained with another {name} ({_difference(there, value)}); --force overwrites it"
-            )
-
-
-def _disk_bytes(network: Network, recipe: Recipe, dataset: Dataset, options: Mapping) -> int:
-    """Return about how large the files of a session become: the largest checkpoint, or network and activations."""
-    floats = weights.layout(network).size * (1 + len(optim.SLOTS[recipe.optimizer]))
-    if options["activations"]:
-        floats += len(dataset.test.labels) * cost.layer_activations(network)
-    return cost.FLOAT_BYTES * floats * len(options["seeds"])
-
-
-def train_to_end(
-    run: Run,
-    save: Callable[[], None],
-    due: Callable[[Run], bool],
-    progress: Progress,
-    stop: Callable[[], bool],
-) -> None:
-    """Train a run to its end, saving after the epochs that are `due`. Raises Interrupted, saved, when `stop()`."""
-    while not run.finished:
-        complete = run.train_epoch(stop, lambda: progress.tick(run))
-        if complete:
-            progress.close_epoch(run)
-        if not complete or (due(run) and not run.finished):
-            save()
-        if not complete:
-            raise Interrupted
-
-
-def grouped(members: Sequence, found: Mapping[object, NetworkFile], size: int) -> Iterator[Group]:
-    """Yield what is left to train: members at the same position together, at most `size` at once.
-
-    Members are seeds, or whatever else stands for networks; `found` holds the files that are there.
-    """
-    by_position: dict[tuple[int, int], list] = {}
-    for member in members:
-        if member not in found:
-            by_position.setdefault((0, 0), []).append(member)
-        elif found[member].status == UNFINISHED:
-            by_position.setdefault(Group((member,), (found[member],)).position, []).append(member)
-    for position, there in sorted(by_position.items()):
-        for start in range(0, len(there), size):
-            part = tuple(there[start : start + size])
-            yield Group(part, () if position == (0, 0) else tuple(found[member] for member in part))
-
-
-def steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
-    """Return how many steps a group has before it."""
-    per_epoch = steps_per_epoch(dataset, recipe)
-    epoch, step = group.position
-    return (recipe.epochs - epoch) * per_epoch - step
-
-
-def _prefix(options: Mapping, network: Network, dataset: Dataset) -> Prefix | None:
-    """Return the layers of the donor that the options name, None if they name none."""
-    if options["donor"] is None:
+def _prefix(job: TrainingJob, network: Network, dataset: Dataset) -> Prefix | None:
+    """Return the layers of the donor that a job names, None if it names none."""
+    if job.donor is None:
         return None
-    return checkpoint.load_prefix(options["donor"], network, dataset, options["freeze_prefix"])
+    return checkpoint.load_prefix(job.donor, network, dataset, job.freeze_prefix)
 
 
 def _transplant(
@@ -322,37 +267,3 @@ def _transplant(
                 initial[path][...] = values
 
     return adjust
-
-
-def _difference(there: object, wanted: object) -> str:
-    """Name the first field in which two descriptions differ."""
-    if isinstance(there, dict) and isinstance(wanted, dict):
-        for key in wanted:
-            if there.get(key) != wanted[key]:
-                return f"{key} {there.get(key)}, not {wanted[key]}"
-    return f"{there}, not {wanted}"
-
-
-@contextmanager
-def interruptible(go_on: str) -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a flag, yielded as a function, so that a step is never cut in two.
-
-    A second signal kills at once, as it would without us. On Interrupted a line says `go_on`.
-    """
-    seen: list[int] = []
-    previous = {}
-
-    def note(number, frame):
-        seen.append(number)
-        signal.signal(number, previous[number])
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, note)
-    try:
-        yield lambda: bool(seen)
-    except Interrupted:
-        print(f"basiscli: interrupted and saved; {go_on}", file=sys.stderr)
-        raise
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -14,7 +13,7 @@ from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.files import hdf5, networks
 from basiscli.files.datasets import dataset_of
-from basiscli.nn import cost
+from basiscli.nn import cost, names
 from basiscli.nn.graph import Network, forward
 from basiscli.training.images import SHIFTS, Standardisation, probe_batch
 
@@ -88,7 +87,7 @@ def open_source(path: str, split: str | None = None, tap: str | None = None, dat
             return computed(path, split, tap, dataset)
     elif split is None:
         if len(recorded) != 1:
-            raise BadInput(f"{path}: holds the splits {', '.join(recorded) or 'none'}; choose one with --split")
+            raise BadInput(f"{path}: holds the splits {', '.join(recorded) or 'none'}; choose one with `split`")
         split = next(iter(recorded))
     if split not in recorded or tap not in (None, recorded[split]["tap"]):
         held = ", ".join(f"{name} {part['tap']}" for name, part in recorded.items())
@@ -117,7 +116,7 @@ def _stored(reader: hdf5.Reader, arrays: dict, split: str | None = None) -> Sour
             raise BadInput(f"{path}: {name} has the shape {array.shape}, not (samples, ..., units)")
     counts = {name: array.shape[0] for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
-        raise BadInput(f"{path}: layers of different sample counts: {counts}; choose with --layer")
+        raise BadInput(f"{path}: layers of different sample counts: {counts}; choose with `layer`")
 
     def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
         return {
@@ -237,9 +236,8 @@ def narrow(source: Source, glob: str, samples: int | None) -> Source:
 
     Raises BadInput if no layer matches or there are fewer samples.
     """
-    layers = {name: units for name, units in source.layers.items() if fnmatchcase(name, glob)}
-    if not layers:
-        raise BadInput(f"{source.path}: no layer matches '{glob}'; it has {', '.join(source.layers)}")
+    unknown = f"{source.path}: no layer matches '{glob}'; it has {', '.join(source.layers)}"
+    layers = {name: source.layers[name] for name in names.select(source.layers, [glob], lambda _: unknown)}
     if samples is not None and samples > source.samples:
         raise BadInput(f"{source.path}: has {source.samples} samples, fewer than the {samples} asked for")
     return replace(source, layers=layers, samples=samples or source.samples)

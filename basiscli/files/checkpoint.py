@@ -1,6 +1,5 @@
 """Between runs and files: what a run saves of a seed, a run that goes on from files, a network ready to be used."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.files.networks import DIVERGED, DONE, UNFINISHED, NetworkFile, load, require_arrays, versions
+from basiscli.files.networks import DIVERGED, DONE, UNFINISHED, NetworkFile, difference, load, require_arrays, versions
 from basiscli.nn import models, weights
 from basiscli.nn.graph import Network
 from basiscli.training import optim
@@ -93,16 +92,11 @@ def load_prefix(path: str | Path, network: Network, dataset: Dataset, layers: in
     """
     paths = weights.prefix(network, layers)
     donor = load(path)
-    if donor.network.architecture != network.architecture:
-        theirs, ours = donor.network.architecture, network.architecture
-        name = next(key for key in ours | theirs if theirs.get(key) != ours.get(key))
-        raise BadInput(f"{path}: a donor of another architecture ({name} {theirs.get(name)}, not {ours.get(name)})")
+    if different := difference(donor.network.architecture, network.architecture):
+        raise BadInput(f"{path}: a donor of another architecture ({different})")
     if donor.file.dataset.get("checksum") != dataset.checksum:
         raise BadInput(f"{path}: a donor trained on {donor.file.dataset.get('name')}, which is not this {dataset.name}")
     if donor.file.status == DIVERGED:
-        raise BadInput(f"{path}: a donor that diverged in training; take another, or train it with a smaller --lr")
+        raise BadInput(f"{path}: a donor that diverged in training; take another, or train it with a smaller `lr`")
     arrays = {name: donor.arrays[name][0] for name in paths}
-    digest = hashlib.sha256()
-    for values in arrays.values():
-        digest.update(np.ascontiguousarray(values))
-    return Prefix(arrays, digest.hexdigest())
+    return Prefix(arrays, weights.checksum(arrays.values()))

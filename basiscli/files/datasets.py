@@ -19,11 +19,11 @@ def dataset_of(loaded: networks.Loaded, name: str | None = None) -> Dataset:
     """
     own = loaded.file.dataset["name"]
     if name is None and own not in data.names() and not Path(own).is_file():
-        raise BadInput(f"{loaded.path}: its data set {own} is gone; say where it is now with --dataset")
+        raise BadInput(f"{loaded.path}: its data set {own} is gone; say where it is now with `dataset`")
     images = load_dataset(name or own)
     if images.checksum != loaded.file.dataset.get("checksum"):
         raise BadInput(
-            f"{loaded.path}: the data set {images.name} is not the one it was trained on; name that one with --dataset"
+            f"{loaded.path}: the data set {images.name} is not the one it was trained on; name that one with `dataset`"
         )
     return images
 

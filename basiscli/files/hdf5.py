@@ -109,7 +109,7 @@ def writing(path: str | Path, force: bool = False) -> Iterator[Writer]:
 def require_new(target: Path, force: bool) -> None:
     """Raise BadInput if a file cannot be created: it exists and `force` is not set, or its folder is missing."""
     if target.exists() and not force:
-        raise BadInput(f"{target}: exists; --force overwrites it")
+        raise BadInput(f"{target}: exists; `force` overwrites it")
     if target.is_dir():
         raise BadInput(f"{target}: is a folder, not a file")
     if not target.parent.is_dir():

@@ -1,6 +1,7 @@
 """Networks out of files, ready to be used; what such a file must hold."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +80,17 @@ def require_arrays(network: Network, file: NetworkFile, name: str) -> None:
             raise BadInput(f"{name}: {path} is {found[path].dtype} {found[path].shape}, not float32 {weight.shape}")
     if extra := set(found) - set(network.weights):
         raise BadInput(f"{name}: weights that the architecture does not have: {', '.join(sorted(extra))}")
+
+
+def difference(theirs: Mapping, ours: Mapping) -> str | None:
+    """Say in what two descriptions differ first, as "depth 20, not 32"; None if they are the same."""
+    name = differing(theirs, ours)
+    return name and f"{name} {theirs.get(name)}, not {ours.get(name)}"
+
+
+def differing(theirs: Mapping, ours: Mapping) -> str | None:
+    """Return the first field in which two descriptions differ, None if they are the same."""
+    return next((name for name in ours | theirs if theirs.get(name) != ours.get(name)), None)
 
 
 def require_finite(loaded: Loaded) -> None:

@@ -86,7 +86,7 @@ class NetworkBuilder:
         if height % 2 or width % 2:
             raise BadInput(
                 f"{name} cannot halve {height}x{width} (images of {self.input_shape[0]}x{self.input_shape[1]}): "
-                "choose a --layout with fewer pools"
+                "choose a `layout` with fewer pools"
             )
         self.append(name, op, (height // 2, width // 2, units), {"size": 2})
 

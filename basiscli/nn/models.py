@@ -199,7 +199,7 @@ def _blocks(model: str, depth: int, rest: int, width: float) -> list[tuple[int, 
     """Return (channels, stride) of each block of a network of 6n + rest layers."""
     count, left = divmod(depth - rest, 6)
     if left or not 1 <= count <= DEEPEST // 6:
-        raise BadInput(f"--depth {depth}: {model} has 6n + {rest} layers, such as {6 + rest}, {12 + rest}, {18 + rest}")
+        raise BadInput(f"`depth` {depth}: {model} has 6n + {rest} layers, such as {6 + rest}, {12 + rest}, {18 + rest}")
     return [
         (channels(base, width), 2 if group and not i else 1) for group, base in enumerate(GROUPS) for i in range(count)
     ]

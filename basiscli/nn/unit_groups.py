@@ -140,7 +140,7 @@ def rotate_units(
         _require_group(basis, group, m.shape[-1])
         for path, place, _ in basis.paths(group):
             if place == -1 and path.rpartition("/")[2] in ("scale", "variance"):
-                raise BadInput(f"{group}: {path} scales single units, which a rotation mixes; take --norm none")
+                raise BadInput(f"{group}: {path} scales single units, which a rotation mixes; take `norm` none")
     readers = {group: np.linalg.inv(m).swapaxes(1, 2) for group, m in matrices.items()}
     return _changed(
         basis, arrays, matrices, lambda part, group, reads: _mixed(part, (readers if reads else matrices)[group])

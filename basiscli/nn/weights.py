@@ -1,13 +1,14 @@
 """Explicit control of every weight: initialise, select by glob, lay out in one flat array, copy, mix."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from math import prod
 
 import numpy as np
 
 from basiscli.errors import BadInput
+from basiscli.nn import names
 from basiscli.nn.graph import Network
 from basiscli.rng import generator
 
@@ -21,13 +22,15 @@ def select(paths: Iterable[str], globs: Iterable[str]) -> list[str]:
     Raises BadInput for a glob that matches nothing.
     """
     paths = list(paths)
-    chosen = set()
-    for glob in globs:
-        matches = [path for path in paths if fnmatchcase(path, glob)]
-        if not matches:
-            raise BadInput(f"no weight matches '{glob}'; there are {', '.join(paths)}")
-        chosen.update(matches)
-    return [path for path in paths if path in chosen]
+    return names.select(paths, globs, lambda glob: f"no weight matches '{glob}'; there are {', '.join(paths)}")
+
+
+def checksum(arrays: Iterable[np.ndarray]) -> str:
+    """Return the SHA-256, in hex, of the bytes of arrays one after the other."""
+    digest = hashlib.sha256()
+    for values in arrays:
+        digest.update(np.ascontiguousarray(values))
+    return digest.hexdigest()
 
 
 def initial(network: Network, seed: int) -> dict[str, np.ndarray]:
@@ -51,7 +54,7 @@ def transplant(
     for path in select(donor, globs):
         if path not in weights or weights[path].shape != donor[path].shape:
             here = weights[path].shape if path in weights else "no such weight"
-            raise BadInput(f"{name}: {path} {donor[path].shape} does not fit ({here}); choose with --start-weights")
+            raise BadInput(f"{name}: {path} {donor[path].shape} does not fit ({here}); choose with `start_weights`")
         weights[path][...] = donor[path]
 
 

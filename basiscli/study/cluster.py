@@ -17,7 +17,7 @@ def connect(address: str) -> Callable[[Step], Executor]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise BadInput("--scheduler needs Dask: pip install 'basiscli[cluster]'") from error
+        raise BadInput("`scheduler` needs Dask: pip install 'basiscli[cluster]'") from error
     try:
         client = Client(address, timeout=SECONDS)
     except (OSError, ValueError, TimeoutError) as error:

@@ -4,11 +4,12 @@ The analyses are rough, within a factor of about three: they count multiply-adds
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, replace
 
 from basiscli.experiments import training
+from basiscli.experiments.training import TrainingJob
 from basiscli.files.datasets import load_dataset
+from basiscli.nn import names
 from basiscli.nn.graph import Network
 from basiscli.study.steps import Step
 from basiscli.training import defaults
@@ -46,14 +47,15 @@ def of_steps(
 
     why: by name, why each step would run; None for one that would not.
     """
-    measured: dict[str, dict] = {}
+    measured: dict[TrainingJob, dict] = {}
     trained: dict[str, _Trained] = {}
     total = {"step": f"{len(found)} steps", "networks": 0, "seconds": 0.0, "memory_mb": 0, "disk_mb": 0.0}
     for step in found:
         options = dict(parse(step.words[0], step.words[1:]))
         if step.words[0] == "train":
-            record = _training(options, measured)
-            trained[step.name] = _known(options, record)
+            job = TrainingJob.of(options)
+            record = _training(job, measured)
+            trained[step.name] = _known(job, record)
         else:
             record = _analysis(step.words[0], options, [trained[name] for name in step.after])
         row = {"step": step.name, "networks": len(step.files)} | {key: record[key] for key in list(total)[2:]}
@@ -63,25 +65,24 @@ def of_steps(
     yield total | {key: round(total[key], 1) for key in ("seconds", "disk_mb")} | {"command": None, "why": None}
 
 
-def _training(options: dict, measured: dict[str, dict]) -> dict:
+def _training(job: TrainingJob, measured: dict[TrainingJob, dict]) -> dict:
     """Return the dry run of training, measured once for all that differ in their folder and donor."""
-    options |= {"donor": None, "freeze_prefix": None, "start_only": False}
-    key = str(options | {"out": None, "seeds": len(options["seeds"])})
+    key = replace(job, out=None, seeds=tuple(range(len(job.seeds))), donor=None, freeze_prefix=None, start_only=False)
     if key not in measured:
-        (measured[key],) = training.dry_run(options)
+        (measured[key],) = training.dry_run(key)
     return measured[key]
 
 
-def _known(options: dict, record: Mapping) -> _Trained:
-    dataset = load_dataset(options["dataset"])
-    network, options = training.plan(options, dataset)
-    work = TRAINING * record["multiply_adds"] * options["batch_size"] * record["seeds_at_once"]
+def _known(job: TrainingJob, record: Mapping) -> _Trained:
+    dataset = load_dataset(job.dataset)
+    network, job = training.plan(job, dataset)
+    work = TRAINING * record["multiply_adds"] * job.batch_size * record["seeds_at_once"]
     return _Trained(
-        seeds=len(options["seeds"]),
+        seeds=len(job.seeds),
         network=network,
         tested=len(dataset.test.labels),
         probed=len(dataset.test.labels) * (SHIFTS if "shifts" in defaults.probe(dataset) else 1),
-        shown=record["steps"] * options["batch_size"],
+        shown=record["steps"] * job.batch_size,
         epochs=max(record["epochs"], 1),
         multiply_adds=record["multiply_adds"],
         speed=work / max(record["step_seconds"], 1e-4),
@@ -96,7 +97,7 @@ def _analysis(command: str, options: Mapping, networks: Sequence[_Trained]) -> d
 
 
 def _rotation(options: Mapping, one: _Trained) -> float:
-    layers = sum(any(fnmatchcase(layer, glob) for glob in options["layers"]) for layer in one.network.layers)
+    layers = sum(any(names.matches(layer, glob) for glob in options["layers"]) for layer in one.network.layers)
     arms = layers * len(options["kinds"] or KINDS) * options["repeats"] * one.seeds
     return arms * RETRAINING * one.multiply_adds * one.shown * (options["epochs"] or one.epochs) / one.epochs
 

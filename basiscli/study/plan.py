@@ -99,12 +99,12 @@ def line_of(text: str, table: str, key: str | None = None) -> int:
 
 
 def words(options: Mapping) -> list[str]:
-    """Return options as a command line has them: `a_b = [1, 2]` is `--a-b 1,2`, true is `--a-b`, false `--no-a-b`."""
+    """Return options as a command line has them: `a_b` with a dash, a list with commas, false with a "no" before it."""
     found = []
     for key, value in options.items():
         option = key.replace("_", "-")
         if isinstance(value, bool):
-            found.append(f"--{option}" if value else f"--no-{option}")
+            found.append(f"--{option if value else f'no-{option}'}")
         elif isinstance(value, list) and key in REPEATED:
             found += [word for item in value for word in (f"--{option}", str(item))]
         else:
@@ -302,7 +302,7 @@ def _label(width: object) -> str:
 
 
 def _seed_text(seeds: Sequence[int]) -> str:
-    """Return seeds as `--seeds` takes them: 0 to 4 as 5, 3 as 3-3, others as a list."""
+    """Return seeds as the option takes them: 0 to 4 as 5, 3 as 3-3, others as a list."""
     if list(seeds) == list(range(len(seeds))):
         return str(len(seeds))
     return ",".join(map(str, seeds)) if len(seeds) > 1 else f"{seeds[0]}-{seeds[0]}"

@@ -77,7 +77,9 @@ def load(folder: Path) -> tuple[str, list[Step]]:
             for one in found["steps"]
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{folder}: holds no study (study.json); `basiscli study --out {folder}` makes one") from error
+        raise BadInput(
+            f"{folder}: holds no study (study.json); `basiscli study` makes one in the folder `out`"
+        ) from error
     return found["name"], steps
 
 

@@ -1,4 +1,4 @@
-"""Random moves of training images: what `--augment` names, as the arrays that the gather kernel takes. M images.
+"""Random moves of training images: what `augment` names, as the arrays that the gather kernel takes. M images.
 
 `shift` moves by up to a pixel; `crop` by up to an eighth of each side (the usual padding of 4 for 32 x 32, then a
 random crop); `flip` exchanges left and right of every other image; `cutout` blanks a square of half the smaller side
@@ -16,7 +16,7 @@ NAMES = ("shift", "crop", "flip", "cutout")
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """Return the names of an `--augment` value such as "crop,flip", none for "none" and "all-shifts".
+    """Return the names of a value of `augment` such as "crop,flip", none for "none" and "all-shifts".
 
     Raises BadInput for a name that is none, a name given twice, and shift together with crop.
     """

@@ -1,4 +1,4 @@
-"""What a model and a data set imply where the command line of `basiscli train` says nothing (docs/models.md)."""
+"""What a model and a data set imply where the options of training say nothing (docs/models.md)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,29 +26,21 @@ CONVOLUTIONAL_SGD = {"lr": 0.1, "weight_decay": 5e-4}
 UNNORMALISED_SGD = {"lr": 0.02, "weight_decay": 5e-4}
 
 
-def filled(options: Mapping, dataset: Dataset) -> dict:
-    """Return the options with what the data set, the model and the other options imply."""
-    kind, convolutional = _kind(dataset), options["model"] != "mlp"
-    implied = {
+def implied(dataset: Dataset, model: str, optimizer: str, norm: str | None) -> dict[str, object]:
+    """Return what a data set, a model, an optimiser and a normalisation imply for the other options, by name."""
+    kind, convolutional = _kind(dataset), model != "mlp"
+    return {
         "epochs": CIFAR_EPOCHS if kind == CIFAR and convolutional else EPOCHS,
         "batch_size": BATCH_SIZES[kind],
         "augment": AUGMENTATIONS[kind] if convolutional or kind != CIFAR else AUGMENTATIONS[NAMED],
-        "out": f"runs/{Path(dataset.name).stem}-{options['model']}",
-        **_optimizer(options),
+        "out": f"runs/{Path(dataset.name).stem}-{model}",
+        **_optimizer(model, optimizer, norm),
     }
-    return {key: implied.get(key) if value is None else value for key, value in options.items()}
 
 
-def architecture(options: Mapping, dataset: Dataset) -> dict:
-    """Return the description of the network that the options ask for, as models.build takes it.
-
-    Raises BadInput for a depth that the model does not have.
-    """
-    chosen = dict(options)
-    if options["model"] == "mlp":
-        width = options["width"] or (DIGITS_WIDTH if _kind(dataset) == DIGITS else WIDTH)
-        chosen["hidden"] = options["hidden"] or (width,) * (options["depth"] or DEPTH)
-    return description(options["model"], dataset.train.images.shape[1:], dataset.classes, chosen)
+def hidden(dataset: Dataset, width: int | None, depth: int | None) -> tuple[int, ...]:
+    """Return the units of an MLP's hidden layers."""
+    return (width or (DIGITS_WIDTH if _kind(dataset) == DIGITS else WIDTH),) * (depth or DEPTH)
 
 
 def probe(dataset: Dataset) -> str:
@@ -79,16 +71,16 @@ def _kind(dataset: Dataset) -> str:
     return PATHS if Path(dataset.name).suffix else NAMED
 
 
-def _optimizer(options: Mapping) -> dict:
-    if options["optimizer"] == "adamw":
+def _optimizer(model: str, optimizer: str, norm: str | None) -> dict:
+    if optimizer == "adamw":
         return ADAMW
-    if options["model"] == "mlp":
+    if model == "mlp":
         return MLP_SGD
-    normalised = options["norm"] != "none" and not (options["model"] == "convnet" and options["norm"] is None)
+    normalised = norm != "none" and not (model == "convnet" and norm is None)
     return CONVOLUTIONAL_SGD if normalised else UNNORMALISED_SGD
 
 
 def _vgg_layout(depth: int) -> tuple:
     if depth not in models.VGG:
-        raise BadInput(f"--depth {depth}: vgg has {' or '.join(map(str, models.VGG))} layers, or a --layout of its own")
+        raise BadInput(f"`depth` {depth}: vgg has {' or '.join(map(str, models.VGG))} layers, or a `layout` of its own")
     return models.VGG[depth]

@@ -5,6 +5,7 @@ import time
 from contextlib import AbstractContextManager
 
 from basiscli.device import placement
+from basiscli.notes import log
 from basiscli.training.run import Run
 
 
@@ -34,11 +35,8 @@ class Progress(AbstractContextManager):
             self._live.stop()
 
     def note(self, text: str) -> None:
-        """Print a line that stays."""
-        if self._live:
-            self._live.console.print(text, highlight=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        """Note a line that stays."""
+        log.info(text)
 
     def tick(self, run: Run) -> None:
         """Count one step."""

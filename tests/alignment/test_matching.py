@@ -14,6 +14,7 @@ from basiscli.analysis.correlate import correlation
 from basiscli.errors import BadInput
 from basiscli.files import hdf5
 from basiscli.files.networks import Loaded, load
+from basiscli.files.permutations import load_permutations, save_permutations
 from basiscli.nn import weights
 from basiscli.nn.graph import forward
 from basiscli.nn.unit_groups import permute_units, unit_groups
@@ -247,7 +248,7 @@ def kept(trained, tmp_path) -> tuple[Path, list[Loaded], list[matching.Alignment
     a, b = trained("resnet-A")
     networks = [a, b, replace(shuffled(b, 7)[0], path=str(tmp_path / "c.h5"))]
     found = list(matching.align_all(networks, Request(by="weights", restarts=2)))
-    matching.save(tmp_path / "p.h5", [one.path for one in networks], found, Request(by="weights"), force=False)
+    save_permutations(tmp_path / "p.h5", [one.path for one in networks], [one.permutations for one in found], {})
     return tmp_path / "p.h5", networks, found
 
 
@@ -272,7 +273,7 @@ def test_permutations_are_read_back_for_any_two_of_their_networks(kept):
 def test_a_single_permutation_serves_files_of_any_name(trained, tmp_path):
     a, b = trained("mlp")
     found = matching.align(a, b, Request(by="weights", restarts=1))
-    matching.save(tmp_path / "p.h5", ["was-a.h5", "was-b.h5"], [found], Request(), force=False)
+    save_permutations(tmp_path / "p.h5", ["was-a.h5", "was-b.h5"], [found.permutations], {})
     again = matching.align(a, b, Request(by=str(tmp_path / "p.h5"))).permutations
     assert all(np.array_equal(p, again[group]) for group, p in found.permutations.items())
 
@@ -288,7 +289,7 @@ def test_files_that_hold_no_permutations_of_these_networks_are_refused(trained, 
         arrays = {f"permutations/1/{group}": p for group, p in permutations.items()}
         hdf5.save_arrays(bad, arrays, attributes, force=True)
         with pytest.raises(BadInput, match=words):
-            matching.load(bad, groups)
+            load_permutations(bad, groups)
 
     refused("stem: not a permutation of its 4 units", good | {"stem": np.array([0, 1, 2, 2])})
     refused("stem: not a permutation of its 4 units", good | {"stem": np.array([0.0, 1, 2, 3])})
@@ -301,8 +302,8 @@ def test_files_that_hold_no_permutations_of_these_networks_are_refused(trained, 
     refused("holds no permutations", good, {"analysis": "match", "match": {"files": [a.path]}})
     for other, words in ((a.path, "holds no permutations"), (tmp_path / "no.h5", "no such file")):
         with pytest.raises(BadInput, match=words):
-            matching.load(other, groups)
+            load_permutations(other, groups)
     text = path.read_bytes()
     path.write_bytes(text[: len(text) // 2])
     with pytest.raises(BadInput, match=r"p\.h5"):
-        matching.load(path, groups)
+        load_permutations(path, groups)

@@ -1,15 +1,16 @@
 """`basiscli connectivity`: does width lower the barrier between networks, and is it the correlation of their bases?"""
 
+from dataclasses import replace
+
 import click
 from click.core import ParameterSource
 
 from basiscli.cli import options, records
-from basiscli.cli.commands import freeze, interpolate, train
+from basiscli.cli.commands import freeze, interpolate
 from basiscli.cli.types import Finite, WidthList
 
-# Options of train that the widths take the place of or that are of no use here, with what they are.
-SET = freeze.SET | {"hidden": None, "start_only": False}
-NOT_TRAINS = {*SET, "width", "seeds", "out", "force"}
+# Options of training that the widths take the place of or that are of no use here, and those in words of its own.
+NOT_TRAINS = freeze.NOT_TRAINS | {"hidden", "start_only", "width"}
 # The widths of a perceptron if nothing is said.
 WIDTHS = (16, 64, 256)
 
@@ -124,15 +125,17 @@ def command(
 def _trained(chosen: dict, widths: tuple | None):
     """Return the groups of networks that the options of train describe, to be trained."""
     from basiscli.experiments import connectivity
+    from basiscli.experiments.training import TrainingJob
 
-    widths = widths or (WIDTHS if chosen["model"] == "mlp" else None)
+    job = TrainingJob.of(chosen | {"activations": False, "command": records.command_line()})
+    widths = widths or (WIDTHS if job.model == "mlp" else None)
     if widths is None:
-        raise click.UsageError(f"--widths: {options['model']} has no usual ones; such as 1/4,1/2,1")
-    for width in widths:
-        train.require_consistent({**chosen, **SET, "width": width})
-    if len(chosen["seeds"]) < 2:
-        raise click.UsageError("--seeds: pairs of networks need two seeds or more, intervals three")
-    return connectivity.trained(chosen | SET | {"command": records.command_line()}, widths)
+        raise click.UsageError(f"--widths: {job.model} has no usual ones; such as 1/4,1/2,1")
+    with options.usage():
+        for width in widths:
+            replace(job, width=width).require_consistent()
+    options.require_pairs(job.seeds)
+    return connectivity.trained(job, widths)
 
 
 def _require_no_training(context: click.Context) -> None:

@@ -1,17 +1,15 @@
 """`basiscli freeze`: does a common start of frozen layers make the layers after it more alike?"""
 
+from dataclasses import replace
+
 import click
 
 from basiscli.cli import options, records
-from basiscli.cli.commands import train
 from basiscli.cli.types import Names, Prefixes
 
-# Options of train that the sweep sets itself, with what they are for the checks that both commands share.
-SET = {
-    "start_from": None, "start_weights": (), "freeze": (), "donor": None, "freeze_prefix": None, "resume": False,
-    "activations": False,
-}  # fmt: skip
-NOT_TRAINS = {*SET, "seeds", "out", "force"}
+# Options of training that the sweep sets itself, and those that it has in its own words.
+SET = {"start_from", "start_weights", "freeze", "donor", "freeze_prefix", "resume", "activations"}
+NOT_TRAINS = SET | {"seeds", "out", "force"}
 
 
 @click.command(short_help="Freeze the first layers of networks alike, and correlate the layers after them.")
@@ -58,18 +56,19 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
     """
     from basiscli.analysis.assess import Request
     from basiscli.experiments import freezing
+    from basiscli.experiments.training import TrainingJob
     from basiscli.files import hdf5
 
-    train.require_consistent({**chosen, **SET, "start_only": False})
-    if len(chosen["seeds"]) < 2:
-        raise click.UsageError("--seeds: pairs of networks need two seeds or more, intervals three")
-    if donor_seed in chosen["seeds"]:
+    job = TrainingJob.of(chosen | {"activations": False, "command": records.command_line()})
+    with options.usage():
+        replace(job, start_only=False).require_consistent()
+    options.require_pairs(job.seeds)
+    if donor_seed in job.seeds:
         raise click.UsageError(f"--donor-seed {donor_seed} is one of --seeds: choose another")
     if plot:
-        hdf5.require_new(plot, chosen["force"])
+        hdf5.require_new(plot, job.force)
     request = Request(("rotated",), draws, drop_dead=dead == "drop", seed=freezing.SEED)
-    chosen |= SET | {"command": records.command_line()}
-    sweep = freezing.Sweep(chosen, donors, donor_seed, prefixes, split, tap, positions, request)
+    sweep = freezing.Sweep(job, donors, donor_seed, prefixes, split, tap, positions, request)
     found: list[dict] = []
     records.emit(records.kept(freezing.run(sweep), found), style, row=_row)
     if plot:

@@ -71,10 +71,10 @@ def test_resuming_a_checkpoint_ends_in_the_same_weights(basiscli, tmp_path, opti
     command = (*SMALL, "--epochs", 4, "--seeds", 2, "--optimizer", optimizer, "--norm", norm, "--augment", "shift")
     basiscli(*command, "--out", tmp_path / "whole")
     script = (
-        "import sys; from basiscli.experiments import training; from basiscli.cli.group import main\n"
-        "finish = training.Folder.finish\n"
+        "import sys; from basiscli.experiments import training_loop; from basiscli.cli.group import main\n"
+        "finish = training_loop.Folder.finish\n"
         "def stop(self, run): raise SystemExit(9)\n"
-        "training.Folder.finish = stop\n"
+        "training_loop.Folder.finish = stop\n"
         "sys.argv = ['basiscli', *sys.argv[1:]]; main()"
     )
     arguments = [str(argument) for argument in (*command, "--out", tmp_path / "part")]

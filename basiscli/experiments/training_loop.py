@@ -1,0 +1,232 @@
+"""Seeds trained to their end: a folder of networks, groups that fit the memory, checkpoints, resuming, Ctrl-C."""
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from basiscli.data import Dataset
+from basiscli.device import placement
+from basiscli.errors import BadInput
+from basiscli.files import activations as sources
+from basiscli.files import checkpoint, hdf5, networks
+from basiscli.files.networks import UNFINISHED, NetworkFile, load_network, write_network
+from basiscli.nn import cost, weights
+from basiscli.nn.graph import Network
+from basiscli.notes import log
+from basiscli.training import optim
+from basiscli.training.images import steps_per_epoch
+from basiscli.training.progress import Progress
+from basiscli.training.recipe import Recipe
+from basiscli.training.run import Run, bytes_per_seed
+
+# Part of the free memory that the networks in training may take together.
+MEMORY_PART = 0.5
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after the step was finished and everything saved."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Networks that train at once, by their seeds; `files` holds where each stands, none for a fresh start."""
+
+    members: tuple
+    files: tuple[NetworkFile, ...] = ()
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The epoch and step that come next."""
+        return (self.files[0].position["epoch"], self.files[0].position["step"]) if self.files else (0, 0)
+
+
+def seeds_that_fit(network: Network, recipe: Recipe) -> int:
+    """Return how many seeds may train at once in the free memory. Raises BadInput if not even one fits."""
+    needed, free = bytes_per_seed(network, recipe), placement.available_memory()
+    if needed > free:
+        raise BadInput(
+            f"one network of this size needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+            "choose a smaller `width`, `depth` or `batch_size`"
+        )
+    return max(1, int(MEMORY_PART * free / needed))
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder that a job writes, a file a seed: FOLDER/seed0.h5 and so on; what is done about files that are there.
+
+    activations: whether files hold the hidden activations of the test images. checkpoint_every is in epochs, 0 for the
+    end alone.
+    """
+
+    path: Path
+    dataset: Dataset
+    seeds: tuple[int, ...]
+    activations: bool
+    checkpoint_every: int = 1
+    resume: bool = False
+    force: bool = False
+    command: str = ""
+
+    def file(self, seed: int) -> Path:
+        """Return the path of a seed's network."""
+        return self.path / f"seed{seed}.h5"
+
+    def prepare(self, network: Network, recipe: Recipe) -> dict[int, NetworkFile]:
+        """Make the folder and return what it already holds of the job, by seed (nothing unless it is resumed).
+
+        Raises BadInput if the folder cannot be made or written or has too little space, if networks are there and
+        it neither resumes nor overwrites, or if those to be resumed were trained differently.
+        """
+        make_folder(self.path, self.bytes(network, recipe))
+        found = {}
+        for seed in self.seeds:
+            path = self.file(seed)
+            if not path.exists():
+                continue
+            if self.resume:
+                found[seed] = self._resumable(path, seed, network, recipe)
+            elif not self.force:
+                raise BadInput(
+                    f"{path}: exists; `resume` goes on with it, `force` overwrites it, or choose another `out`"
+                )
+        return found
+
+    def save(self, run: Run, s: int, activations: bool) -> NetworkFile:
+        """Write the s-th network of a run, with the hidden activations of the test images if asked for."""
+        file = checkpoint.snapshot(run, s, self.command)
+        path = self.file(file.seed)
+        with hdf5.writing(path, force=True) as writer:
+            write_network(writer, file)
+            if activations:
+                arrays = {name: values[None] for name, values in (file.weights | file.state).items()}
+                source = sources.of_network(
+                    str(path), run.network, arrays, run.standard, self.dataset, split="test", tap="post"
+                )
+                sources.record(writer, source, "test", "post")
+        return file
+
+    def due(self, run: Run) -> bool:
+        """Whether a checkpoint is to be written after the epoch that has just ended."""
+        return bool(self.checkpoint_every) and run.epoch % self.checkpoint_every == 0
+
+    def checkpoint(self, run: Run) -> None:
+        """Write how far the networks of a run have come."""
+        for s in range(len(run.seeds)):
+            self.save(run, s, activations=False)
+
+    def finish(self, run: Run) -> list[NetworkFile]:
+        """Write the final files of a run, all of them, and return them."""
+        return [self.save(run, s, self.activations and bool(run.alive[s])) for s in range(len(run.seeds))]
+
+    def bytes(self, network: Network, recipe: Recipe) -> int:
+        """Return about how large the files become: the largest checkpoint, or network and activations."""
+        floats = weights.layout(network).size * (1 + len(optim.SLOTS[recipe.optimizer]))
+        if self.activations:
+            floats += len(self.dataset.test.labels) * cost.layer_activations(network)
+        return cost.FLOAT_BYTES * floats * len(self.seeds)
+
+    def _resumable(self, path: Path, seed: int, network: Network, recipe: Recipe) -> NetworkFile:
+        file = load_network(path)
+        require_same(path, file, {"architecture": network.architecture, "training": recipe.stored(), "seed": seed})
+        if file.dataset.get("checksum") != self.dataset.checksum:
+            raise BadInput(f"{path}: was trained on another data set than this {self.dataset.name}")
+        networks.require_arrays(network, file, str(path))
+        return file
+
+
+def make_folder(path: Path, needed: int) -> None:
+    """Make a folder where it is not there. Raises BadInput if that fails, or fewer bytes than `needed` are free."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be made ({error.strerror})") from error
+    there = shutil.disk_usage(path).free
+    if needed > there:
+        raise BadInput(f"{path}: the files need about {needed / 1e6:.1f} MB, {there / 1e6:.1f} MB are free")
+
+
+def require_same(path: Path, file: NetworkFile, wanted: Mapping[str, object]) -> None:
+    """Raise BadInput unless a file that is there holds what is about to be trained, field by field."""
+    for name, value in wanted.items():
+        there = getattr(file, name)
+        if there != value:
+            raise BadInput(
+                f"{path}: was trained with another {name} ({_difference(there, value)}); `force` overwrites it"
+            )
+
+
+def train_to_end(
+    run: Run,
+    save: Callable[[], None],
+    due: Callable[[Run], bool],
+    progress: Progress,
+    stop: Callable[[], bool],
+) -> None:
+    """Train a run to its end, saving after the epochs that are `due`. Raises Interrupted, saved, when `stop()`."""
+    while not run.finished:
+        complete = run.train_epoch(stop, lambda: progress.tick(run))
+        if complete:
+            progress.close_epoch(run)
+        if not complete or (due(run) and not run.finished):
+            save()
+        if not complete:
+            raise Interrupted
+
+
+def grouped(members: Sequence, found: Mapping[object, NetworkFile], size: int) -> Iterator[Group]:
+    """Yield what is left to train: members at the same position together, at most `size` at once.
+
+    Members are seeds, or whatever else stands for networks; `found` holds the files that are there.
+    """
+    by_position: dict[tuple[int, int], list] = {}
+    for member in members:
+        if member not in found:
+            by_position.setdefault((0, 0), []).append(member)
+        elif found[member].status == UNFINISHED:
+            by_position.setdefault(Group((member,), (found[member],)).position, []).append(member)
+    for position, there in sorted(by_position.items()):
+        for start in range(0, len(there), size):
+            part = tuple(there[start : start + size])
+            yield Group(part, () if position == (0, 0) else tuple(found[member] for member in part))
+
+
+def steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
+    """Return how many steps a group has before it."""
+    per_epoch = steps_per_epoch(dataset, recipe)
+    epoch, step = group.position
+    return (recipe.epochs - epoch) * per_epoch - step
+
+
+def _difference(there: object, wanted: object) -> str:
+    """Name the first field in which two descriptions differ."""
+    both = isinstance(there, dict) and isinstance(wanted, dict)
+    return (both and networks.difference(there, wanted)) or f"{there}, not {wanted}"
+
+
+@contextmanager
+def interruptible(go_on: str) -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a flag, yielded as a function, so that a step is never cut in two.
+
+    A second signal kills at once, as it would without us. On Interrupted a line says `go_on`.
+    """
+    seen: list[int] = []
+    previous = {}
+
+    def note(number, frame):
+        seen.append(number)
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, note)
+    try:
+        yield lambda: bool(seen)
+    except Interrupted:
+        log.warning(f"interrupted and saved; {go_on}")
+        raise
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

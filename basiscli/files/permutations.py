@@ -1,0 +1,87 @@
+"""Permutations of units in HDF5: those that bring networks into the basis of the first (docs/match.md)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from basiscli.analysis import assignment
+from basiscli.errors import BadInput
+from basiscli.files import hdf5
+from basiscli.nn.unit_groups import UnitGroups
+from basiscli.notes import log
+
+
+@dataclass(frozen=True)
+class StoredPermutations:
+    """Permutations of several networks to one reference, the first of `files`; one for each file after it."""
+
+    path: str
+    files: tuple[str, ...]
+    permutations: tuple[dict[str, np.ndarray], ...]
+
+    def between(self, a: str, b: str) -> dict[str, np.ndarray]:
+        """Return the permutations that bring b into a's basis, by the names of their files.
+
+        A single permutation serves files of any names, with a note, unless they are its own the other way
+        round. Raises BadInput where there are several and a name is not among them.
+        """
+        places = {Path(name).resolve(): place for place, name in enumerate(self.files)}
+        i, j = (places.get(Path(name).resolve()) for name in (a, b))
+        if i is not None and j is not None:
+            all_of_them = [
+                assignment.identities({g: len(p) for g, p in self.permutations[0].items()}),
+                *self.permutations,
+            ]
+            return assignment.relative(all_of_them[i], all_of_them[j])
+        if len(self.permutations) == 1:
+            made = " and ".join(self.files)
+            log.warning(f"{self.path}: was made for {made}; used for {a} and {b}")
+            return self.permutations[0]
+        raise BadInput(
+            f"{self.path}: holds permutations of {', '.join(self.files)}: none of {b if i is not None else a}"
+        )
+
+
+def save_permutations(
+    path: str | Path,
+    files: Sequence[str],
+    permutations: Sequence[Mapping[str, np.ndarray]],
+    how: Mapping[str, object],
+    force: bool = False,
+) -> None:
+    """Write the permutations of networks to the first of `files` and how they were matched (docs/match.md)."""
+    arrays = {f"permutations/{k}/{group}": p for k, one in enumerate(permutations, 1) for group, p in one.items()}
+    hdf5.save_arrays(path, arrays, {"analysis": "match", "match": {"files": list(files), **how}}, force)
+
+
+def load_permutations(path: str | Path, groups: UnitGroups) -> StoredPermutations:
+    """Return permutations from a file of `save_permutations`.
+
+    Raises BadInput if it is none, is damaged, or if its groups are not those of the networks.
+    """
+    with hdf5.reading(path) as file:
+        if file.kind != hdf5.RESULTS or file.attribute("analysis") != "match":
+            raise BadInput(f"{path}: holds no permutations (`basiscli match` writes them into `out`)")
+        with file.checked("the attribute match"):
+            files = tuple(str(name) for name in file.json("match")["files"])
+        found = tuple(file.arrays(f"permutations/{k}") for k in range(1, len(files)))
+    if not found:
+        raise BadInput(f"{path}: holds no permutations")
+    for permutations in found:
+        _require_fit(path, permutations, groups)
+    return StoredPermutations(str(path), files, tuple({g: p.astype(np.int64) for g, p in one.items()} for one in found))
+
+
+def _require_fit(path: str | Path, permutations: Mapping[str, np.ndarray], groups: UnitGroups) -> None:
+    sizes = {group: len(p) if p.ndim == 1 else p.shape for group, p in permutations.items()}
+    if sizes != groups.groups:
+        group = next(name for name in sizes | groups.groups if sizes.get(name) != groups.groups.get(name))
+        raise BadInput(
+            f"{path}: permutes {group} of {sizes.get(group, 0)} units, "
+            f"the networks have {groups.groups.get(group, 0)}: made for another architecture"
+        )
+    for group, p in permutations.items():
+        if p.dtype.kind not in "iu" or not np.array_equal(np.sort(p), np.arange(len(p))):
+            raise BadInput(f"{path}: {group}: not a permutation of its {len(p)} units")

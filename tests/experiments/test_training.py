@@ -1,0 +1,66 @@
+"""The job of training: its options, their defaults, and what does not go together."""
+
+import logging
+from dataclasses import asdict, replace
+
+import click
+import pytest
+
+from basiscli import data
+from basiscli.cli import options
+from basiscli.cli.commands import train
+from basiscli.errors import BadInput
+from basiscli.experiments import training
+from basiscli.experiments.training import TrainingJob
+
+
+def test_a_job_has_the_options_of_the_command_and_their_defaults():
+    said = train.command.make_context("train", []).params
+    assert options.TRAINING.keys() <= said.keys()
+    assert asdict(TrainingJob()) == {name: said[name] for name in options.TRAINING} | {"command": ""}
+    assert TrainingJob.of(said) == TrainingJob()
+
+
+def test_what_is_left_open_follows_from_data_set_and_model():
+    digits = data.load("digits")
+    job = TrainingJob().filled(digits)
+    assert (job.epochs, job.batch_size, job.lr, job.augment, job.out) == (10, 64, 0.05, "all-shifts", "runs/digits-mlp")
+    assert job.architecture(digits)["hidden"] == (64, 64, 64)
+    assert TrainingJob(lr=0.2, out="x").filled(digits).lr == 0.2
+    network, planned = training.plan(TrainingJob(hidden=(7,), optimizer="adamw"), digits)
+    assert network.layers["hidden1"].units == 7 and planned.activations and planned.recipe().lr == 0.001
+    assert replace(planned, seeds=(1,)).recipe() == planned.recipe()
+
+
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        ({"hidden": (8,), "depth": 2}, "`hidden` already says the width of each layer: leave out `width` and `depth`"),
+        ({"model": "resnet", "hidden": (8,)}, "`hidden` is of mlp, not of resnet"),
+        ({"width": 0.5}, "`width` of an mlp is a whole number of units"),
+        ({"donor": "a.h5"}, "`donor` says whose layers, `freeze_prefix` how many: give both"),
+        ({"nesterov": True, "optimizer": "adamw"}, "`nesterov` needs `optimizer` sgd with momentum"),
+    ],
+)
+def test_options_that_do_not_go_together(given, told):
+    with pytest.raises(BadInput) as refused:
+        TrainingJob(**given).require_consistent()
+    assert str(refused.value) == told
+    with pytest.raises(click.UsageError) as spoken, options.usage():
+        TrainingJob(**given).require_consistent()
+    assert spoken.value.message == options.spoken(told)
+
+
+def test_the_command_line_speaks_of_options():
+    assert options.spoken("`freeze_prefix` and `lr`, `basiscli study` and {x}") == (
+        "--freeze-prefix and --lr, `basiscli study` and {x}"
+    )
+
+
+def test_a_program_can_collect_the_notes_of_training(tmp_path, caplog, capfd):
+    job = TrainingJob(hidden=(4,), epochs=1, batch_size=512, out=str(tmp_path), activations=False)
+    with caplog.at_level(logging.INFO, "basiscli"):
+        (record,) = training.run(job)
+    assert record["status"] == "done"
+    assert any(message.startswith("epoch 1/1 seeds 0: train loss") for message in caplog.messages)
+    assert capfd.readouterr().err == ""
