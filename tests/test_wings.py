@@ -25,6 +25,7 @@ FLOORS = [
 ]
 FLOOR = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
 ENTRANCES = {"basiscli", "basiscli.__main__"}
+LONGEST_FUNCTION, LONGEST_MODULE = 60, 350
 
 
 def modules() -> dict[str, Path]:
@@ -122,3 +123,17 @@ def test_no_function_stands_twice_in_the_tests():
             if isinstance(node, ast.FunctionDef) and (node.body[1:] or not isinstance(node.body[0], ast.Expr)):
                 bodies[node.name, "".join(ast.unparse(line) for line in node.body)].append(path.name)
     assert not {name: paths for (name, _), paths in bodies.items() if len(paths) > 1}
+
+
+def test_functions_and_modules_are_short():
+    """Kernels and tables of data may be longer; of a command, whose options stand before it, only the body counts."""
+    for module, path in MODULES.items():
+        text = path.read_text()
+        lines = text.count("\n")
+        kernel = module.startswith("basiscli.kernels")
+        assert kernel or lines <= LONGEST_MODULE, f"{module}: {lines} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and not kernel:
+                first = node.body[0] if module.startswith("basiscli.cli.") else node
+                length = node.end_lineno - first.lineno + 1
+                assert length <= LONGEST_FUNCTION, f"{module}: {node.name} has {length} lines"

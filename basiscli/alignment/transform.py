@@ -32,7 +32,9 @@ class Change:
     globs: Sequence[str]
 
 
-def run(path: str, change: Change, out: Path, dataset: str | None, command: str, force: bool = False) -> dict:
+def transform_network(
+    path: str, change: Change, out: Path, dataset: str | None, command: str, force: bool = False
+) -> dict:
     """Write the changed network and return its record.
 
     largest_difference is that of a logit, over the largest logit, on the first SHOWN test images; exact says whether it

@@ -62,6 +62,12 @@ def usage() -> Iterator[None]:
         raise click.UsageError(spoken(str(error))) from error
 
 
+def require_weights(matches: Sequence[str], from_init: bool) -> None:
+    """Raise UsageError for --from-init where no weights are matched."""
+    if from_init and not {"weights", "both"} & set(matches):
+        raise click.UsageError("--from-init is about weights: give --match weights or --match both, too")
+
+
 def require_pairs(seeds: Sequence[int]) -> None:
     """Raise UsageError for fewer seeds than a pair of networks needs."""
     if len(seeds) < 2:
@@ -323,6 +329,23 @@ def _name(option: Callable) -> str:
 
 
 TRAINING = {_name(option): option for option in _TRAINING}
+
+
+# Options of training that sweeps set themselves or have in their own words.
+SWEPT = frozenset(
+    {
+        "start_from",
+        "start_weights",
+        "freeze",
+        "donor",
+        "freeze_prefix",
+        "resume",
+        "activations",
+        "seeds",
+        "out",
+        "force",
+    }
+)
 
 
 def training(without: Collection[str] = ()) -> Callable:

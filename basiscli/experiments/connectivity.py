@@ -81,7 +81,7 @@ def trained(job: TrainingJob, widths: Sequence[float]) -> Iterator[tuple[float, 
         folder = Path(out) / f"width{width:g}"
         log.info(str(folder))
         planned = replace(planned, out=str(folder), resume=not job.force)
-        records = list(training.run(planned, go_on="the same command goes on"))
+        records = list(training.train_networks(planned, go_on="the same command goes on"))
         done = [record["path"] for record in records if record["status"] == DONE]
         if len(done) < 2:
             raise BadInput(f"{folder}: all networks but {len(done)} diverged in training; choose a smaller `lr`")
@@ -116,7 +116,7 @@ def taken(paths: Sequence[str]) -> list[tuple[float, list[str]]]:
     return sorted(groups.items())
 
 
-def run(study: Study, groups: Iterator[tuple[float, list[str]]]) -> Iterator[dict]:
+def sweep_widths(study: Study, groups: Iterator[tuple[float, list[str]]]) -> Iterator[dict]:
     """Yield a record for each width, match, correction and split: means over pairs with intervals over networks."""
     goals: dict[str, list[float]] = {}
     for width, paths in groups:

@@ -69,7 +69,7 @@ class Found:
         return {(self.seeds[one.pair.a], self.seeds[one.pair.b]): one.fields[field] for one in self.layers[layer]}
 
 
-def run(sweep: Sweep) -> Iterator[dict]:
+def sweep_prefixes(sweep: Sweep) -> Iterator[dict]:
     """Train what is not there yet, a folder a condition, and yield a record for each condition and layer after it.
 
     Raises BadInput before anything is trained if a prefix leaves no layer after it, and as `session.run` does.
@@ -124,7 +124,7 @@ def _train(sweep: Sweep, name: str, job: TrainingJob) -> list[dict]:
     out = Path(sweep.job.out) / name
     log.info(str(out))
     job = replace(job, resume=not job.force, out=str(out))
-    return list(training.run(job, go_on="the same command goes on"))
+    return list(training.train_networks(job, go_on="the same command goes on"))
 
 
 def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Sequence[dict]) -> Found:

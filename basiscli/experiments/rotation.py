@@ -1,71 +1,35 @@
 """The rotation experiment (docs/rotate.md): train networks around a fixed map, and set the arms beside the identity."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
-from pathlib import Path
 
 import numpy as np
 
-from basiscli.alignment.same_function import logit_difference
-from basiscli.analysis import random_maps, statistics
-from basiscli.analysis.random_maps import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
-from basiscli.data import Dataset
 from basiscli.device import placement
-from basiscli.errors import BadInput
 from basiscli.experiments import rotation_sites, training_loop
-from basiscli.experiments.rotation_sites import CONTINUE, NOTHING, POST, UPSTREAM, Arm, Protocol, Site, Slice
+from basiscli.experiments.rotation_experiment import Experiment, Result, chance_loss, slice_seed
+from basiscli.experiments.rotation_records import site_records
+from basiscli.experiments.rotation_sites import CONTINUE, NOTHING, Site, Slice
 from basiscli.files import checkpoint
-from basiscli.files.datasets import dataset_of
 from basiscli.files.networks import (
     DONE,
     UNFINISHED,
     Loaded,
     NetworkFile,
-    load,
     load_network,
     require_arrays,
-    require_finite,
     save_network,
 )
 from basiscli.kernels.cpu import compiling
-from basiscli.nn import cost, weights
-from basiscli.nn.graph import predict
-from basiscli.training.images import probe_batch
+from basiscli.nn import cost
 from basiscli.training.progress import Progress
-from basiscli.training.recipe import STREAMS, Recipe
 from basiscli.training.run import Run
 
-# What the orthogonal arms are set against, paired.
-CONTROLS = (PERMUTATION, SYMMETRY)
-INTERVAL = ("", "_low", "_high")
-# Penalties, positive where the arm is worse: what they compare, and with which sign.
-PENALTIES = {
-    "penalty_accuracy": ("test_accuracy", -1),
-    "penalty_test_loss": ("test_loss", 1),
-    "penalty_train_loss": ("train_loss", 1),
-}
-MEASURED = ("test_accuracy", "test_loss", "train_loss")
-# The slices of repeat r of a network with seed s have the seed SEEDS (s + 1) + r: none of the first thousand.
-SEEDS = 1000
-# Intervals are drawn from this seed.
-BOOTSTRAP_SEED = 0
 # A run of short epochs does not write its files after each.
 CHECKPOINT_SECONDS = 60
-# Test images on which a folded inverse is tried, and the reconstruction error taken.
-SHOWN = 1000
-
-
-@dataclass(frozen=True)
-class Result:
-    """How one slice of one network ended; failed: its training loss did not get below that of guessing."""
-
-    test_accuracy: float
-    test_loss: float
-    train_loss: float
-    failed: bool
 
 
 @dataclass(frozen=True)
@@ -79,70 +43,7 @@ class Job:
     groups: Sequence[training_loop.Group]
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """Networks of one architecture, trained on one data set; the protocol, the sites, and where files go.
-
-    checksums: SHA-256 in hex of the networks' arrays, by seed.
-    """
-
-    networks: Sequence[Loaded]
-    checksums: Mapping[int, str]
-    dataset: Dataset
-    protocol: Protocol
-    sites: Sequence[Site]
-    recipe: Recipe
-    folder: Path
-    command: str
-
-    @classmethod
-    def of(
-        cls,
-        paths: Sequence[str],
-        globs: Sequence[str],
-        protocol: Protocol,
-        dataset: str | None = None,
-        out: str | None = None,
-        command: str = "",
-    ) -> "Experiment":
-        """Return the experiment on network files. Raises BadInput for networks, layers or kinds that do not fit."""
-        networks = [load(path) for path in paths]
-        _require_alike(networks)
-        first = networks[0]
-        images = dataset_of(first, dataset)
-        protocol = rotation_sites.filled(protocol, first.network)
-        sites = rotation_sites.sites(first.network, protocol, globs)
-        folder = out or f"runs/{Path(images.name).stem}-{first.network.architecture['model']}-rotated"
-        recipe = _recipe(first, protocol)
-        checksums = {network.file.seed: weights.checksum(network.arrays.values()) for network in networks}
-        return cls(networks, checksums, images, protocol, sites, recipe, Path(folder) / protocol.name, command)
-
-    def path(self, network: Loaded, site: Site, part: Slice) -> Path:
-        """Return the path of the network that a slice makes of a network."""
-        return self.folder / site.layer / part.arm.name / f"seed{network.file.seed}-repeat{part.repeat}.h5"
-
-    def recipe_at(self, site: Site) -> Recipe:
-        """Return the recipe with what is frozen at a site."""
-        return replace(self.recipe, frozen=site.frozen)
-
-    def origin(self, network: Loaded, site: Site, part: Slice) -> dict:
-        """Return what the file of a slice says that it was made of."""
-        return {
-            "made": "rotate",
-            "of": [network.path],
-            "checksum": self.checksums[network.file.seed],
-            "layer": site.layer,
-            "kind": part.arm.kind,
-            "power": part.arm.power,
-            "repeat": part.repeat,
-            "tap": self.protocol.tap,
-            "retrain": self.protocol.retrain,
-            "start": self.protocol.start,
-            "cumulative": self.protocol.cumulative,
-        }
-
-
-def run(experiment: Experiment, force: bool = False) -> Iterator[dict]:
+def rotate_networks(experiment: Experiment, force: bool = False) -> Iterator[dict]:
     """Train what is not there yet; yield a record for each site and arm, and one for each contrast (docs/rotate.md).
 
     Raises BadInput before anything is trained if what is there was made otherwise (unless `force`), and Interrupted
@@ -162,7 +63,7 @@ def run(experiment: Experiment, force: bool = False) -> Iterator[dict]:
             for job in of_site:
                 for part, result in _finished(experiment, job, progress, stop).items():
                     results.setdefault(part, {})[job.place] = result
-            yield from _records(experiment, site, results)
+            yield from site_records(experiment, site, results)
 
 
 def start(experiment: Experiment, network: Loaded, site: Site, parts: Sequence[Slice]) -> Run:
@@ -181,43 +82,6 @@ def start(experiment: Experiment, network: Loaded, site: Site, parts: Sequence[S
         for path, w in rotation_sites.matrices(site, part, seeds[s]).items():
             run.arrays[path][s] = placement.to_device(w)
     return run
-
-
-def slice_seed(network: Loaded, part: Slice) -> int:
-    """Return the seed of a slice: of its M, of what is drawn anew, and of the order of images."""
-    return SEEDS * (network.file.seed + 1) + part.repeat
-
-
-def _require_alike(networks: Sequence[Loaded]) -> None:
-    """Raise BadInput for networks that cannot be one experiment."""
-    first, seeds = networks[0], {}
-    for network in networks:
-        file = network.file
-        if file.architecture.get("rotated"):
-            raise BadInput(f"{network.path}: is a rotated network already; name the one that it was made of")
-        if file.status != DONE:
-            raise BadInput(f"{network.path}: is {file.status}; rotate networks whose training is done")
-        require_finite(network)
-        for what in ("architecture", "dataset", "training"):
-            if getattr(file, what) != getattr(first.file, what):
-                raise BadInput(f"{first.path} and {network.path} differ in their {what}; rotate them one by one")
-        if file.seed in seeds:
-            raise BadInput(f"{seeds[file.seed]} and {network.path} are both of seed {file.seed}")
-        seeds[file.seed] = network.path
-
-
-def _recipe(network: Loaded, protocol: Protocol) -> Recipe:
-    """Return how a network is retrained: as it was trained, but for what the protocol says."""
-    trained = Recipe.from_stored(network.file.training)
-    said = {name: getattr(protocol, name) for name in ("epochs", "lr", "augment")}
-    recipe = replace(trained, clip=protocol.clip, **{name: value for name, value in said.items() if value is not None})
-    if protocol.retrain == NOTHING:
-        recipe = replace(recipe, epochs=0)
-    elif not recipe.epochs:
-        raise BadInput(f"{network.path}: was trained for no epochs; say how many to retrain with `epochs`")
-    return replace(
-        recipe, vary=STREAMS, frozen=(), start_from=None, start_weights=(), donor=None, prefix=0, start_only=False
-    )
 
 
 def _bytes(experiment: Experiment) -> int:
@@ -315,113 +179,3 @@ def _result(experiment: Experiment, file: NetworkFile) -> Result:
     tried = experiment.protocol.retrain != NOTHING
     failed = tried and not (file.status == DONE and loss < chance_loss(experiment.dataset.train.labels))
     return Result(last.get("test_accuracy", np.nan), last.get("test_loss", np.nan), loss, failed)
-
-
-def chance_loss(labels: np.ndarray) -> float:
-    """Return the loss of the best constant guess, the entropy of the labels: -Σ p log p."""
-    p = np.unique(labels, return_counts=True)[1] / len(labels)
-    return float(-(p * np.log(p)).sum())
-
-
-def _records(experiment: Experiment, site: Site, results: Mapping[Slice, Mapping[int, Result]]) -> Iterator[dict]:
-    """Yield the records of a site: every arm over the identity, then orthogonal over the controls."""
-    protocol, exact = experiment.protocol, _exact(experiment, site)
-    by_arm: dict[Arm, dict[tuple[int, int], Result]] = {arm: {} for arm in protocol.arms}
-    for part, of_networks in results.items():
-        by_arm[part.arm] |= {(place, part.repeat): result for place, result in of_networks.items()}
-    for arm, found in by_arm.items():
-        yield _record(experiment, site, arm, found, IDENTITY, by_arm[Arm(IDENTITY)]) | exact[arm]
-    turned = [arm for arm in protocol.arms if arm.kind == ORTHOGONAL]
-    for control in CONTROLS:
-        for arm in turned:
-            if Arm(control) in by_arm:
-                yield _record(experiment, site, arm, by_arm[arm], control, by_arm[Arm(control)]) | exact[arm]
-
-
-def _record(
-    experiment: Experiment,
-    site: Site,
-    arm: Arm,
-    found: Mapping[tuple[int, int], Result],
-    over: str,
-    reference: Mapping[tuple[int, int], Result],
-) -> dict:
-    protocol, architecture = experiment.protocol, site.network.architecture
-    histories = [network.file.history.get("test_accuracy", ()) for network in experiment.networks]
-    good = {run: result for run, result in found.items() if not result.failed}
-    pairs = [run for run in good if not reference[run].failed]
-    record = {
-        "layer": site.layer,
-        "kind": arm.kind,
-        "over": over,
-        "power": arm.power,
-        "tap": protocol.tap,
-        "retrain": protocol.retrain,
-        "start": protocol.start,
-        "cumulative": protocol.cumulative,
-        "model": architecture["model"],
-        "activation": architecture["activation"],
-        "units": site.units,
-        "parameters": site.parameters,
-        "networks": len(experiment.networks),
-        "repeats": protocol.repeats,
-        "pairs": len(pairs),
-        "failed": len(found) - len(good),
-        "base_accuracy": _mean(values[-1] for values in histories if len(values)),
-        **{name: _mean(getattr(result, name) for result in good.values()) for name in MEASURED},
-    }
-    for name, (field, sign) in PENALTIES.items():
-        values = {run: sign * (getattr(good[run], field) - getattr(reference[run], field)) for run in pairs}
-        interval = statistics.over_runs(values, BOOTSTRAP_SEED)
-        record |= {f"{name}{end}": value for end, value in zip(INTERVAL, interval, strict=True)}
-    return record
-
-
-def _exact(experiment: Experiment, site: Site) -> dict[Arm, dict[str, float | None]]:
-    """Return for each arm what needs no training: what folding M away leaves, and the reconstruction error."""
-    residuals: dict[Arm, list[float | None]] = {arm: [] for arm in experiment.protocol.arms}
-    errors: dict[Arm, list[float]] = {arm: [] for arm in experiment.protocol.arms}
-    rectified = experiment.protocol.tap == POST and site.network.architecture["activation"] == "relu"
-    for network in experiment.networks:
-        rows = range(min(SHOWN, len(experiment.dataset.test.labels)))
-        images, _ = probe_batch(experiment.dataset.test, network.standard, rows)
-        tap = network.network.tap(site.layer, POST)
-        logits, kept = predict(network.network, network.arrays, images, keep=[tap])
-        for part in experiment.protocol.slices:
-            w = rotation_sites.matrices(site, part, slice_seed(network, part))
-            arrays = network.arrays | {path: values[None] for path, values in w.items()}
-            upstream = experiment.protocol.retrain == UPSTREAM
-            residuals[part.arm].append(fold_residual(site, arrays, upstream, images, logits))
-            if rectified:
-                m = w[f"{site.layer}/rotation/w"].T.astype(np.float64)
-                errors[part.arm] += list(random_maps.reconstruction_errors([kept[tap]], m[None]))
-    return {
-        arm: {
-            "fold_residual": None if None in residuals[arm] else max(residuals[arm]),
-            "reconstruction_error": float(np.mean(errors[arm])) if rectified else None,
-        }
-        for arm in residuals
-    }
-
-
-def fold_residual(
-    site: Site, arrays: Mapping[str, np.ndarray], upstream: bool, images: np.ndarray, logits: np.ndarray
-) -> float | None:
-    """Return how far a network in which M is folded away is from the untouched one, whose logits are given.
-
-    It is the largest difference of a logit over the largest logit. None where M cannot be folded (`rotation.folded`),
-    or not into what is retrained alone.
-    """
-    try:
-        changed = rotation_sites.folded(site.network, arrays, upstream)
-    except BadInput:
-        return None
-    touched = {path.rpartition("/")[0] for path in arrays if not np.array_equal(changed[path], arrays[path])}
-    if site.retrained and touched - {path.rpartition("/")[0] for path in site.retrained}:
-        return None
-    return logit_difference(logits, predict(site.network, changed, images)[0])
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    values = list(values)
-    return float(np.mean(values)) if values else None

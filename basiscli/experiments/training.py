@@ -158,7 +158,7 @@ class TrainingJob:
         )  # fmt: skip
 
 
-def run(job: TrainingJob, go_on: str = "the same command with `resume` goes on") -> Iterator[dict]:
+def train_networks(job: TrainingJob, go_on: str = "the same command with `resume` goes on") -> Iterator[dict]:
     """Train the networks of a job; yield a record for each.
 
     Raises BadInput before anything is trained if the options, the data set or the folder do not fit, and Interrupted

@@ -60,7 +60,7 @@ def test_the_command_line_speaks_of_options():
 def test_a_program_can_collect_the_notes_of_training(tmp_path, caplog, capfd):
     job = TrainingJob(hidden=(4,), epochs=1, batch_size=512, out=str(tmp_path), activations=False)
     with caplog.at_level(logging.INFO, "basiscli"):
-        (record,) = training.run(job)
+        (record,) = training.train_networks(job)
     assert record["status"] == "done"
     assert any(message.startswith("epoch 1/1 seeds 0: train loss") for message in caplog.messages)
     assert capfd.readouterr().err == ""

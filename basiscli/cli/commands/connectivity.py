@@ -6,11 +6,10 @@ import click
 from click.core import ParameterSource
 
 from basiscli.cli import options, records
-from basiscli.cli.commands import freeze, interpolate
 from basiscli.cli.types import Finite, WidthList
 
 # Options of training that the widths take the place of or that are of no use here, and those in words of its own.
-NOT_TRAINS = freeze.NOT_TRAINS | {"hidden", "start_only", "width"}
+NOT_TRAINS = options.SWEPT | {"hidden", "start_only", "width"}
 # The widths of a perceptron if nothing is said.
 WIDTHS = (16, 64, 256)
 
@@ -85,15 +84,13 @@ def command(
     from basiscli.analysis.assess import Request
     from basiscli.cli.inputs import paths_from
     from basiscli.experiments import connectivity
-    from basiscli.files import hdf5
+    from basiscli.experiments.figures import drawn
 
     if any(name.endswith(".h5") for name in matches):
         raise click.UsageError("--match: a file of permutations is of one width; take activations, weights or both")
-    interpolate.require_weights(matches, from_init)
+    options.require_weights(matches, from_init)
     if (degrade or degrade_to is not None) and matches == ("none",):
         raise click.UsageError("--degrade undoes matches, and --match none makes none")
-    if plot:
-        hdf5.require_new(plot, chosen["force"])
     if files:
         _require_no_training(context)
         groups = connectivity.taken(paths_from(files))
@@ -113,13 +110,8 @@ def command(
         degrade_to=degrade_to,
         dataset=chosen["dataset"] if files and _given(context, "dataset") else None,
     )
-    found: list[dict] = []
-    records.emit(records.kept(connectivity.run(study, groups), found), style, row=_row)
-    if plot:
-        from basiscli.plots import experiments
-        from basiscli.plots.style import save
-
-        save(experiments.connectivity_figure(found), plot)
+    found = connectivity.sweep_widths(study, groups)
+    records.emit(drawn(found, "connectivity_figure", plot, chosen["force"]), style, row=_row)
 
 
 def _trained(chosen: dict, widths: tuple | None):

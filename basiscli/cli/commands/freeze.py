@@ -7,10 +7,6 @@ import click
 from basiscli.cli import options, records
 from basiscli.cli.types import Names, Prefixes
 
-# Options of training that the sweep sets itself, and those that it has in its own words.
-SET = {"start_from", "start_weights", "freeze", "donor", "freeze_prefix", "resume", "activations"}
-NOT_TRAINS = SET | {"seeds", "out", "force"}
-
 
 @click.command(short_help="Freeze the first layers of networks alike, and correlate the layers after them.")
 @click.option(
@@ -38,7 +34,7 @@ NOT_TRAINS = SET | {"seeds", "out", "force"}
 @options.forced("Overwrite networks in the folder, and --plot.")
 @options.computing
 @records.format_option
-@options.training(without=NOT_TRAINS)
+@options.training(without=options.SWEPT)
 @options.correlating
 def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, dead, draws, **chosen) -> None:
     """Are the layers after a common prefix more alike?
@@ -56,8 +52,8 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
     """
     from basiscli.analysis.assess import Request
     from basiscli.experiments import freezing
+    from basiscli.experiments.figures import drawn
     from basiscli.experiments.training import TrainingJob
-    from basiscli.files import hdf5
 
     job = TrainingJob.of(chosen | {"activations": False, "command": records.command_line()})
     with options.usage():
@@ -65,17 +61,10 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
     options.require_pairs(job.seeds)
     if donor_seed in job.seeds:
         raise click.UsageError(f"--donor-seed {donor_seed} is one of --seeds: choose another")
-    if plot:
-        hdf5.require_new(plot, job.force)
     request = Request(("rotated",), draws, drop_dead=dead == "drop", seed=freezing.SEED)
     sweep = freezing.Sweep(job, donors, donor_seed, prefixes, split, tap, positions, request)
-    found: list[dict] = []
-    records.emit(records.kept(freezing.run(sweep), found), style, row=_row)
-    if plot:
-        from basiscli.plots import experiments
-        from basiscli.plots.style import save
-
-        save(experiments.prefixes_figure(found), plot)
+    found = freezing.sweep_prefixes(sweep)
+    records.emit(drawn(found, "prefixes_figure", plot, job.force), style, row=_row)
 
 
 def _row(record: dict) -> dict:

@@ -1,17 +1,10 @@
 """`basiscli interpolate`: loss and accuracy on the straight line between networks, matched or not, corrected or not."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from basiscli.cli import options, records
-
-
-def require_weights(matches: Sequence[str], from_init: bool) -> None:
-    """Raise UsageError for --from-init where no weights are matched."""
-    if from_init and not {"weights", "both"} & set(matches):
-        raise click.UsageError("--from-init is about weights: give --match weights or --match both, too")
 
 
 @click.command(short_help="Walk on the straight line between networks: how high is the barrier?")
@@ -35,7 +28,7 @@ def command(files, style, **chosen) -> None:
     basiscli interpolate runs/digits-mlp/seed0.h5 runs/digits-mlp/seed1.h5 --plot path.png
     basiscli train --seeds 5 | basiscli interpolate - --match none,activations --split test,train
     """
-    require_weights(chosen["matches"], chosen["from_init"])
+    options.require_weights(chosen["matches"], chosen["from_init"])
     from basiscli.cli.inputs import paths_from
     from basiscli.experiments.paths import interpolate_files
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from basiscli.cli import options, records
-from basiscli.cli.commands.interpolate import require_weights
 from basiscli.cli.types import Choice
 
 
@@ -42,7 +41,7 @@ def command(files, out, style, **chosen) -> None:
     basiscli merge runs/digits-mlp/seed0.h5 runs/digits-mlp/seed1.h5 --out merged.h5
     basiscli train --seeds 5 | basiscli merge - --match weights --out merged.h5
     """
-    require_weights([chosen["match"]], chosen["from_init"])
+    options.require_weights([chosen["match"]], chosen["from_init"])
     from basiscli.cli.inputs import paths_from
     from basiscli.experiments.paths import merge_files
 

@@ -78,20 +78,14 @@ def command(networks, layers, dataset, out, plot, force, style, **chosen) -> Non
     _require_consistent(chosen)
     from basiscli.cli.inputs import paths_from
     from basiscli.experiments import rotation
+    from basiscli.experiments.figures import drawn
+    from basiscli.experiments.rotation_experiment import Experiment
     from basiscli.experiments.rotation_sites import Protocol
-    from basiscli.files import hdf5
 
-    if plot:
-        hdf5.require_new(plot, force)
     paths = paths_from(networks)
-    experiment = rotation.Experiment.of(paths, layers, Protocol(**chosen), dataset, out, records.command_line())
-    found: list[dict] = []
-    records.emit(records.kept(rotation.run(experiment, force), found), style, row=_row)
-    if plot:
-        from basiscli.plots import experiments
-        from basiscli.plots.style import save
-
-        save(experiments.rotations_figure(found), plot)
+    experiment = Experiment.of(paths, layers, Protocol(**chosen), dataset, out, records.command_line())
+    found = rotation.rotate_networks(experiment, force)
+    records.emit(drawn(found, "rotations_figure", plot, force), style, row=_row)
 
 
 def _require_consistent(chosen: dict) -> None:

@@ -26,4 +26,4 @@ def command(style: str | None, dry_run: bool, **chosen) -> None:
     job = training.TrainingJob.of(chosen | {"command": records.command_line()})
     with options.usage():
         job.require_consistent()
-    records.emit(training.dry_run(job) if dry_run else training.run(job), style)
+    records.emit(training.dry_run(job) if dry_run else training.train_networks(job), style)

@@ -40,4 +40,4 @@ def command(network, permute, rotate, globs, out, dataset, force, style) -> None
     hdf5.require_new(out, force)
     how, seed = (transform.PERMUTE, permute) if rotate is None else (transform.ROTATE, rotate)
     change = transform.Change(how, seed, globs)
-    records.emit([transform.run(network, change, out, dataset, records.command_line(), force)], style)
+    records.emit([transform.transform_network(network, change, out, dataset, records.command_line(), force)], style)

@@ -8,7 +8,7 @@ import pytest
 
 from basiscli import data
 from basiscli.experiments import rotation
-from basiscli.experiments.rotation import chance_loss
+from basiscli.experiments.rotation_experiment import Experiment, chance_loss
 from basiscli.experiments.rotation_sites import Protocol
 from basiscli.files import checkpoint
 from basiscli.files.datasets import load_dataset
@@ -53,7 +53,7 @@ def test_a_record_for_each_layer_and_kind_and_for_each_contrast(rotated):
 
 def test_all_arms_share_the_features_below_m(networks):
     protocol = Protocol(None, (1.0,), "pre", "downstream", None, False, 2, 1, None, 1.0, None)
-    experiment = rotation.Experiment.of(networks, ["hidden2"], protocol)
+    experiment = Experiment.of(networks, ["hidden2"], protocol)
     parts = experiment.protocol.slices
     run = rotation.start(experiment, experiment.networks[1], experiment.sites[0], parts)
     assert run.seeds == (2000,) * 4 + (2001,) * 4
@@ -68,7 +68,7 @@ def test_all_arms_share_the_features_below_m(networks):
 def test_a_run_continues_from_the_trained_weights_or_from_new_ones(networks):
     for begin in ("continue", "reinit"):
         protocol = Protocol(None, (1.0,), "pre", "downstream", begin, False, 1, 1, None, 1.0, None)
-        experiment = rotation.Experiment.of(networks, ["hidden1"], protocol)
+        experiment = Experiment.of(networks, ["hidden1"], protocol)
         network = experiment.networks[2]
         run = rotation.start(experiment, network, experiment.sites[0], experiment.protocol.slices)
         for s in range(len(run.seeds)):

@@ -1,0 +1,26 @@
+"""Figures of records that come one by one."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from basiscli.files import hdf5
+
+
+def drawn(records: Iterable[Mapping], figure: str, plot: Path | None, force: bool = False) -> Iterator[Mapping]:
+    """Yield records and, after the last, draw all of them into the file `plot`; None draws nothing.
+
+    figure: a function of `plots.experiments`, by its name. Raises BadInput before the first record is made where `plot`
+    exists, unless `force`.
+    """
+    if plot is None:
+        yield from records
+        return
+    hdf5.require_new(plot, force)
+    known = []
+    for record in records:
+        known.append(record)
+        yield record
+    from basiscli.plots import experiments
+    from basiscli.plots.style import save
+
+    save(getattr(experiments, figure)(known), plot)

@@ -1,0 +1,134 @@
+"""The rotation experiment as records: every arm beside the identity and the controls, and what needs no training."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from basiscli.alignment.same_function import logit_difference
+from basiscli.analysis import random_maps, statistics
+from basiscli.analysis.random_maps import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
+from basiscli.errors import BadInput
+from basiscli.experiments import rotation_sites
+from basiscli.experiments.rotation_experiment import Experiment, Result, slice_seed
+from basiscli.experiments.rotation_sites import POST, UPSTREAM, Arm, Site, Slice
+from basiscli.nn.graph import predict
+from basiscli.training.images import probe_batch
+
+# What the orthogonal arms are set against, paired.
+CONTROLS = (PERMUTATION, SYMMETRY)
+INTERVAL = ("", "_low", "_high")
+# Penalties, positive where the arm is worse: what they compare, and with which sign.
+PENALTIES = {
+    "penalty_accuracy": ("test_accuracy", -1),
+    "penalty_test_loss": ("test_loss", 1),
+    "penalty_train_loss": ("train_loss", 1),
+}
+MEASURED = ("test_accuracy", "test_loss", "train_loss")
+# Intervals are drawn from this seed.
+BOOTSTRAP_SEED = 0
+# Test images on which a folded inverse is tried, and the reconstruction error taken.
+SHOWN = 1000
+
+
+def site_records(experiment: Experiment, site: Site, results: Mapping[Slice, Mapping[int, Result]]) -> Iterator[dict]:
+    """Yield the records of a site: every arm over the identity, then orthogonal over the controls."""
+    protocol, exact = experiment.protocol, _exact(experiment, site)
+    by_arm: dict[Arm, dict[tuple[int, int], Result]] = {arm: {} for arm in protocol.arms}
+    for part, of_networks in results.items():
+        by_arm[part.arm] |= {(place, part.repeat): result for place, result in of_networks.items()}
+    for arm, found in by_arm.items():
+        yield _record(experiment, site, arm, found, IDENTITY, by_arm[Arm(IDENTITY)]) | exact[arm]
+    turned = [arm for arm in protocol.arms if arm.kind == ORTHOGONAL]
+    for control in CONTROLS:
+        for arm in turned:
+            if Arm(control) in by_arm:
+                yield _record(experiment, site, arm, by_arm[arm], control, by_arm[Arm(control)]) | exact[arm]
+
+
+def _record(
+    experiment: Experiment,
+    site: Site,
+    arm: Arm,
+    found: Mapping[tuple[int, int], Result],
+    over: str,
+    reference: Mapping[tuple[int, int], Result],
+) -> dict:
+    protocol, architecture = experiment.protocol, site.network.architecture
+    histories = [network.file.history.get("test_accuracy", ()) for network in experiment.networks]
+    good = {run: result for run, result in found.items() if not result.failed}
+    pairs = [run for run in good if not reference[run].failed]
+    record = {
+        "layer": site.layer,
+        "kind": arm.kind,
+        "over": over,
+        "power": arm.power,
+        "tap": protocol.tap,
+        "retrain": protocol.retrain,
+        "start": protocol.start,
+        "cumulative": protocol.cumulative,
+        "model": architecture["model"],
+        "activation": architecture["activation"],
+        "units": site.units,
+        "parameters": site.parameters,
+        "networks": len(experiment.networks),
+        "repeats": protocol.repeats,
+        "pairs": len(pairs),
+        "failed": len(found) - len(good),
+        "base_accuracy": _mean(values[-1] for values in histories if len(values)),
+        **{name: _mean(getattr(result, name) for result in good.values()) for name in MEASURED},
+    }
+    for name, (field, sign) in PENALTIES.items():
+        values = {run: sign * (getattr(good[run], field) - getattr(reference[run], field)) for run in pairs}
+        interval = statistics.over_runs(values, BOOTSTRAP_SEED)
+        record |= {f"{name}{end}": value for end, value in zip(INTERVAL, interval, strict=True)}
+    return record
+
+
+def _exact(experiment: Experiment, site: Site) -> dict[Arm, dict[str, float | None]]:
+    """Return for each arm what needs no training: what folding M away leaves, and the reconstruction error."""
+    residuals: dict[Arm, list[float | None]] = {arm: [] for arm in experiment.protocol.arms}
+    errors: dict[Arm, list[float]] = {arm: [] for arm in experiment.protocol.arms}
+    rectified = experiment.protocol.tap == POST and site.network.architecture["activation"] == "relu"
+    for network in experiment.networks:
+        rows = range(min(SHOWN, len(experiment.dataset.test.labels)))
+        images, _ = probe_batch(experiment.dataset.test, network.standard, rows)
+        tap = network.network.tap(site.layer, POST)
+        logits, kept = predict(network.network, network.arrays, images, keep=[tap])
+        for part in experiment.protocol.slices:
+            w = rotation_sites.matrices(site, part, slice_seed(network, part))
+            arrays = network.arrays | {path: values[None] for path, values in w.items()}
+            upstream = experiment.protocol.retrain == UPSTREAM
+            residuals[part.arm].append(fold_residual(site, arrays, upstream, images, logits))
+            if rectified:
+                m = w[f"{site.layer}/rotation/w"].T.astype(np.float64)
+                errors[part.arm] += list(random_maps.reconstruction_errors([kept[tap]], m[None]))
+    return {
+        arm: {
+            "fold_residual": None if None in residuals[arm] else max(residuals[arm]),
+            "reconstruction_error": float(np.mean(errors[arm])) if rectified else None,
+        }
+        for arm in residuals
+    }
+
+
+def fold_residual(
+    site: Site, arrays: Mapping[str, np.ndarray], upstream: bool, images: np.ndarray, logits: np.ndarray
+) -> float | None:
+    """Return how far a network in which M is folded away is from the untouched one, whose logits are given.
+
+    It is the largest difference of a logit over the largest logit. None where M cannot be folded (`rotation.folded`),
+    or not into what is retrained alone.
+    """
+    try:
+        changed = rotation_sites.folded(site.network, arrays, upstream)
+    except BadInput:
+        return None
+    touched = {path.rpartition("/")[0] for path in arrays if not np.array_equal(changed[path], arrays[path])}
+    if site.retrained and touched - {path.rpartition("/")[0] for path in site.retrained}:
+        return None
+    return logit_difference(logits, predict(site.network, changed, images)[0])
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    values = list(values)
+    return float(np.mean(values)) if values else None
