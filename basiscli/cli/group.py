@@ -1,19 +1,15 @@
 """The command group: an explicit map of commands, each imported only when it is called or listed."""
 
 import importlib
-import logging
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
 
 from basiscli import __version__
 from basiscli.cli import records
-from basiscli.cli.options import spoken
+from basiscli.cli.messages import notes_on_stderr, spoken
 from basiscli.errors import BadInput
-from basiscli.notes import log
 
 # Command modules import click at their top and everything heavy inside their functions: `--help` stays fast.
 COMMANDS = {
@@ -66,7 +62,7 @@ def main() -> None:
     """Run the command line; every failure is one line on stderr and an exit code (docs/commands.md)."""
     debug = "--debug" in sys.argv[1:2]
     try:
-        with _notes_on_stderr():
+        with notes_on_stderr():
             code = group.main(standalone_mode=False, prog_name="basiscli")
         sys.stdout.flush()
     except click.ClickException as error:
@@ -83,25 +79,6 @@ def main() -> None:
         print(f"basiscli: error: {describe(error)}", file=sys.stderr)
         code = EXIT_BAD_INPUT
     sys.exit(code)
-
-
-class _Printer(logging.Handler):
-    """Prints the library's notes on stderr."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(f"basiscli: {spoken(record.getMessage())}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _notes_on_stderr() -> Iterator[None]:
-    printer, level = _Printer(), log.level
-    log.addHandler(printer)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(printer)
-        log.setLevel(level)
 
 
 def describe(error: Exception) -> str:

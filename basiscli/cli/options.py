@@ -1,8 +1,6 @@
 """Options that several commands share, as decorators."""
 
-import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from functools import wraps
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from basiscli.cli.types import (
     Width,
     Widths,
 )
-from basiscli.errors import BadInput
 
 POSITIVE = click.IntRange(min=1)
 WHOLE = click.IntRange(min=0)
@@ -46,20 +43,6 @@ class NamesOption(click.Option):
     def get_help_record(self, context: click.Context) -> tuple[str, str] | None:
         record = super().get_help_record(context)
         return record and (record[0], record[1].replace("{names}", ", ".join(self.type.choices)))
-
-
-def spoken(message: str) -> str:
-    """Return a message of the library in the words of the command line: its parameter `freeze_prefix` is an option."""
-    return re.sub(r"`([a-z]+(?:_[a-z]+)*)`", lambda name: f"--{name[1].replace('_', '-')}", message)
-
-
-@contextmanager
-def usage() -> Iterator[None]:
-    """Turn BadInput about parameters that do not go together into a fault of the command line."""
-    try:
-        yield
-    except BadInput as error:
-        raise click.UsageError(spoken(str(error))) from error
 
 
 def require_weights(matches: Sequence[str], from_init: bool) -> None:

@@ -9,13 +9,14 @@ import pytest
 from basiscli import data
 from basiscli.cli import options
 from basiscli.cli.commands import train
+from basiscli.cli.messages import spoken, usage
 from basiscli.errors import BadInput
 from basiscli.experiments import training
 from basiscli.experiments.training import TrainingJob
 
 
 def test_a_job_has_the_options_of_the_command_and_their_defaults():
-    said = train.command.make_context("train", []).params
+    said = train.command.make_context("train", [], help_option_names=["-h", "--help"]).params
     assert options.TRAINING.keys() <= said.keys()
     assert asdict(TrainingJob()) == {name: said[name] for name in options.TRAINING} | {"command": ""}
     assert TrainingJob.of(said) == TrainingJob()
@@ -46,13 +47,13 @@ def test_options_that_do_not_go_together(given, told):
     with pytest.raises(BadInput) as refused:
         TrainingJob(**given).require_consistent()
     assert str(refused.value) == told
-    with pytest.raises(click.UsageError) as spoken, options.usage():
+    with pytest.raises(click.UsageError) as refusal, usage():
         TrainingJob(**given).require_consistent()
-    assert spoken.value.message == options.spoken(told)
+    assert refusal.value.message == spoken(told)
 
 
 def test_the_command_line_speaks_of_options():
-    assert options.spoken("`freeze_prefix` and `lr`, `basiscli study` and {x}") == (
+    assert spoken("`freeze_prefix` and `lr`, `basiscli study` and {x}") == (
         "--freeze-prefix and --lr, `basiscli study` and {x}"
     )
 

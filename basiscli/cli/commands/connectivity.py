@@ -6,6 +6,7 @@ import click
 from click.core import ParameterSource
 
 from basiscli.cli import options, records
+from basiscli.cli.messages import usage
 from basiscli.cli.types import Finite, WidthList
 
 # Options of training that the widths take the place of or that are of no use here, and those in words of its own.
@@ -123,7 +124,7 @@ def _trained(chosen: dict, widths: tuple | None):
     widths = widths or (WIDTHS if job.model == "mlp" else None)
     if widths is None:
         raise click.UsageError(f"--widths: {job.model} has no usual ones; such as 1/4,1/2,1")
-    with options.usage():
+    with usage():
         for width in widths:
             replace(job, width=width).require_consistent()
     options.require_pairs(job.seeds)

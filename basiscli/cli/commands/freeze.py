@@ -5,6 +5,7 @@ from dataclasses import replace
 import click
 
 from basiscli.cli import options, records
+from basiscli.cli.messages import usage
 from basiscli.cli.types import Names, Prefixes
 
 
@@ -56,7 +57,7 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
     from basiscli.experiments.training import TrainingJob
 
     job = TrainingJob.of(chosen | {"activations": False, "command": records.command_line()})
-    with options.usage():
+    with usage():
         replace(job, start_only=False).require_consistent()
     options.require_pairs(job.seeds)
     if donor_seed in job.seeds:

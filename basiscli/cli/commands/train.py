@@ -3,6 +3,7 @@
 import click
 
 from basiscli.cli import options, records
+from basiscli.cli.messages import usage
 
 
 @click.command()
@@ -24,6 +25,6 @@ def command(style: str | None, dry_run: bool, **chosen) -> None:
     from basiscli.experiments import training
 
     job = training.TrainingJob.of(chosen | {"command": records.command_line()})
-    with options.usage():
+    with usage():
         job.require_consistent()
     records.emit(training.dry_run(job) if dry_run else training.train_networks(job), style)

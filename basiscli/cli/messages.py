@@ -1,0 +1,46 @@
+"""Messages of the library in the words of the command line: errors, faults of usage, notes on stderr."""
+
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from basiscli.errors import BadInput
+from basiscli.notes import log
+
+
+def spoken(message: str) -> str:
+    """Return a message of the library in the words of the command line: its parameter `freeze_prefix` is an option."""
+    return re.sub(r"`([a-z]+(?:_[a-z]+)*)`", lambda name: f"--{name[1].replace('_', '-')}", message)
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """Turn BadInput about parameters that do not go together into a fault of the command line."""
+    try:
+        yield
+    except BadInput as error:
+        raise click.UsageError(spoken(str(error))) from error
+
+
+class _Printer(logging.Handler):
+    """Prints the library's notes on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"basiscli: {spoken(record.getMessage())}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def notes_on_stderr() -> Iterator[None]:
+    """Print the notes of the library on stderr."""
+    printer, level = _Printer(), log.level
+    log.addHandler(printer)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(printer)
+        log.setLevel(level)
