@@ -2,4 +2,15 @@
 
 
 class BadInput(Exception):
-    """What the user gave cannot be used; the message is one line that names the file, the layer and what to do."""
+    """What the user gave cannot be used; the message is one line that names the file, the layer and what to do.
+
+    Names out of damaged or foreign files are part of messages, so control characters are shown as escapes.
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(printable(str(message)))
+
+
+def printable(text: str) -> str:
+    """Return text with an escape in place of each control character, line break, and mark of writing direction."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up: a module imports from its own wing and from the floors below, not from a neighbour on its floor.
 FLOORS = [
     {"errors", "rng", "atomic", "notes"},
-    {"kernels", "data"},
+    {"kernels", "data", "names"},
     {"device"},
     {"analysis", "nn"},
     {"training", "plots"},

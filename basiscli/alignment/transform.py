@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from basiscli import names
 from basiscli.alignment.same_function import TOLERANCE, logit_difference
 from basiscli.analysis import random_maps
 from basiscli.errors import BadInput
 from basiscli.files import networks
 from basiscli.files.datasets import dataset_of
 from basiscli.files.networks import DONE, Loaded, save_network
-from basiscli.nn import names
 from basiscli.nn.graph import Network, predict
 from basiscli.nn.unit_groups import UnitGroups, permute_units, rotate_units, unit_groups
 from basiscli.rng import generator

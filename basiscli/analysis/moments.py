@@ -14,6 +14,7 @@ from operator import add
 import numpy as np
 
 from basiscli import kernels
+from basiscli.device import placement
 from basiscli.device.threads import blas
 from basiscli.rng import generator
 
@@ -21,6 +22,8 @@ from basiscli.rng import generator
 # share the cores, waiting for it made the products 50 times slower (16 units; measured with OpenBLAS).
 ONE_THREAD = 512
 SUM_ROWS = 256  # added up in float32 before float64 takes over: errors stay below 1e-6
+# Deviations of units beyond two to this power, either way, would leave products that float32 cannot hold.
+LARGEST_EXPONENT = 40
 PIECE = 1 << 17  # values taken from a table at a time, so that they stay in the cache
 
 
@@ -87,7 +90,10 @@ class Accumulator:
     """Adds up the moments of one layer of K networks, chunk by chunk.
 
     Rows are taken relative to a shift that the first chunk sets, so that a large mean costs no precision and a constant
-    unit has a variance of exactly 0. They wait in blocks for products that are float32; sums of products are float64.
+    unit has a variance of exactly 0. The shift is subtracted in the type of the rows. A unit whose deviation in the
+    first chunk is beyond 2^±40 is multiplied by a power of two, so that products fit float32. Rows wait in blocks for
+    products in float32; sums of products are float64. If all units of a network are that large or small, the result
+    holds the moments of its activations times a power of two. No similarity depends on that factor.
 
     full: keep S_kk, not only its diagonal. spread: what maps over networks, such as the `map` of a thread pool: copying
     and summing run on one core, and beside products on all cores that is a third of the time. star: keep S_0j alone.
@@ -100,21 +106,22 @@ class Accumulator:
         self._spread = spread
         self._networks = range(networks)
         self._hubs = range(1 if star else networks)
+        self._begun = False
         self._pairs = [(i, j) for i in self._hubs for j in range(i + 1, networks)]
 
     def add(self, chunk: Sequence[np.ndarray], chosen: np.ndarray | None = None) -> None:
-        """Add one chunk: for each network k an array (n, ..., U_k), float32, of the same rows.
+        """Add one chunk: for each network k an array (n, ..., U_k), float32 or float64, of the same rows.
 
         chosen: (n,) bool, the samples to take. Raises ValueError if the networks differ in their number of rows.
         """
-        tables = [_float32(x).reshape(-1, x.shape[-1]) for x in chunk]
+        tables = [_floats(x).reshape(-1, x.shape[-1]) for x in chunk]
         if any(len(table) != len(tables[0]) for table in tables):
             raise ValueError(f"networks with different numbers of rows: {[len(table) for table in tables]}")
         rows = np.arange(len(tables[0]))
         if chosen is not None:
             rows = rows[np.repeat(chosen, len(rows) // len(chosen))]
-        if len(rows) and not self.rows:
-            self._start([table[rows] for table in tables])
+        if len(rows) and not self._begun:
+            self.begin([table[rows] for table in tables])
         if kernels.on_gpu(tables[0]):
             if len(rows):
                 self._add_on_gpu(tables if chosen is None else [table[rows] for table in tables])
@@ -144,12 +151,15 @@ class Accumulator:
             return self._brought_back().moments()
         self._add_products()
         with np.errstate(invalid="ignore", over="ignore"):  # counted in not_finite
-            means = tuple(shift + total / self.rows for shift, total in zip(self._shifts, self._sums, strict=True))
+            means = tuple(map(self._mean, self._networks))
             own = tuple(self._centred(self._own[k], k, k) for k in self._networks)
             cross = {(i, j): self._centred(self._cross[i, j], i, j) for i, j in self._pairs}
         return Moments(self.rows, means, own, cross)
 
-    def _start(self, tables: list[np.ndarray]) -> None:
+    def begin(self, chunk: Sequence[np.ndarray]) -> None:
+        """Set shifts and scales by a chunk, as `add` takes it; moments to be merged must begin with the same chunk."""
+        tables = [_floats(x).reshape(-1, x.shape[-1]) for x in chunk]
+        self._begun = True
         units = [table.shape[1] for table in tables]
         # A product costs rows x U², adding it in float64 U²: few percent from 4 U rows on. Few rows keep float32 exact.
         self._run = min(max(4 * max(units), 512), 8192)
@@ -159,7 +169,7 @@ class Accumulator:
         self._narrow = edges[-1] <= ONE_THREAD
         self._piece_rows = max(PIECE // max(units) // SUM_ROWS, 1) * SUM_ROWS
         self._waiting = 0
-        self._shifts = [_shift(table) for table in tables]
+        self._shifts, self._factors, self._scales = zip(*map(_origin, tables), strict=True)
         zeros = partial(np.zeros_like, tables[0], np.float64)
         self._sums = [zeros(shape=u) for u in units]
         self._own = [zeros(shape=(u, u) if self._full else u) for u in units]
@@ -170,7 +180,10 @@ class Accumulator:
 
     def _add_on_gpu(self, tables: list) -> None:
         """Add rows that lie on a GPU: products in float32, added up in float64, nothing waited for."""
-        shifted = [table - shift for table, shift in zip(tables, self._shifts, strict=True)]
+        shifted = [
+            (table - shift if factor is None else (table - shift) * placement.to_device(factor)).astype(np.float32)
+            for table, shift, factor in zip(tables, self._shifts, self._factors, strict=True)
+        ]
         for k, x in enumerate(shifted):
             self._sums[k] += _column_sums(x)
             self._not_finite[k] = self._not_finite[k] + (~np.isfinite(x)).sum()
@@ -199,6 +212,9 @@ class Accumulator:
                 start = self._waiting + first
                 shifted = np.take(table, piece, axis=0, mode="clip")  # "clip" is faster, and no row is out of range
                 shifted -= self._shifts[k]
+                if self._factors[k] is not None:
+                    shifted = shifted * self._factors[k]
+                shifted = shifted.astype(np.float32, copy=False)
                 total = _in_runs(_total, SUM_ROWS, shifted)
                 if not np.isfinite(total).all():
                     self._not_finite[k] += int(np.count_nonzero(~np.isfinite(table[piece])))
@@ -224,10 +240,22 @@ class Accumulator:
                         first, last = self._columns[j].start - columns.stop, self._columns[j].stop - columns.stop
                         self._cross[i, j] += products[:, first:last]
 
+    def _mean(self, k: int) -> np.ndarray:
+        scale = self._scales[k]
+        if scale is None:
+            return self._shifts[k] + self._sums[k] / self.rows
+        network, units = scale
+        return self._shifts[k] * network + self._sums[k] / units / self.rows
+
     def _centred(self, products: np.ndarray, i: int, j: int) -> np.ndarray:
         """S_ij = Σ y_i y_jᵀ - (Σ y_i)(Σ y_j)ᵀ / N, for the shifted rows y."""
         sums_i, sums_j = self._sums[i], self._sums[j]
-        return products - (np.outer(sums_i, sums_j) if products.ndim == 2 else sums_i * sums_j) / self.rows
+        centred = products - (np.outer(sums_i, sums_j) if products.ndim == 2 else sums_i * sums_j) / self.rows
+        for k, axis in ((i, -1 if products.ndim == 1 else -2), (j, -1)):
+            if self._scales[k] is not None:
+                units = self._scales[k][1]
+                centred = centred / (units[:, None] if axis == -2 else units)
+        return centred
 
 
 def _in_runs(function: Callable, run: int, *tables: np.ndarray) -> np.ndarray:
@@ -252,8 +280,12 @@ def _outer(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return x.transpose(0, 2, 1) @ y
 
 
-def _float32(x: np.ndarray) -> np.ndarray:
-    return x.astype(np.float32, copy=False) if kernels.on_gpu(x) else np.asarray(x, dtype=np.float32)
+def _floats(x: np.ndarray) -> np.ndarray:
+    """Return float32 and float64 as they are, all else as float32."""
+    if kernels.on_gpu(x):
+        return x if x.dtype == np.float64 else x.astype(np.float32, copy=False)
+    x = np.asarray(x)
+    return x if x.dtype == np.float64 else x.astype(np.float32, copy=False)
 
 
 def _product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -267,16 +299,39 @@ def _column_sums(x: np.ndarray) -> np.ndarray:
     return kernels.of(x).unit_sums(x[None])[0]
 
 
-def _shift(table: np.ndarray) -> np.ndarray:
-    """Return the mean of each unit where it exceeds the standard deviation, elsewhere 0, (U,) float32.
+def _origin(
+    table: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray | None, tuple[float, np.ndarray] | None]:
+    """Return the shift of each unit, what multiplies it after that, and the two parts of that: network's and unit's.
 
-    Where it does not, a shift gains nothing, and it would turn the zeros of a sparse unit into many small numbers that
-    float32 cannot add to the few large ones (5e-6 of error in r, seen with 200 rows).
+    The shift is the mean of a unit where it exceeds the standard deviation, elsewhere 0, in the table's type. Where it
+    does not, a shift gains nothing, and it would turn the zeros of a sparse unit into many small numbers that float32
+    cannot add to the few large ones (5e-6 of error in r, seen with 200 rows).
+
+    The factors are powers of two, None where every unit has a deviation within 2^±LARGEST_EXPONENT.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        mean = table.mean(axis=0, dtype=np.float64)
-        deviation = table.std(axis=0, dtype=np.float64)
-        return np.where(np.abs(mean) > deviation, mean, 0).astype(np.float32)
+        mean, deviation = _mean_and_deviation(table)
+        shift = np.where(np.abs(mean) > deviation, mean, 0).astype(table.dtype)
+    deviation = deviation.get() if kernels.on_gpu(deviation) else deviation
+    known = np.isfinite(deviation) & (deviation > 0)
+    exponents = np.where(known, np.frexp(np.where(known, deviation, 1))[1], 0)
+    largest = int(exponents[known].max()) if known.any() else 0
+    network = -largest if abs(largest) > LARGEST_EXPONENT else 0
+    units = np.where(known & (exponents + network < -LARGEST_EXPONENT), -(exponents + network), 0)
+    if not network and not units.any():
+        return shift, None, None
+    units = np.minimum(units, 1000 - network)
+    return shift, np.ldexp(1.0, units + network), (float(np.ldexp(1.0, network)), np.ldexp(1.0, units))
+
+
+def _mean_and_deviation(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each unit, float64; squares of float64 beyond 1e150 do not overflow."""
+    if kernels.on_gpu(table) or table.dtype == np.float32:
+        return table.mean(axis=0, dtype=np.float64), table.std(axis=0, dtype=np.float64)
+    exponents = np.frexp(np.abs(table).max(axis=0))[1]
+    part = np.ldexp(table, -exponents)
+    return np.ldexp(part.mean(axis=0), exponents), np.ldexp(part.std(axis=0), exponents)
 
 
 def halves(samples: int, copies: int, seed: int) -> np.ndarray:

@@ -51,15 +51,10 @@ class LayerPair:
 def shared_layers(sources: Sequence) -> dict[str, tuple[int, ...]]:
     """Return the layers that two sources or more have, each with the sources that have it; all of a single source.
 
-    Raises BadInput if there is none, or if the sources' samples cannot be the same inputs.
+    Raises BadInput if there is none, or if the sources hold different copies of the images.
     """
     first = sources[0]
     for source in sources[1:]:
-        if source.samples != first.samples:
-            raise BadInput(
-                f"{source.path} has {source.samples} samples, {first.path} has {first.samples}: "
-                "record both on the same inputs, or give `samples`"
-            )
         if source.copies != first.copies:
             raise BadInput(
                 f"{source.path} holds {source.copies} copies of each image, {first.path} {first.copies}: "
@@ -76,21 +71,53 @@ def shared_layers(sources: Sequence) -> dict[str, tuple[int, ...]]:
     return shared
 
 
+def refuse(layer: str, reason: BadInput) -> None:
+    """Raise the reason why a layer cannot be compared."""
+    raise reason
+
+
 def layer_moments(
-    sources: Sequence, seed: int, full: bool = False, positions: str | int = "all", star: bool = False
+    sources: Sequence,
+    seed: int,
+    full: bool = False,
+    positions: str | int = "all",
+    star: bool = False,
+    failed: Callable[[str, BadInput], None] = refuse,
 ) -> Iterator[LayerMoments]:
     """Yield the moments of every shared layer, from one pass over each source.
 
     Stored activations are read a layer at a time, so that memory holds the moments of one layer; if any source has to
-    compute its activations, all layers are taken in one pass, and memory holds the moments of all.
+    compute its activations, layers of as many samples are taken in one pass, and memory holds the moments of all.
 
     positions: of a convolution, "all" are rows, or their "mean" is, or so many of them, drawn once for all images.
-    star: only the cross moments with the first source.
+    star: only the cross moments with the first source. failed: told of each layer that cannot be compared, and why; the
+    others go on. It raises the reason unless told otherwise.
     """
     shared = shared_layers(sources)
-    passes = [[layer] for layer in shared] if all(source.stored for source in sources) else [list(shared)]
-    for layers in passes:
-        yield from _one_pass(sources, {layer: shared[layer] for layer in layers}, seed, full, positions, star)
+    counted: dict[int, list[str]] = {}
+    for layer, networks in shared.items():
+        try:
+            counted.setdefault(_samples(sources, layer, networks), []).append(layer)
+        except BadInput as error:
+            failed(layer, error)
+    one_by_one = all(source.stored for source in sources)
+    for together in counted.values():
+        for layers in [[layer] for layer in together] if one_by_one else [together]:
+            yield from _one_pass(
+                sources, {layer: shared[layer] for layer in layers}, seed, full, positions, star, failed
+            )
+
+
+def _samples(sources: Sequence, layer: str, networks: Sequence[int]) -> int:
+    """Return how many samples a layer has. Raises BadInput if the sources differ in it."""
+    first = sources[networks[0]]
+    for k in networks[1:]:
+        if sources[k].samples[layer] != first.samples[layer]:
+            raise BadInput(
+                f"{sources[k].path}: layer {layer} has {sources[k].samples[layer]} samples, {first.path} has "
+                f"{first.samples[layer]}: record both on the same inputs, or give `samples`"
+            )
+    return first.samples[layer]
 
 
 def compare_pairs(found: LayerMoments, drop_dead: bool = False) -> Iterator[LayerPair]:
@@ -139,41 +166,77 @@ def ahead(items: Iterable) -> Iterator:
 
 
 def _one_pass(
-    sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, full: bool, positions: str | int, star: bool
+    sources: Sequence,
+    layers: dict[str, tuple[int, ...]],
+    seed: int,
+    full: bool,
+    positions: str | int,
+    star: bool,
+    failed: Callable[[str, BadInput], None],
 ) -> Iterator[LayerMoments]:
+    layers = dict(layers)  # those that fail go
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sums = {
             layer: [moments.Accumulator(len(networks), full, pool.map, star) for _ in range(2)]
             for layer, networks in layers.items()
         }
-        shapes = _add_all(sources, layers, sums, seed, positions)
+        try:
+            shapes = _add_all(sources, layers, sums, seed, positions, failed)
+        except BadInput as error:
+            if len(layers) > 1:
+                raise
+            failed(*layers, error)
+            return
     for layer, networks in layers.items():
         found = [(half.moments(), half.not_finite) for half in sums.pop(layer) if half.rows]
         halves = tuple(half for half, _ in found)
-        for i, k in enumerate(networks):
-            _check_finite(f"{sources[k].path}: layer {layer}", sum(counts[i] for _, counts in found))
-        _check_range(sources, layer, networks, halves)
-        rows_per_image = sources[0].copies * sum(half.rows for half in halves) // sources[0].samples
+        try:
+            for i, k in enumerate(networks):
+                _check_finite(f"{sources[k].path}: layer {layer}", sum(counts[i] for _, counts in found))
+            _check_range(sources, layer, networks, halves)
+        except BadInput as error:
+            failed(layer, error)
+            continue
+        first = sources[networks[0]]
+        rows_per_image = first.copies * sum(half.rows for half in halves) // first.samples[layer]
         yield LayerMoments(layer, networks, halves, rows_per_image, _describe(shapes[layer], positions))
 
 
 def _add_all(
-    sources: Sequence, layers: dict, sums: dict, seed: int, positions: str | int
+    sources: Sequence,
+    layers: dict[str, tuple[int, ...]],
+    sums: dict,
+    seed: int,
+    positions: str | int,
+    failed: Callable[[str, BadInput], None],
 ) -> dict[str, tuple[int, ...]]:
-    """Read the sources once, add each layer's samples to its two halves, and return the positions' shape of a layer."""
-    in_second = moments.halves(sources[0].samples, sources[0].copies, seed)
+    """Read the sources once, add each layer's samples to its two halves, and return the positions' shape of a layer.
+
+    A layer whose rows do not fit each other is taken out of `layers`.
+    """
+    layer, networks = next(iter(layers.items()))
+    first_source = sources[networks[0]]
+    in_second = moments.halves(first_source.samples[layer], first_source.copies, seed)
     shapes = {}
     first = 0
-    for chunk in ahead(_chunks(sources, layers)):
-        for layer, networks in layers.items():
+    for chunk in ahead(_chunks(sources, dict(layers))):
+        for layer, networks in list(layers.items()):
             arrays = [chunk[k][layer] for k in networks]
-            _check_rows(sources, layer, networks, arrays)
+            try:
+                _check_rows(sources, layer, networks, arrays, positions)
+            except BadInput as error:
+                failed(layer, error)
+                del layers[layer]
+                continue
             shapes[layer] = arrays[0].shape[1:-1]
             last = first + len(arrays[0])
             arrays = [take_positions(array, positions, seed) for array in arrays]
+            if not first:
+                for accumulator in sums[layer]:
+                    accumulator.begin(arrays)
             for half, accumulator in enumerate(sums[layer]):
                 accumulator.add(arrays, in_second[first:last] == half)
-        first = last
+        first += len(next(iter(next(iter(chunk.values())).values())))
     return shapes
 
 
@@ -208,7 +271,11 @@ def _chunks(sources: Sequence, layers: dict[str, tuple[int, ...]]) -> Iterator[d
         yield dict(zip(wanted, arrays, strict=True))
 
 
-def _check_rows(sources: Sequence, layer: str, networks: Sequence[int], arrays: Sequence[np.ndarray]) -> None:
+def _check_rows(
+    sources: Sequence, layer: str, networks: Sequence[int], arrays: Sequence[np.ndarray], positions: str | int
+) -> None:
+    if positions == "mean":  # one row a sample, however many positions
+        return
     for k, array in zip(networks, arrays, strict=True):
         if array.shape[:-1] != arrays[0].shape[:-1]:
             raise BadInput(

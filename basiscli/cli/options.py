@@ -107,11 +107,26 @@ def forced(what: str) -> Callable:
 
 
 # Of correlations: which activations.
+layers = click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    default=("*",),
+    metavar="NAMES",
+    help="Which layers: names or globs, with commas or given again; !GLOB leaves out.  [default: all]",
+)
 tap = click.option(
     "--tap",
     type=Choice("basiscli.files.activations:TAPS"),
     help="After or before the nonlinearity.  [default: post, or what a recorded file holds]",
 )
+channels = click.option(
+    "--channels",
+    type=Choice("basiscli.files.arrays:CHANNELS"),
+    help="Where arrays of another program hold the units: (samples, units, ...) or (samples, ..., units)."
+    "  [default: told by the shapes]",
+)
+ids = click.option("--ids", metavar="NAME", help="Array that tells a file's samples apart.  [default: ids or labels]")
 positions = click.option(
     "--positions",
     type=Positions(),

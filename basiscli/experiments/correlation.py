@@ -6,19 +6,27 @@ from pathlib import Path
 
 from basiscli.analysis import assess, nulls, pairs
 from basiscli.analysis.assess import Request, has_interval, summarise
+from basiscli.analysis.pairs import LayerMoments
+from basiscli.errors import BadInput
 from basiscli.files import activations, hdf5
+from basiscli.names import EVERY
 from basiscli.notes import log
+
+# Layers that a note names before it stops.
+LISTED = 8
 
 
 def correlate_files(
     paths: Sequence[str],
     request: Request,
     *,
-    layer: str = "*",
+    layers: Sequence[str] = EVERY,
     split: str | None = None,
     tap: str | None = None,
     samples: int | None = None,
     dataset: str | None = None,
+    channels: str | None = None,
+    ids: str | None = None,
     positions: str | int = "all",
     intervals: bool = False,
     out: Path | None = None,
@@ -30,38 +38,50 @@ def correlate_files(
     The files are networks or arrays (samples, ..., units), opened as `activations.open_all` says. Matrices and
     permutations go into the HDF5 file `out`, a figure into `plot`, which is drawn after the last record.
 
-    Raises BadInput for files that do not fit together, and where `out` or `plot` exists, unless `force`.
+    Raises BadInput for files that do not fit together, and where `out` or `plot` exists, unless `force`; and in the
+    end, when all else is done and written, for layers that cannot be compared.
     """
-    opened = activations.open_all(paths, layer=layer, split=split, tap=tap, samples=samples, dataset=dataset)
+    opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids)
     if plot:
         hdf5.require_new(plot, force)
     drawn: list = []
+    failed: dict[str, BadInput] = {}
     with ExitStack() as stack:
         results = stack.enter_context(hdf5.writing(out, force)) if out else None
         if results:
             results.attributes(
                 {"kind": hdf5.RESULTS, "analysis": "correlate", "files": list(paths), "seed": request.seed}
             )
-        yield from _records(opened, request, positions, intervals, results, drawn if plot else None)
+        yield from _records(opened, request, positions, intervals, results, drawn if plot else None, failed)
     if plot:
         _draw(plot, paths, drawn, request.seed, per_layer=bool(request.nulls or intervals))
+    if failed:
+        raise BadInput("; ".join(map(str, failed.values())))
 
 
 def _records(
-    opened: Sequence, request, positions: str | int, intervals: bool, results, drawn: list | None
+    opened: Sequence,
+    request: Request,
+    positions: str | int,
+    intervals: bool,
+    results: hdf5.Writer | None,
+    drawn: list | None,
+    failed: dict[str, BadInput],
 ) -> Iterator[dict]:
     """Yield a record a pair and layer and, with intervals, one of a layer's mean over pairs.
 
-    Arrays go into the open file `results`, what a figure needs into `drawn`.
+    Arrays go into the open file `results`, what a figure needs into `drawn`, layers that cannot be compared into
+    `failed` with the reason. Raises the first reason if no layer can.
     """
-    for layer, owners in pairs.shared_layers(opened).items():
-        if len(owners) < len(opened):
-            log.warning(f"{len(owners)} of {len(opened)} files have layer {layer}; pairs of those only")
-    for name in request.similarities:
-        log.warning(assess.explain(name))
+    shared = pairs.shared_layers(opened)
+    notes = _notes(opened, shared, request)
     width = max(units for source in opened for units in source.layers.values()) if request.nulls else 0
     with nulls.workers(width) as spread:
-        for found in pairs.layer_moments(opened, request.seed, request.full or len(opened) == 1, positions):
+        full = request.full or len(opened) == 1
+        for found in pairs.layer_moments(opened, request.seed, full, positions, failed=failed.setdefault):
+            while notes:  # not before a record is sure to come: an error is told in one line
+                log.warning(notes.pop(0))
+            _warn_of_few_rows(found)
             of_layer = []
             for one in assess.assess(found, request, spread):
                 if results:
@@ -72,6 +92,30 @@ def _records(
                 drawn.append(of_layer)
             if intervals and len(found.networks) > 2:
                 yield _mean_record(opened, found, of_layer, request.seed)
+    if len(failed) == len(shared):
+        raise next(iter(failed.values()))
+
+
+def _notes(opened: Sequence, shared: dict, request: Request) -> list[str]:
+    """Return what to say before the first record: how files were read, which layers are not compared."""
+    notes = [note for source in opened for note in source.notes]
+    for layer, owners in shared.items():
+        if len(owners) < len(opened):
+            notes.append(f"{len(owners)} of {len(opened)} files have layer {layer}; pairs of those only")
+    alone = [f"{layer} ({source.path})" for source in opened for layer in source.layers if layer not in shared]
+    if alone:
+        more = ", ..." if len(alone) > LISTED else ""
+        notes.append(f"in one file only, so not compared: {', '.join(alone[:LISTED])}{more}")
+    return notes + [assess.explain(name) for name in request.similarities]
+
+
+def _warn_of_few_rows(found: LayerMoments) -> None:
+    rows, width = sum(half.rows for half in found.halves), max(len(mean) for mean in found.halves[0].means)
+    if rows < width:
+        log.warning(
+            f"layer {found.layer}: {rows:,} rows of {width:,} units: with fewer rows than units, unrelated networks "
+            "look alike; show more inputs"
+        )
 
 
 def _record(opened: Sequence, found, one, intervals: bool) -> dict:
@@ -84,7 +128,7 @@ def _record(opened: Sequence, found, one, intervals: bool) -> dict:
         "units_b": scores.units[1],
         "dead_a": scores.dead[0],
         "dead_b": scores.dead[1],
-        "samples": opened[one.pair.a].samples,
+        "samples": opened[one.pair.a].samples[found.layer],
         **one.fields,
         "positions": found.positions,
     }
@@ -112,7 +156,7 @@ def _mean_record(opened: Sequence, found, of_layer: list, seed: int) -> dict:
         "units_b": width,
         "dead_a": sum(one.pair.scores.dead[0] for one in of_layer) / len(of_layer),
         "dead_b": sum(one.pair.scores.dead[1] for one in of_layer) / len(of_layer),
-        "samples": opened[found.networks[0]].samples,
+        "samples": opened[found.networks[0]].samples[found.layer],
         **{name: summary[name] for name in of_layer[0].fields},
         "positions": found.positions,
         **{name: value for name, value in summary.items() if name not in of_layer[0].fields},

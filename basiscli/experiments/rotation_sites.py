@@ -6,14 +6,16 @@ in one repeat.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from math import prod
 
 import numpy as np
 
+from basiscli import names
 from basiscli.analysis import random_maps
 from basiscli.analysis.random_maps import IDENTITY, ORTHOGONAL, PERMUTATION, SYMMETRY
 from basiscli.errors import BadInput
-from basiscli.nn import names, weights
+from basiscli.nn import weights
 from basiscli.nn.fixed_maps import fixed_maps, rotated, rotates
 from basiscli.nn.graph import Layer, Network
 from basiscli.nn.ops import batchnorm, layernorm
@@ -142,7 +144,7 @@ def sites(network: Network, protocol: Protocol, globs: Sequence[str]) -> list[Si
     last = network.nodes[-1].name
 
     def unknown(glob: str) -> str:
-        why = f"{last} gives the logits and is not rotated" if names.matches(last, glob) else "no such layer"
+        why = f"{last} gives the logits and is not rotated" if fnmatchcase(last, glob) else "no such layer"
         return f"`layer` {glob}: {why}; there are {', '.join(network.layers)}"
 
     return [_site(network, protocol, layer) for layer in names.select(network.layers, globs, unknown)]

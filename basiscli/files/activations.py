@@ -1,7 +1,7 @@
 """Where activations come from: arrays in a file, or a network that computes them, a chunk of samples at a time."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -11,9 +11,11 @@ import numpy as np
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.files import hdf5, networks
+from basiscli.files import arrays, hdf5, networks
 from basiscli.files.datasets import dataset_of
-from basiscli.nn import cost, names
+from basiscli.files.source import Source
+from basiscli.names import EVERY, choose
+from basiscli.nn import cost
 from basiscli.nn.graph import Network, forward
 from basiscli.training.images import SHIFTS, Standardisation, probe_batch
 
@@ -25,66 +27,62 @@ RECORDED_BYTES = 64 << 20
 RECORDED_AT_ONCE = 1000
 
 
-@dataclass(frozen=True)
-class Source:
-    """The layers of one file, to be read in chunks.
-
-    layers: units by name, in order. samples: the length of the first axis. Row i belongs to original image i // copies.
-    stored: reading one layer alone costs only that layer. inputs: what was shown to the network, None if unknown.
-    """
-
-    path: str
-    layers: dict[str, int]
-    samples: int
-    copies: int
-    stored: bool
-    inputs: str | None
-    read: Callable[[Sequence[str], int, int], dict[str, np.ndarray]]  # where the work is done (`backend`)
-
-    def chunks(self, layers: Sequence[str], size: int) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the activations (n, ..., units), float32, of some layers, n <= size samples at a time."""
-        for start in range(0, self.samples, size):
-            yield self.read(layers, start, min(start + size, self.samples))
-
-
 def open_all(
     paths: Sequence[str],
-    layer: str = "*",
+    layers: Sequence[str] = EVERY,
     split: str | None = None,
     tap: str | None = None,
     samples: int | None = None,
     dataset: str | None = None,
+    channels: str | None = None,
+    ids: str | None = None,
 ) -> list[Source]:
-    """Return a source for each file, with the layers that match a glob and the first `samples` samples.
-
-    dataset: where the networks' data set is now, if it has moved.
+    """Return a source for each file, with the layers that patterns choose and their first `samples` samples.
 
     Network files give their stored activations where they hold the split and tap ("test" and "post" unless said
-    otherwise), and compute them where not; activation files give what they hold; of other files every array of numbers
-    with two or more axes, (samples, ..., units), is a layer.
+    otherwise), and compute them where not; activation files give what they hold; of other HDF5, .npz and .npy files
+    every array of numbers with two or more axes, (samples, ..., units), is a layer.
 
-    Raises BadInput for files that were shown different inputs.
+    layers: patterns as `names.choose` takes them. dataset: where the networks' data set is now, if it has moved.
+    channels: "first" for arrays (samples, units, ...), "last", or None to tell it by the shapes. ids: the array that
+    tells the samples of other programs' files apart (arrays.IDS if None).
+
+    Raises BadInput for files that were shown different inputs, or hold the same samples in different orders.
     """
-    sources = [narrow(open_source(path, split, tap, dataset), layer, samples) for path in paths]
+    sources = [narrow(open_source(path, split, tap, dataset, layers, channels, ids), samples) for path in paths]
     first = sources[0]
     for other in sources[1:]:
         if None not in (first.inputs, other.inputs) and first.inputs != other.inputs:
             raise BadInput(f"{first.path} and {other.path} were shown different inputs; record them on the same split")
+        _require_same_samples(first, other)
     return sources
 
 
-def open_source(path: str, split: str | None = None, tap: str | None = None, dataset: str | None = None) -> Source:
+def open_source(
+    path: str,
+    split: str | None = None,
+    tap: str | None = None,
+    dataset: str | None = None,
+    layers: Sequence[str] = EVERY,
+    channels: str | None = None,
+    ids: str | None = None,
+) -> Source:
     """Return the source of one file; see `open_all`."""
+    suffix = Path(path).suffix
+    if suffix in (".npz", ".npy"):
+        return arrays.source_of(path, arrays.of_numpy(path), layers, channels, ids)
+    if suffix in arrays.ELSEWHERE:
+        raise BadInput(f"{path}: {arrays.ELSEWHERE[suffix]}")
     reader = hdf5.open_reader(path)
     if reader.kind == hdf5.RESULTS:
         raise BadInput(f"{path}: holds results of an analysis, not activations")
     if reader.kind == "arrays":
-        return _stored(reader, {name: array for name, array in reader.datasets().items() if array.ndim >= 2})
+        return arrays.source_of(path, arrays.of_hdf5(reader), layers, channels, ids)
     recorded = _recorded(reader)
     if reader.kind == hdf5.NETWORK:
         split, tap = split or "test", tap or "post"
         if recorded.get(split, {}).get("tap") != tap:
-            return computed(path, split, tap, dataset)
+            return chosen(computed(path, split, tap, dataset), layers)
     elif split is None:
         if len(recorded) != 1:
             raise BadInput(f"{path}: holds the splits {', '.join(recorded) or 'none'}; choose one with `split`")
@@ -92,7 +90,25 @@ def open_source(path: str, split: str | None = None, tap: str | None = None, dat
     if split not in recorded or tap not in (None, recorded[split]["tap"]):
         held = ", ".join(f"{name} {part['tap']}" for name, part in recorded.items())
         raise BadInput(f"{path}: holds no {tap or ''} activations of the split {split}, only {held or 'none'}")
-    return _stored(reader, recorded[split]["arrays"], split)
+    return chosen(_stored(reader, recorded[split]["arrays"], split), layers)
+
+
+def _require_same_samples(first: Source, other: Source) -> None:
+    """Raise BadInput if arrays of one name tell that two files hold other samples, or the same in another order."""
+    if first.ids is None or other.ids is None or first.ids[0] != other.ids[0]:
+        return
+    (name, mine), (_, theirs) = first.ids, other.ids
+    count = min(len(mine), len(theirs), *first.samples.values(), *other.samples.values())
+    if np.array_equal(mine[:count], theirs[:count]):
+        return
+    if len(mine) == len(theirs) and np.array_equal(np.sort(mine), np.sort(theirs)):
+        raise BadInput(
+            f"{other.path}: holds the samples of {first.path} in another order ({name} differ): sort the rows of both "
+            f"by {name}, then correlate them"
+        )
+    raise BadInput(
+        f"{other.path}: holds other samples than {first.path} ({name} differ); record both on the same inputs"
+    )
 
 
 def _recorded(reader: hdf5.Reader) -> dict[str, dict]:
@@ -105,32 +121,27 @@ def _recorded(reader: hdf5.Reader) -> dict[str, dict]:
     return found
 
 
-def _stored(reader: hdf5.Reader, arrays: dict, split: str | None = None) -> Source:
-    """Return a source of stored arrays; `split` says what they were recorded on, None for another program's."""
+def _stored(reader: hdf5.Reader, layers: dict, split: str) -> Source:
+    """Return a source of activations that `record` stored of a split."""
     path = reader.path
-    if not arrays:
+    if not layers:
         raise BadInput(f"{path}: holds no array (samples, ..., units)")
-    for name, array in arrays.items():
+    for name, array in layers.items():
         reader.require_numbers(array)
         if not array.size or array.ndim < 2:
             raise BadInput(f"{path}: {name} has the shape {array.shape}, not (samples, ..., units)")
-    counts = {name: array.shape[0] for name, array in arrays.items()}
-    if len(set(counts.values())) > 1:
-        raise BadInput(f"{path}: layers of different sample counts: {counts}; choose with `layer`")
+    readers = {name: reader.row_reader(array) for name, array in layers.items()}
 
-    def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
-        return {
-            name: placement.to_device(reader.rows(arrays[name], start, stop).astype(np.float32, copy=False))
-            for name in layers
-        }
+    def read(wanted: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
+        return {name: placement.to_device(readers[name](start, stop).astype(np.float32, copy=False)) for name in wanted}
 
     return Source(
         path=path,
-        layers={name: array.shape[-1] for name, array in arrays.items()},
-        samples=next(iter(counts.values())),
-        copies=_copies(split) if split else 1,
+        layers={name: array.shape[-1] for name, array in layers.items()},
+        samples={name: array.shape[0] for name, array in layers.items()},
+        copies=_copies(split),
         stored=True,
-        inputs=f"{reader.json('dataset').get('checksum')}/{split}" if split else None,
+        inputs=f"{reader.json('dataset').get('checksum')}/{split}",
         read=read,
     )
 
@@ -145,23 +156,23 @@ def computed(path: str, split: str, tap: str, dataset: str | None = None) -> Sou
 def of_network(
     path: str,
     network: Network,
-    arrays: Mapping[str, np.ndarray],
+    weights: Mapping[str, np.ndarray],
     standard: Standardisation,
     images: Dataset,
     split: str,
     tap: str,
 ) -> Source:
-    """Return a source that runs a network, arrays (1, ...), over a split of a data set."""
+    """Return a source that runs a network, `weights` (1, ...), over a split of a data set."""
     part = getattr(images, split.partition("-")[0])
     taps = {name: network.tap(name, tap) for name in network.layers}
     at_once = cost.evaluated_at_once(network)
-    there = cache(lambda: placement.tree_to_device(arrays))
+    weights_on_device = cache(lambda: placement.tree_to_device(weights))
 
     def show(layers: Sequence[str], rows: range) -> dict[str, np.ndarray]:
         x, _ = probe_batch(part, standard, rows, shifted=_copies(split) > 1)
         wanted = {name: taps[name] for name in layers}
         last = max(wanted.values(), key=[node.name for node in network.nodes].index)
-        _, kept, _ = forward(network, there(), x, keep=set(wanted.values()), until=last)
+        _, kept, _ = forward(network, weights_on_device(), x, keep=set(wanted.values()), until=last)
         return {name: kept[node][0] for name, node in wanted.items()}
 
     def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
@@ -171,7 +182,7 @@ def of_network(
     return Source(
         path=path,
         layers={name: place.units for name, place in network.layers.items()},
-        samples=len(part.labels) * _copies(split),
+        samples=dict.fromkeys(network.layers, len(part.labels) * _copies(split)),
         copies=_copies(split),
         stored=False,
         inputs=f"{images.checksum}/{split}",
@@ -182,7 +193,7 @@ def of_network(
 def record_files(
     targets: Mapping[str, Path],
     *,
-    layer: str = "*",
+    layers: Sequence[str] = EVERY,
     split: str = "test",
     tap: str = "post",
     samples: int | None = None,
@@ -192,11 +203,11 @@ def record_files(
 ) -> Iterator[dict]:
     """Write the activations of each network into its own file, and yield its record.
 
-    targets: the files to write, by the paths of the networks. layer: a glob. samples None: all of the split. Raises
-    BadInput as `narrow` does, and where a file exists, unless `force`.
+    targets: the files to write, by the paths of the networks. layers: patterns of `names.choose`. samples None: all of
+    the split. Raises BadInput as `narrow` does, and where a file exists, unless `force`.
     """
     for path, target in targets.items():
-        source = narrow(computed(path, split, tap, dataset), layer, samples)
+        source = narrow(chosen(computed(path, split, tap, dataset), layers), samples)
         with hdf5.writing(target, force) as writer:
             writer.attributes(
                 {
@@ -212,7 +223,7 @@ def record_files(
             "network": path,
             "split": split,
             "tap": tap,
-            "samples": source.samples,
+            "samples": next(iter(source.samples.values())),
             "layers": ",".join(source.layers),
         }
 
@@ -223,7 +234,7 @@ def record(writer: hdf5.Writer, source: Source, split: str, tap: str) -> None:
     read = source.chunks(list(source.layers), max(1, min(RECORDED_AT_ONCE, RECORDED_BYTES // row)))
     chunks = ({name: placement.to_host(values) for name, values in chunk.items()} for chunk in read)
     first = next(chunks)
-    shapes = {name: (source.samples, *values.shape[1:]) for name, values in first.items()}
+    shapes = {name: (source.samples[name], *values.shape[1:]) for name, values in first.items()}
     writer.activations(split, tap, shapes, chain([first], chunks))
 
 
@@ -231,13 +242,21 @@ def _copies(split: str) -> int:
     return len(SHIFTS) if split.endswith("-shifts") else 1
 
 
-def narrow(source: Source, glob: str, samples: int | None) -> Source:
-    """Return a source with the layers that match a glob, and its first `samples` samples (None: all).
+def chosen(source: Source, layers: Sequence[str]) -> Source:
+    """Return a source with the layers that patterns choose (`names.choose`). Raises BadInput if none is."""
+    wanted = choose(source.layers, layers, source.path)
+    return replace(
+        source,
+        layers={name: source.layers[name] for name in wanted},
+        samples={name: source.samples[name] for name in wanted},
+    )
 
-    Raises BadInput if no layer matches or there are fewer samples.
-    """
-    unknown = f"{source.path}: no layer matches '{glob}'; it has {', '.join(source.layers)}"
-    layers = {name: source.layers[name] for name in names.select(source.layers, [glob], lambda _: unknown)}
-    if samples is not None and samples > source.samples:
-        raise BadInput(f"{source.path}: has {source.samples} samples, fewer than the {samples} asked for")
-    return replace(source, layers=layers, samples=samples or source.samples)
+
+def narrow(source: Source, samples: int | None) -> Source:
+    """Return a source with its first `samples` samples (None: all). Raises BadInput if a layer has fewer."""
+    if samples is None:
+        return source
+    for layer, there in source.samples.items():
+        if samples > there:
+            raise BadInput(f"{source.path}: layer {layer} has {there} samples, fewer than the {samples} asked for")
+    return replace(source, samples=dict.fromkeys(source.samples, samples))

@@ -5,8 +5,10 @@ nothing: links, virtual and external data, strange types and damaged bytes are r
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import numpy as np
 
 from basiscli import __version__, atomic
 from basiscli.errors import BadInput
+from basiscli.files import rows
 from basiscli.files.sink import Sink
+from basiscli.names import natural
 
 FORMAT = 1
 NETWORK, ACTIVATIONS, RESULTS = "network", "activations", "results"
@@ -133,6 +137,10 @@ _DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeErro
 _UNCHECKED_BYTES, _LARGEST_RATIO = 1 << 24, 1000
 
 
+class Unreadable(str):
+    """Why something in a file is not read, as the end of a message."""
+
+
 class Reader:
     """An HDF5 file open for reading; every access checks what it touches. See `reading`."""
 
@@ -143,7 +151,14 @@ class Reader:
     @property
     def kind(self) -> str:
         """Return "network", "activations" or "results" for our own files, "arrays" for other programs'."""
-        return "arrays" if self.attribute("format") is None else str(self.attribute("kind"))
+        return str(self.attribute("kind")) if self.ours else "arrays"
+
+    @property
+    def ours(self) -> bool:
+        """Whether this program wrote the file; others may use an attribute `format` for something else."""
+        with self.checked("the file"):
+            attributes = self._file.attrs
+            return "format" in attributes and "basiscli" in attributes
 
     def attribute(self, name: str, path: str = "/", default=None):
         """Return an attribute as plain Python, None or `default` if there is none."""
@@ -167,11 +182,20 @@ class Reader:
 
         Raises BadInput for links to elsewhere and arrays stored elsewhere: they could read any file of the user's.
         """
-        found: dict[str, h5py.Dataset] = {}
         root = self._child(group)
-        if isinstance(root, h5py.Group):
-            self._walk(root, "", found, set())
+        found = self._walk(root) if isinstance(root, h5py.Group) else {}
+        for node in found.values():
+            if isinstance(node, Unreadable):
+                raise BadInput(f"{self.path}: {node}")
         return found
+
+    def members(self) -> "dict[str, h5py.Dataset | Unreadable]":
+        """Return everything in the file of another program that is no group, by path, in the file's order.
+
+        That is the order of writing where the file keeps it, else the natural one. Links within the file are followed;
+        what lies in other files is there as `Unreadable`, so that a user may have the rest.
+        """
+        return self._walk(self._file["/"], follow=True)
 
     def array(self, path: str) -> np.ndarray:
         """Return a whole array of numbers."""
@@ -189,6 +213,11 @@ class Reader:
         with self.checked(dataset.name):
             return dataset[()] if stop is None else dataset[start:stop]
 
+    def row_reader(self, dataset: h5py.Dataset) -> Callable[[int, int], np.ndarray]:
+        """Return what reads rows start to stop of an array, made for reading on and on (`rows.reader`)."""
+        length = dataset.chunks[0] if dataset.chunks else 1
+        return rows.reader(partial(self.rows, dataset), len(dataset), length, dataset.nbytes)
+
     def require_numbers(self, dataset: h5py.Dataset) -> h5py.Dataset:
         """Return the array if it holds numbers, in this file. Raises BadInput otherwise."""
         with self.checked(dataset.name):
@@ -200,6 +229,19 @@ class Reader:
             if declared > _UNCHECKED_BYTES and declared > _LARGEST_RATIO * stored:
                 raise BadInput(f"{self.path}: {dataset.name} declares {declared} bytes and holds {stored}, no data")
             return dataset
+
+    def unwritten(self, dataset: h5py.Dataset) -> str | None:
+        """Return in words how many chunks of an array were never written, None if all were."""
+        with self.checked(dataset.name):
+            if not dataset.chunks:
+                return None
+            grid = zip(dataset.shape, dataset.chunks, strict=True)
+            count, written = prod(-(-side // chunk) for side, chunk in grid), dataset.id.get_num_chunks()
+            return (
+                f"has {count - written} of {count} chunks that nobody wrote; they read as {dataset.fillvalue}"
+                if written < count
+                else None
+            )
 
     @contextmanager
     def checked(self, what: str) -> Iterator[None]:
@@ -225,18 +267,39 @@ class Reader:
             raise BadInput(f"{self.path}: {name} is a link; only what lies in the file itself is read")
         return group[name]
 
-    def _walk(self, group: h5py.Group, prefix: str, found: dict, visited: set) -> None:
-        with self.checked(prefix or "the file"):
-            place = h5py.h5o.get_info(group.id).addr
-            if place in visited:  # a group may contain itself
-                return
-            visited.add(place)
-            members = {name: self._own(group, name) for name in group}
-        for name, node in members.items():
-            if isinstance(node, h5py.Group):
-                self._walk(node, f"{prefix}{name}/", found, visited)
-            elif isinstance(node, h5py.Dataset):
-                found[prefix + name] = node
+    def _linked(self, group: h5py.Group, name: str) -> "h5py.Group | h5py.Dataset | Unreadable":
+        """Return a member of a group, also behind a link that stays within the file."""
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            return Unreadable(f"{group.name.rstrip('/')}/{name} is a link to another file, which is not read")
+        if isinstance(link, h5py.SoftLink):
+            try:
+                group[name]
+            except KeyError:
+                return Unreadable(f"{group.name.rstrip('/')}/{name} is a link to {link.path}, which is not there")
+            if group[name].file.filename != self._file.filename:
+                return Unreadable(f"{group.name.rstrip('/')}/{name} is a link to another file, which is not read")
+        return group[name]
+
+    def _walk(self, root: h5py.Group, follow: bool = False) -> "dict[str, h5py.Dataset | Unreadable]":
+        found: dict[str, h5py.Dataset | Unreadable] = {}
+        visited = set()
+        waiting = [("", root)]
+        while waiting:
+            path, node = waiting.pop()
+            if not isinstance(node, h5py.Group):
+                if isinstance(node, h5py.Dataset | Unreadable):
+                    found[path] = node
+                continue
+            with self.checked(path or "the file"):
+                place = h5py.h5o.get_info(node.id).addr
+                if place in visited:  # a group may contain itself
+                    continue
+                visited.add(place)
+                member = self._linked if follow else self._own
+                inside = [(f"{path}/{name}" if path else name, member(node, name)) for name in _ordered(node)]
+            waiting += reversed(inside)
+        return found
 
 
 @contextmanager
@@ -263,10 +326,16 @@ def open_reader(path: str | Path) -> Reader:
     except (OSError, RuntimeError) as error:
         raise BadInput(f"{path}: cannot be read ({_reason(error)})") from error
     reader = Reader(file, path)
-    version = reader.attribute("format", default=FORMAT)
+    version = reader.attribute("format") if reader.ours else FORMAT
     if not isinstance(version, int) or version > FORMAT:
         raise BadInput(f"{path}: has format {version}, this version reads up to {FORMAT}; upgrade basiscli")
     return reader
+
+
+def _ordered(group: h5py.Group) -> list[str]:
+    """Return the names in a group as they were written, where the file keeps that order, else in natural order."""
+    tracked = group.id.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
+    return list(group) if tracked else sorted(group, key=natural)
 
 
 def _reason(error: Exception) -> str:

@@ -7,8 +7,8 @@ from math import prod
 
 import numpy as np
 
+from basiscli import names
 from basiscli.errors import BadInput
-from basiscli.nn import names
 from basiscli.nn.graph import Network
 from basiscli.rng import generator
 

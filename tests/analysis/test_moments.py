@@ -186,3 +186,34 @@ def test_a_star_keeps_the_products_with_the_first_network_only():
         np.testing.assert_array_equal(table, every.cross[pair])
     np.testing.assert_array_equal((found + found).cross[0, 2], (every + every).cross[0, 2])
     np.testing.assert_array_equal(found.pair(0, 2).variances(1), every.variances(2))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x + 1e8,
+        lambda x: x * 1e-30,
+        lambda x: x * 1e300,
+        lambda x: x * 10.0 ** np.linspace(-30, 0, x.shape[1]),
+        lambda x: 1e8 + x * 10.0 ** np.linspace(-1, 3, x.shape[1]),
+    ],
+)
+def test_correlations_do_not_depend_on_offsets_and_scales(change):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 500, 6))
+    y += x
+    expected = np.corrcoef(x, y, rowvar=False)[:6, 6:]
+    halves = [Accumulator(2) for _ in range(2)]
+    for accumulator, rows in zip(halves, (slice(0, 200), slice(200, 500)), strict=True):
+        accumulator.begin([change(x), y])
+        accumulator.add([change(x)[rows], y[rows]])
+    whole = halves[0].moments() + halves[1].moments()
+    found = whole.cross[0, 1] / np.sqrt(np.outer(whole.variances(0), whole.variances(1)))
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_the_means_of_small_and_large_units_keep_their_ratio():
+    x = np.random.default_rng(0).standard_normal((400, 3)) * [1, 1e-20, 1e-25] + [2, 3e-20, 4e-25]
+    found = accumulate([x], [])
+    np.testing.assert_allclose(found.means[0], x.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.variances(0), len(x) * x.var(axis=0), rtol=1e-5)

@@ -83,7 +83,7 @@ def test_one_sample_has_no_held_out_score():
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        (MemorySource("b.h5", {"h": relu_features(1, 299, 6)}), "b.h5 has 299 samples, a.h5 has 300"),
+        (MemorySource("b.h5", {"h": relu_features(1, 299, 6)}), "b.h5: layer h has 299 samples, a.h5 has 300"),
         (MemorySource("b.h5", {"h": relu_features(1, 300, 6)}, copies=3), "b.h5 holds 3 copies of each image, a.h5 1"),
         (MemorySource("b.h5", {"other": relu_features(1, 300, 6)}), r"no layer in common \(a.h5: h; b.h5: other\)"),
         (MemorySource("b.h5", {"h": np.zeros((300, 2, 2, 6))}), "b.h5: layer h has 2x2 positions a sample, a.h5 has 1"),
@@ -99,13 +99,19 @@ def test_bad_input(second, message):
         scores([MemorySource("a.h5", {"h": relu_features(0, 300, 6)}), second])
 
 
-def test_products_that_overflow():
-    sources = [
-        MemorySource("a.h5", {"h": relu_features(0, 300, 6) * 1e15}),
-        MemorySource("b.h5", {"h": relu_features(1, 300, 6) * 1e30}),
-    ]
+def test_large_activations_correlate_as_small_ones_do():
+    x, y = relu_features(0, 300, 6), relu_features(1, 300, 6)
+    (expected,) = scores([MemorySource("a.h5", {"h": x}), MemorySource("b.h5", {"h": y})]).values()
+    (found,) = scores([MemorySource("a.h5", {"h": x * 1e15}), MemorySource("b.h5", {"h": y * 1e30})]).values()
+    np.testing.assert_allclose(found.r, expected.r, atol=1e-6)
+
+
+def test_products_that_overflow(monkeypatch):
+    monkeypatch.setattr(pairs, "CHUNK_BYTES", 500)
+    late = relu_features(1, 300, 6)
+    late[100:] *= 1e30  # the first chunk, which sets the scale, is small
     with pytest.raises(BadInput, match=r"b.h5: layer h: activations so large"):
-        scores(sources)
+        scores([MemorySource("a.h5", {"h": relu_features(0, 300, 6)}), MemorySource("b.h5", {"h": late})])
 
 
 def test_every_value_that_is_not_finite_is_counted(monkeypatch):
@@ -171,3 +177,32 @@ def test_a_single_network_is_paired_with_itself():
     (pair,) = pairs.compare_pairs(found)
     assert (pair.a, pair.b) == (0, 0)
     assert pair.scores.identity == pytest.approx(1, abs=1e-6)
+
+
+def test_a_bad_layer_does_not_end_the_run():
+    rng = np.random.default_rng(0)
+    good, bad = (rng.standard_normal((50, 4)) for _ in range(2))
+    bad[3] = np.nan
+    for stored in (True, False):
+        a, b = (MemorySource(name, {"bad": bad, "good": good}, stored=stored) for name in ("a.h5", "b.h5"))
+        failed: dict = {}
+        (found,) = pairs.layer_moments([a, b], seed=0, failed=failed.setdefault)
+        assert found.layer == "good" and "b.h5" not in str(failed["bad"]) and "a.h5: layer bad" in str(failed["bad"])
+
+
+def test_layers_may_differ_in_their_samples():
+    rng = np.random.default_rng(0)
+    a, b = (
+        MemorySource(name, {"x": rng.standard_normal((50, 4)), "y": rng.standard_normal((30, 4))})
+        for name in ("a.h5", "b.h5")
+    )
+    assert [sum(half.rows for half in found.halves) for found in pairs.layer_moments([a, b], seed=0)] == [50, 30]
+
+
+def test_means_over_positions_compare_different_numbers_of_tokens():
+    rng = np.random.default_rng(0)
+    a, b = (MemorySource(name, {"x": rng.standard_normal((50, tokens, 4))}) for name, tokens in (("a", 16), ("b", 17)))
+    (found,) = pairs.layer_moments([a, b], seed=0, positions="mean")
+    assert sum(half.rows for half in found.halves) == 50
+    with pytest.raises(BadInput, match="17 positions"):
+        list(pairs.layer_moments([a, b], seed=0))

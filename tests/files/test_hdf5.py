@@ -116,10 +116,13 @@ def test_what_must_not_be_read_is_refused(tmp_path, name, reason):
         file.array(name)
 
 
-def test_a_file_with_links_is_refused_whole(tmp_path):
+def test_of_a_strange_file_only_what_lies_in_it_is_read(tmp_path):
     write_strange(tmp_path / "strange.h5")
-    with pytest.raises(BadInput, match="link"):
-        activations.open_source(str(tmp_path / "strange.h5"))
+    path = str(tmp_path / "strange.h5")
+    assert list(activations.open_source(path).layers) == ["good", "soft"]
+    for name in ("external", "virtual", "outside", "text", "objects", "unwritten"):
+        with pytest.raises(BadInput, match=rf"strange.h5: {name} "):
+            activations.open_source(path, layers=(name,))
 
 
 def test_a_group_that_contains_itself_is_walked_once(tmp_path):

@@ -10,12 +10,12 @@ class MemorySource:
         self.path = path
         self.arrays = {layer: np.asarray(array, dtype=np.float32) for layer, array in arrays.items()}
         self.layers = {layer: array.shape[-1] for layer, array in arrays.items()}
-        self.samples = len(next(iter(arrays.values())))
+        self.samples = {layer: len(array) for layer, array in arrays.items()}
         self.copies = copies
         self.stored = stored
         self.passes: list[list[str]] = []
 
     def chunks(self, layers: Sequence[str], size: int) -> Iterator[dict[str, np.ndarray]]:
         self.passes.append(list(layers))
-        for first in range(0, self.samples, size):
+        for first in range(0, self.samples[layers[0]], size):
             yield {layer: self.arrays[layer][first : first + size] for layer in layers}

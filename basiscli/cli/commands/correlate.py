@@ -16,10 +16,12 @@ INTERVAL_COLUMNS = ("matched_held_out_low", "matched_held_out_high")
 
 @click.command(short_help="Correlate the units of networks, pair by pair and layer by layer.")
 @click.argument("files", nargs=-1, required=True, metavar="A.h5 B.h5 [MORE...]")
-@click.option("--layer", default="*", show_default=True, metavar="GLOB", help="Which layers.")
+@options.layers
 @options.tap
 @options.inputs("--split", "Inputs of a network.  [default: test, or what a recorded file holds]")
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Use the first N samples only.")
+@options.channels
+@options.ids
 @options.positions
 @options.dead
 @click.option(

@@ -10,7 +10,7 @@ from basiscli.cli.types import Choice
 
 @click.command()
 @click.argument("networks", nargs=-1, required=True, metavar="NET.h5...")
-@click.option("--layer", default="*", show_default=True, metavar="GLOB", help="Which layers.")
+@options.layers
 @click.option(
     "--tap",
     type=Choice("basiscli.files.activations:TAPS"),

@@ -1,0 +1,246 @@
+"""Activations that another program wrote: HDF5, .npz and .npy files with arrays (samples, ..., units).
+
+What is no array of numbers is left out with a note, unless a user names it. Arrays of images, (samples, H, W, channels)
+or (samples, channels, H, W), are read in the way that their shapes tell.
+"""
+
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from basiscli.device import placement
+from basiscli.errors import BadInput
+from basiscli.files.hdf5 import Reader, Unreadable
+from basiscli.files.source import Source
+from basiscli.names import choose, natural
+
+FIRST, LAST = "first", "last"
+CHANNELS = (FIRST, LAST)
+# Arrays by one of these names tell the samples apart, where they have one value a sample.
+IDS = ("ids", "labels")
+# So many times more units than samples, and an array is likely to be transposed.
+TRANSPOSED = 8
+LISTED = 5
+# What cannot be read, by the ending of its name, and what to do.
+ELSEWHERE = {
+    ".pt": "a PyTorch file; in PyTorch, numpy.savez('activations.npz', **{name: x.numpy() for name, x in ...}) writes "
+    "a file that can be read",
+    ".safetensors": "a file of safetensors; numpy.savez('activations.npz', **safetensors.numpy.load_file(...)) writes "
+    "a file that can be read",
+    ".keras": "a Keras model, which holds weights; save what its layers give, an array a layer, with numpy.savez",
+}
+ELSEWHERE[".pth"] = ELSEWHERE[".pt"]
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array of a file: its shape and type, what reads its rows start to stop, and why it is no layer, if so."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[int, int], np.ndarray]
+    problem: str | None = None
+    note: str | None = None
+
+
+def source_of(
+    path: str,
+    arrays: Mapping[str, Array],
+    layers: Sequence[str],
+    channels: str | None = None,
+    ids: str | None = None,
+) -> Source:
+    """Return the source of a file's arrays: the layers that patterns choose, channels read FIRST, LAST or as told.
+
+    Raises BadInput if nothing is chosen that is an array of numbers, and for `ids` that are not there.
+    """
+    judged = {name: _judged(array) for name, array in arrays.items()}
+    good = {name: array for name, array in judged.items() if array.problem is None}
+    for name in layers:
+        if name in judged and name not in good:
+            raise BadInput(f"{path}: {name} {judged[name].problem}")
+    if not good:
+        problems = "; ".join(f"{name} {array.problem}" for name, array in list(judged.items())[:LISTED])
+        raise BadInput(f"{path}: holds no array (samples, ..., units)" + (f": {problems}" if problems else ""))
+    chosen = {name: good[name] for name in choose(good, layers, path)}
+    first = {name for name, array in chosen.items() if _channels_first(array.shape, channels, chosen)}
+    identity = _identity(path, arrays, chosen, ids)
+    notes = [
+        *_left_out(path, {name: array for name, array in judged.items() if name not in good and name not in IDS}),
+        *_reading(path, chosen, first, channels),
+        *(f"{path}: {name} {array.note}" for name, array in chosen.items() if array.note),
+    ]
+
+    def read(wanted: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
+        return {
+            name: placement.to_device(_floats(_units_last(chosen[name].read(start, stop), name in first)))
+            for name in wanted
+        }
+
+    return Source(
+        path=path,
+        layers={name: array.shape[1 if name in first else -1] for name, array in chosen.items()},
+        samples={name: array.shape[0] for name, array in chosen.items()},
+        copies=1,
+        stored=True,
+        inputs=None,
+        read=read,
+        ids=identity,
+        notes=tuple(notes),
+    )
+
+
+def of_hdf5(reader: Reader) -> dict[str, Array]:
+    """Return what an HDF5 file of another program holds, by path."""
+    found = {}
+    for name, node in reader.members().items():
+        if isinstance(node, Unreadable):
+            found[name] = Array((), np.dtype(object), _nothing, problem=f"cannot be read: {node}")
+            continue
+        try:
+            reader.require_numbers(node)
+            problem = None
+        except BadInput as error:
+            problem = str(error).removeprefix(f"{reader.path}: ").removeprefix(f"{node.name} ")
+        note = None if problem else reader.unwritten(node)
+        found[name] = Array(node.shape or (), node.dtype, reader.row_reader(node), problem, note)
+    return found
+
+
+def of_numpy(path: str) -> dict[str, Array]:
+    """Return the arrays of an .npz or .npy file. Nothing is unpickled. Raises BadInput for a damaged file."""
+    try:
+        if Path(path).suffix == ".npy":
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            return {Path(path).stem: Array(array.shape, array.dtype, lambda start, stop: np.array(array[start:stop]))}
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            headers = {name: _header(archive, f"{name}.npy") for name in names}
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path}: cannot be read ({error})") from error
+    read = _members(path)
+    return {
+        name: Array(*headers[name], lambda start, stop, name=name: read(name)[start:stop])
+        for name in sorted(headers, key=natural)
+    }
+
+
+def _members(path: str) -> Callable[[str], np.ndarray]:
+    """Return what unpacks an array of an .npz file; the last one is kept."""
+    kept: dict[str, np.ndarray] = {}
+
+    def read(name: str) -> np.ndarray:
+        if name not in kept:
+            kept.clear()
+            try:
+                with np.load(path, allow_pickle=False) as file:
+                    kept[name] = file[name]
+            except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+                raise BadInput(f"{path}: {name} is damaged ({error}); make the file anew") from error
+        return kept[name]
+
+    return read
+
+
+def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype]:
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        return shape, dtype
+
+
+def _nothing(start: int, stop: int) -> np.ndarray:
+    raise ValueError("an array that cannot be read")
+
+
+def _judged(array: Array) -> Array:
+    """Return an array with the reason why it is no layer, if it is none."""
+    if array.problem:
+        return array
+    if array.dtype.kind not in "fiub":
+        return replace(array, problem=f"holds {array.dtype}, not numbers")
+    if len(array.shape) < 2 or 0 in array.shape:
+        return replace(array, problem=f"has the shape {array.shape}, not (samples, ..., units)")
+    samples, units = array.shape[0], array.shape[-1]
+    if len(array.shape) == 2 and units >= TRANSPOSED * samples:
+        return replace(array, note=f"has {samples:,} samples of {units:,} units: is it transposed?")
+    return array
+
+
+def _channels_first(shape: tuple[int, ...], channels: str | None, layers: Mapping[str, Array]) -> bool:
+    """Whether axis 1 holds the units of a layer; what its own shape leaves open, the other layers of the file tell."""
+    if channels or len(shape) < 3:
+        return channels == FIRST and len(shape) > 2
+    own = _told(shape)
+    if own is None and len(shape) > 3:
+        others = {_told(array.shape) for array in layers.values()} - {None}
+        own = others.pop() if len(others) == 1 else None
+    return own == FIRST
+
+
+def _told(shape: tuple[int, ...]) -> str | None:
+    """Return how a shape (samples, a, ..., z) of images is to be read: a square of positions tells the units apart."""
+    if len(shape) < 4:
+        return None
+    first, last = len(set(shape[2:])) == 1, len(set(shape[1:-1])) == 1
+    return None if first == last else FIRST if first else LAST
+
+
+def _units_last(values: np.ndarray, first: bool) -> np.ndarray:
+    return np.moveaxis(values, 1, -1) if first else values
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    """Return values as float32, or as float64 where float32 could not hold them."""
+    small = values.dtype.itemsize <= (4 if values.dtype.kind == "f" else 2)
+    return values.astype(np.float32 if small else np.float64, copy=False)
+
+
+def _identity(
+    path: str, arrays: Mapping[str, Array], layers: Mapping[str, Array], name: str | None
+) -> tuple[str, np.ndarray] | None:
+    """Return the array that tells the samples apart, by its name or one of IDS."""
+    if name is not None and name not in arrays:
+        raise BadInput(f"{path}: has no array {name} to tell its samples apart")
+    lengths = {array.shape[0] for array in layers.values()}
+    for candidate in (name,) if name else IDS:
+        array = arrays.get(candidate)
+        if array is not None and array.problem is None and array.shape in {(length,) for length in lengths}:
+            return candidate, np.asarray(array.read(0, array.shape[0]))
+    if name is not None:
+        raise BadInput(f"{path}: {name} has the shape {arrays[name].shape}, not one value for each sample")
+    return None
+
+
+def _left_out(path: str, bad: Mapping[str, Array]) -> list[str]:
+    if not bad:
+        return []
+    listed = "; ".join(f"{name} {array.problem}" for name, array in list(bad.items())[:LISTED])
+    more = f"; and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
+    return [f"{path}: left out what is no layer: {listed}{more}"]
+
+
+def _reading(path: str, layers: Mapping[str, Array], first: set[str], channels: str | None) -> list[str]:
+    """Say how images were read, wherever another reading is possible."""
+    if channels:
+        return []
+    notes = []
+    if first:
+        notes.append(
+            f"{path}: read as (samples, channels, ...), channels first: {', '.join(sorted(first, key=natural))}"
+        )
+    doubtful = [
+        name for name, array in layers.items()
+        if name not in first and len(array.shape) > 3 and _told(array.shape) is None
+    ]  # fmt: skip
+    if doubtful:
+        notes.append(
+            f"{path}: read as (samples, ..., channels), channels last: {', '.join(doubtful)}; shapes do not tell"
+        )
+    return notes

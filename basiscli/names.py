@@ -1,0 +1,51 @@
+"""Names of layers and weights: their natural order, and what patterns choose among them."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from basiscli.errors import BadInput
+
+EVERY = ("*",)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts layers.2 before layers.10: numbers by their value, everything else by its letters."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def choose(names: Iterable[str], patterns: Sequence[str], where: str) -> list[str]:
+    """Return the names that patterns choose, in the order of `names`.
+
+    A pattern is a name, a glob in which `*` matches across slashes, several of them with commas between, or `!GLOB`,
+    which leaves out; with such ones only, every other name is chosen. A name comes before a glob: `layers[0]` chooses
+    the layer of that name where there is one. Raises BadInput if nothing is chosen; `where` begins the message.
+    """
+    names = list(names)
+    wanted = [part for pattern in patterns for part in ([pattern] if pattern in names else pattern.split(",")) if part]
+    kept = [part for part in wanted if not (part.startswith("!") and part not in names)] or list(EVERY)
+    left_out = [part[1:] for part in wanted if part.startswith("!") and part not in names]
+    chosen = [name for name in names if _matches(name, kept, names) and not _matches(name, left_out, names)]
+    if not chosen:
+        listed = f"it has {', '.join(names)}" if names else "it has none"
+        raise BadInput(f"{where}: no layer matches '{','.join(patterns)}'; {listed}")
+    return chosen
+
+
+def _matches(name: str, patterns: Sequence[str], names: Sequence[str]) -> bool:
+    return any(name == part or (part not in names and fnmatchcase(name, part)) for part in patterns)
+
+
+def select(names: Iterable[str], globs: Iterable[str], unknown: Callable[[str], str]) -> list[str]:
+    """Return the names that match any of the globs, in their order; `*` matches across slashes.
+
+    Raises BadInput with `unknown(glob)` for a glob that matches nothing.
+    """
+    names = list(names)
+    chosen = set()
+    for glob in globs:
+        matches = [name for name in names if fnmatchcase(name, glob)]
+        if not matches:
+            raise BadInput(unknown(glob))
+        chosen.update(matches)
+    return [name for name in names if name in chosen]
