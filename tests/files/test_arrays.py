@@ -78,7 +78,7 @@ def test_a_stray_array_costs_a_note_only(tmp_path):
     found, source = read(path)
     assert set(found) == {"good", "linked"}
     (note,) = source.notes
-    for words in ("broken cannot be read", "which is not there", "holds |S1", "(0, 3)", "and 1 more"):
+    for words in ("broken cannot be read", "which is not there", "references holds object", "(0, 3)", "and 1 more"):
         assert words in note
     for name in ("other", "words", "broken"):
         with pytest.raises(BadInput, match=f"a.h5: {name} "):
