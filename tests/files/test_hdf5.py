@@ -83,7 +83,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
 def test_what_cannot_be_created_is_refused(tmp_path, place):
     (tmp_path / "there.h5").touch()
     (tmp_path / "folder").mkdir()
-    with pytest.raises(BadInput, match=r"exists; --force|no such folder"):
+    with pytest.raises(BadInput, match=r"exists; `force`|no such folder"):
         hdf5.save_arrays(tmp_path / place, {}, {})
 
 
