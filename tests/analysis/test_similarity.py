@@ -6,7 +6,7 @@ import scipy.linalg
 import scipy.optimize
 import scipy.spatial
 
-from basiscli.analysis import similarity
+from basiscli.analysis import moments, similarity
 from basiscli.analysis.correlate import compare
 from basiscli.analysis.similarity import SIMILARITIES, aligned_held_out
 from tests.helpers.features import haar, moments_of, relu_features, split
@@ -151,6 +151,24 @@ def test_alignment_with_dead_units():
     assert aligned_held_out(split(a, a)) == pytest.approx(11 / 12, abs=1e-3)
     assert aligned_held_out(split(a, a), drop_dead=True) == pytest.approx(1, abs=1e-3)
     assert aligned_held_out(split(a, a)[:1]) is None
+
+
+def test_alignment_of_a_copy_whose_units_live_on_one_half_only():
+    """The pair is left out, as in held-out matching; beside another network the unit counts."""
+    a = relu_features(0)
+    a[np.ix_(~moments.halves(len(a), 1, 0), [2, 7])] = 0
+    order = np.random.default_rng(1).permutation(12)
+    assert aligned_held_out(split(a, a[:, order])) == pytest.approx(1, abs=1e-3)
+    b = relu_features(1)
+    second = ~moments.halves(len(a), 1, 0)
+    parts = []
+    for fit in (second, ~second):
+        (x, y), (u, v) = ([t[rows] - t[rows].mean(axis=0) for t in (a, b)] for rows in (fit, ~fit))
+        turned = v @ scipy.linalg.orthogonal_procrustes(y, x)[0]
+        norms = np.linalg.norm(u, axis=0) * np.linalg.norm(turned, axis=0)
+        norms *= x.any(axis=0)
+        parts.append(np.divide((u * turned).sum(axis=0), norms, out=np.zeros(12), where=norms > 0))
+    assert aligned_held_out(split(a, b)) == pytest.approx(np.mean(parts), abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["cca", "pwcca"])
