@@ -58,22 +58,21 @@ def mean(curves: Mapping[tuple[int, int], Curve]) -> Curve:
     return Curve(next(iter(curves.values())).lambdas, loss, accuracy)
 
 
-def mean_fields(
-    curves: Mapping[tuple[int, int], Curve], seed: int
-) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """Return the means over pairs of networks of every field, and the barriers' intervals, <field>_low and _high."""
+def mean_fields(curves: Mapping[tuple[int, int], Curve]) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Return the means over pairs of every field, and the barriers' intervals: <field>_low, _high and _error."""
     fields = {pair: curve.fields() for pair, curve in curves.items()}
     means, intervals = {}, {}
     for name in next(iter(fields.values())):
         finite = {pair: one[name] if np.isfinite(one[name]) else None for pair, one in fields.items()}
-        means[name], low, high = over_networks(finite, seed)
+        fields_of_mean = over_networks(finite).fields(name)
+        means[name] = fields_of_mean.pop(name)
         if name in BARRIERS:
-            intervals |= {f"{name}_low": low, f"{name}_high": high}
+            intervals |= fields_of_mean
     return means, intervals
 
 
-def band(curves: Mapping[tuple[int, int], Curve], name: str, seed: int) -> np.ndarray:
+def band(curves: Mapping[tuple[int, int], Curve], name: str) -> np.ndarray:
     """Return mean, low and high of "loss" or "accuracy" at every λ, (3, L); no interval, NaN, of two networks."""
     columns = zip(*(getattr(curve, name) for curve in curves.values()), strict=True)
-    found = [over_networks(dict(zip(curves, column, strict=True)), seed) for column in columns]
-    return np.array(found, dtype=float).T
+    estimates = [over_networks(dict(zip(curves, column, strict=True))) for column in columns]
+    return np.array([(one.value, *one.interval()) for one in estimates], dtype=float).T

@@ -78,6 +78,13 @@ def assign(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return linear_sum_assignment(r, maximize=True)
 
 
+def standardised(halves: Sequence[Moments]) -> list[Moments]:
+    """Return the moments of both networks with every unit divided by its standard deviation over all rows."""
+    whole = merge(halves)
+    scales = [inverse_root(whole.variances(k) / whole.rows) for k in (0, 1)]
+    return [half.scaled(*scales) for half in halves]
+
+
 @dataclass(frozen=True)
 class Crossing:
     """What one half of the rows says about the units that are scored: r (U_a, U_b), and which units are constant there.
@@ -98,6 +105,13 @@ def crossings_of(halves: Sequence[Moments], units: tuple[np.ndarray, np.ndarray]
     dead = tuple(first & second for first, second in zip(*constant, strict=True))
     tables = [correlation(half)[np.ix_(*units)] for half in halves]
     return [Crossing(r, of_half, dead) for r, of_half in zip(tables, constant, strict=True)]
+
+
+def matched_held_out(halves: Sequence[Moments], drop_dead: bool = False) -> float | None:
+    """Return the held-out score of `compare` alone, for two assignments instead of three."""
+    live = [np.any([half.variances(k) > 0 for half in halves], axis=0) for k in (0, 1)]
+    crossings = crossings_of(halves, tuple(np.flatnonzero(mask | (not drop_dead)) for mask in live))
+    return mean(held_out(crossings, [assign(one.r) for one in crossings]))
 
 
 def held_out(crossings: Sequence[Crossing], assigned: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

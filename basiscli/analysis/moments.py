@@ -77,6 +77,16 @@ class Moments:
         cross = {(i, j): s[np.ix_(chosen[i], chosen[j])] for (i, j), s in self.cross.items()}
         return Moments(self.rows, means, own, cross)
 
+    def scaled(self, *scales: np.ndarray) -> "Moments":
+        """Return the moments of x_k times scales[k], a number or (U_k,) for each network k."""
+        means = tuple(mean * scale for mean, scale in zip(self.means, scales, strict=True))
+        own = tuple(
+            s * scale * np.reshape(scale, (-1, 1)) if s.ndim == 2 else s * scale * scale
+            for s, scale in zip(self.own, scales, strict=True)
+        )
+        cross = {(i, j): s * np.reshape(scales[i], (-1, 1)) * scales[j] for (i, j), s in self.cross.items()}
+        return Moments(self.rows, means, own, cross)
+
 
 def merge(parts: Sequence[Moments]) -> Moments:
     """Return the moments of all rows of the parts together."""

@@ -74,7 +74,8 @@ def aligned_held_out(halves: Sequence[Moments], drop_dead: bool = False) -> floa
     """Mean r_ii of A and B Q on one half, Q the best orthogonal map of the other half; both ways averaged.
 
     Q (U_b, U_a) maximises tr(S_AB Q) over matrices with orthonormal columns; where B is the narrower, A is mapped to B.
-    As in held-out matching, a unit that is constant on one half only counts 0, unless its image in B Q is constant there.
+    As in held-out matching, a unit that is constant on one half only counts 0, unless what Q makes it of is constant
+    there as well.
     """
     if len(halves) < 2:
         return None

@@ -10,10 +10,10 @@ import numpy as np
 from basiscli.alignment import corrections, interpolation
 from basiscli.alignment.interpolation import Permutations, Walked
 from basiscli.analysis import barriers, nulls, pairs
-from basiscli.analysis.assess import Request, assess, bound
+from basiscli.analysis.assess import SCORES, SHARE_OF, Request, assess, bound
 from basiscli.analysis.barriers import DEGRADED
 from basiscli.analysis.degrade import undone
-from basiscli.analysis.statistics import over_networks
+from basiscli.analysis.statistics import over_networks, share_over_networks
 from basiscli.errors import BadInput
 from basiscli.experiments import training
 from basiscli.files import activations
@@ -23,8 +23,6 @@ from basiscli.nn.unit_groups import Segment, unit_groups
 from basiscli.rng import generator
 from basiscli.training import defaults
 
-# The fields of `correlate` that a record repeats, as means over layers.
-SCORES = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out")
 # Halves, permutations to undo, samples and intervals are drawn from this seed.
 SEED = 0
 
@@ -232,14 +230,16 @@ def _records(
     found: Correlations,
 ) -> Iterator[dict]:  # fmt: skip
     correlations = _with_intervals("correlation", found.applied[match])
+    tables = {name: {pair: one[name] for pair, one in found.scores.items()} for name in SCORES}
     for name in SCORES:
-        correlations |= _with_intervals(name, {pair: one[name] for pair, one in found.scores.items()})
+        correlations |= _with_intervals(name, tables[name])
+    correlations |= share_over_networks(*(tables[name] for name in SHARE_OF)).fields("share")
     accuracies = [one.file.history["test_accuracy"][-1:] for one in networks if "test_accuracy" in one.file.history]
     for correct in corrected:
         chosen = [one for one in walked if one.correct == correct]
         for split in chosen[0].curves:
             curves = {(one.a, one.b): one.curves[split] for one in chosen}
-            means, intervals = barriers.mean_fields(curves, SEED)
+            means, intervals = barriers.mean_fields(curves)
             yield {
                 "width": width,
                 "match": match,
@@ -256,8 +256,7 @@ def _records(
 
 
 def _with_intervals(name: str, values: Mapping[Pair, float | None]) -> dict[str, float | None]:
-    found = over_networks(values, SEED, bound=bound(name))
-    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+    return over_networks(values).fields(name, bound(name))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from basiscli.analysis import nulls, pairs, statistics
-from basiscli.analysis.assess import Assessment, Request, assess, bound, summarise, without_arrays
+from basiscli.analysis.assess import SCORES, SHARE_OF, Assessment, Request, assess, bound, summarise, without_arrays
 from basiscli.errors import BadInput
 from basiscli.experiments import training
 from basiscli.files import activations
@@ -17,11 +17,14 @@ from basiscli.training import defaults
 FREE, TRAINED, INITIAL = "free", "trained", "initial"
 DONORS = (TRAINED, INITIAL)
 PREFIXES = (0, 1, 2, 3)
-# The scores of a record that get an interval, and those whose rise over the free networks does.
-SCORES = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out")
-RISES = {"rise": "matched_held_out", "excess_rise": "rotated_held_out_excess"}
-INTERVAL = ("", "_low", "_high")
-# Intervals and halves are drawn from this seed.
+# The scores whose rise over the free networks a record has.
+RISES = {
+    "rise": "matched_held_out",
+    "excess_rise": "rotated_held_out_excess",
+    "standardised_excess_rise": "standardised_rotated_held_out_excess",
+    "ceiling_rise": "standardised_aligned_held_out",
+}
+# Halves are drawn from this seed.
 SEED = 0
 
 
@@ -145,7 +148,7 @@ def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Se
 
 def _record(condition: Condition, layer: str, found: Found, free: Found) -> dict:
     of_layer = found.layers[layer]
-    summary = summarise(of_layer, SEED)
+    summary = summarise(of_layer)
     record = {
         "donor": condition.donor,
         "prefix": condition.prefix,
@@ -154,11 +157,19 @@ def _record(condition: Condition, layer: str, found: Found, free: Found) -> dict
         "dead": sum(sum(one.pair.scores.dead) for one in of_layer) / (2 * len(of_layer)),
         "networks": len(found.seeds),
         "test_accuracy": found.accuracy,
-        **{f"{field}{end}": summary[f"{field}{end}"] for field in SCORES for end in INTERVAL},
+        **{f"{field}{end}": summary[f"{field}{end}"] for field in (*SCORES, "share") for end in statistics.ENDS},
     }
-    for name, field in RISES.items():
-        values = (None,) * 3
-        if condition.prefix:
-            values = statistics.rise(found.scores(layer, field), free.scores(layer, field), SEED, bound(field))
-        record |= {f"{name}{end}": value for end, value in zip(INTERVAL, values, strict=True)}
+    for name, estimate in _rises(condition, layer, found, free).items():
+        record |= estimate.fields(name, 2 * bound(RISES.get(name, "share")))
     return record
+
+
+def _rises(condition: Condition, layer: str, found: Found, free: Found) -> dict[str, statistics.Estimate]:
+    """Return by how much a layer's scores and its share rise over the free networks, by the name of the rise."""
+    if not condition.prefix:
+        return dict.fromkeys((*RISES, "share_rise"), statistics.Estimate(None))
+    rises = {
+        name: statistics.rise(found.scores(layer, field), free.scores(layer, field)) for name, field in RISES.items()
+    }
+    both = ([of.scores(layer, field) for field in SHARE_OF] for of in (found, free))
+    return rises | {"share_rise": statistics.rise_of_share(*both)}

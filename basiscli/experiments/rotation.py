@@ -40,7 +40,6 @@ from basiscli.training.run import Run
 
 # What the orthogonal arms are set against, paired.
 CONTROLS = (PERMUTATION, SYMMETRY)
-INTERVAL = ("", "_low", "_high")
 # Penalties, positive where the arm is worse: what they compare, and with which sign.
 PENALTIES = {
     "penalty_accuracy": ("test_accuracy", -1),
@@ -50,8 +49,6 @@ PENALTIES = {
 MEASURED = ("test_accuracy", "test_loss", "train_loss")
 # The slices of repeat r of a network with seed s have the seed SEEDS (s + 1) + r: none of the first thousand.
 SEEDS = 1000
-# Intervals are drawn from this seed.
-BOOTSTRAP_SEED = 0
 # A run of short epochs does not write its files after each.
 CHECKPOINT_SECONDS = 60
 # Test images on which a folded inverse is tried, and the reconstruction error taken.
@@ -379,8 +376,7 @@ def _record(
     }
     for name, (field, sign) in PENALTIES.items():
         values = {run: sign * (getattr(good[run], field) - getattr(reference[run], field)) for run in pairs}
-        interval = statistics.over_runs(values, BOOTSTRAP_SEED)
-        record |= {f"{name}{end}": value for end, value in zip(INTERVAL, interval, strict=True)}
+        record |= statistics.over_runs(values).fields(name)
     return record
 
 

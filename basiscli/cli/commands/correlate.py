@@ -10,7 +10,7 @@ from basiscli.cli.types import Names
 # What a table shows of the many fields, so that 80 columns hold it; JSON and CSV have all.
 NETWORK_COLUMNS = ("a", "b", "layer", "units_a", "dead_a", "dead_b")
 PLAIN_COLUMNS = ("units_b", "identity", "matched", "matched_held_out")
-NULL_COLUMNS = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "rotated_held_out_z")
+NULL_COLUMNS = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "share")
 INTERVAL_COLUMNS = ("matched_held_out_low", "matched_held_out_high")
 
 
@@ -42,7 +42,7 @@ INTERVAL_COLUMNS = ("matched_held_out_low", "matched_held_out_high")
     help="Other similarities: {names}, all.",
 )
 @click.option("--intervals", is_flag=True, help="Add the mean over pairs, with intervals over networks.")
-@options.seeded("For halves, nulls and intervals.")
+@options.seeded("For halves and nulls.")
 @options.moved_dataset
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE.h5", help="Keep matrices and permutations.")
 @options.plotted(

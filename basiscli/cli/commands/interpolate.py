@@ -17,7 +17,7 @@ def require_weights(matches: Sequence[str], from_init: bool) -> None:
 @click.command(short_help="Walk on the straight line between networks: how high is the barrier?")
 @click.argument("files", nargs=-1, required=True, metavar="A.h5 B.h5 [MORE...]")
 @options.walking
-@options.seeded("For matching, samples and intervals.")
+@options.seeded("For matching and samples.")
 @options.moved_dataset
 @options.plotted("Draw loss and accuracy.")
 @options.forced("Overwrite --plot.")

@@ -6,18 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from basiscli.analysis.assess import SCORES as CORRELATION
+from basiscli.analysis.statistics import ENDS
 from basiscli.files.networks import load_network, save_network
 from tests.helpers.command_line import Outcome, call, done, shell
 
 TRAINING = ("--depth", 2, "--epochs", 2, "--batch-size", 64)
 QUICK = ("--match", "none,activations", "--points", 5, "--correct-on", 300, "--draws", 3)
-CORRELATION = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out")
 FIELDS = [
     "width", "match", "correct", "split", "networks", "pairs", "test_accuracy", "dead",
     "barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint",
     *(f"{name}_{end}" for name in ("barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint")
-      for end in ("low", "high")),
-    *(f"{name}{end}" for name in ("correlation", *CORRELATION) for end in ("", "_low", "_high")),
+      for end in ("low", "high", "error")),
+    *(f"{name}{end}" for name in ("correlation", *CORRELATION, "share") for end in ENDS),
 ]  # fmt: skip
 
 
