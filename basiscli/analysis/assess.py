@@ -11,7 +11,7 @@ from basiscli.analysis.correlate import standardised
 from basiscli.analysis.moments import merge
 from basiscli.analysis.nulls import Calibration, Null, calibrate
 from basiscli.analysis.pairs import LayerMoments, LayerPair, compare_pairs
-from basiscli.analysis.similarity import SIMILARITIES, aligned_held_out
+from basiscli.analysis.similarity import SIMILARITIES, aligned_held_out, cka_debiased
 from basiscli.analysis.statistics import over_networks, share, share_over_networks
 
 NULLS = ("rotated", "shuffled")
@@ -38,6 +38,11 @@ class Request:
     def full(self) -> bool:
         """Whether the full second moments of each network are needed."""
         return bool(self.nulls or self.similarities)
+
+    @property
+    def norms(self) -> bool:
+        """Whether sums with the norms of rows are needed, for debiased CKA."""
+        return "cka" in self.similarities
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,8 @@ def _fields(
             yield f"privilege_z_{side}", privileges[network].z
     if request.similarities:
         whole = merge(pair.halves)
+        if request.norms:
+            yield "cka_debiased", cka_debiased(whole)
         if request.drop_dead:
             whole = whole.units(*(whole.variances(k) > 0 for k in (0, 1)))
         for name in request.similarities:

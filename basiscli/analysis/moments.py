@@ -6,7 +6,7 @@ K networks, N rows (samples, or samples times positions), U_k units of network k
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import pairwise
 from operator import add
@@ -14,6 +14,7 @@ from operator import add
 import numpy as np
 
 from basiscli import kernels
+from basiscli.analysis.norms import Norms
 from basiscli.device.threads import blas
 from basiscli.rng import generator
 
@@ -32,12 +33,14 @@ class Moments:
     means[k]:    (U_k,), m_k = Σ x_k / N
     own[k]:      (U_k, U_k), S_kk = Σ (x_k - m_k)(x_k - m_k)ᵀ; its diagonal (U_k,) where only that was asked for
     cross[i, j]: (U_i, U_j), S_ij = Σ (x_i - m_i)(x_j - m_j)ᵀ, for i < j; for i = 0 only where that was asked for
+    norms:       sums with the squared norms of rows about the means, where that was asked for
     """
 
     rows: int
     means: tuple[np.ndarray, ...]
     own: tuple[np.ndarray, ...]
     cross: dict[tuple[int, int], np.ndarray]
+    norms: Norms | None = None
 
     def __add__(self, other: "Moments") -> "Moments":
         """Merge by Chan, Golub and LeVeque (1979): S = S₁ + S₂ + (N₁N₂/N) d dᵀ, where d = m₂ - m₁."""
@@ -55,7 +58,11 @@ class Moments:
             (i, j): self.cross[i, j] + other.cross[i, j] + weight * np.outer(shifts[i], shifts[j])
             for i, j in self.cross
         }
-        return Moments(rows, means, own, cross)
+        norms = None
+        if self.norms and other.norms:
+            centred = (self._norms_about(means), other._norms_about(means))
+            norms = centred[0] + centred[1]
+        return Moments(rows, means, own, cross, norms)
 
     def variances(self, k: int) -> np.ndarray:
         """Return N times the variance of each unit of network k, (U_k,); exactly 0 for a constant unit."""
@@ -65,10 +72,21 @@ class Moments:
     def pair(self, i: int, j: int) -> "Moments":
         """Return the moments of networks i ≤ j alone, as networks 0 and 1. i = j needs the full second moments."""
         cross = self.own[i] if i == j else self.cross[i, j]
-        return Moments(self.rows, (self.means[i], self.means[j]), (self.own[i], self.own[j]), {(0, 1): cross})
+        norms = self.norms and self.norms.pair(i, j)
+        return Moments(self.rows, (self.means[i], self.means[j]), (self.own[i], self.own[j]), {(0, 1): cross}, norms)
+
+    def product(self, i: int, j: int) -> np.ndarray:
+        """Return S_ij (U_i, U_j) for any i and j that it was taken of."""
+        if i == j:
+            return self.own[i]
+        return self.cross[i, j] if i < j else self.cross[j, i].T
+
+    def _norms_about(self, centres: Sequence[np.ndarray]) -> Norms:
+        shifts = [centre - mean for centre, mean in zip(centres, self.means, strict=True)]
+        return self.norms.about(shifts, self.rows, [np.zeros_like(d) for d in shifts], self.product)
 
     def units(self, *kept: np.ndarray) -> "Moments":
-        """Return the moments of some units only: for each network k which, as numbers or a mask."""
+        """Return the moments of some units only, without norms: for each network k which, as numbers or a mask."""
         chosen = [np.arange(len(mean))[units] for mean, units in zip(self.means, kept, strict=True)]
         means = tuple(mean[units] for mean, units in zip(self.means, chosen, strict=True))
         own = tuple(
@@ -78,7 +96,7 @@ class Moments:
         return Moments(self.rows, means, own, cross)
 
     def scaled(self, *scales: np.ndarray) -> "Moments":
-        """Return the moments of x_k times scales[k], a number or (U_k,) for each network k."""
+        """Return the moments of x_k times scales[k], a number or (U_k,) for each network k; without norms."""
         means = tuple(mean * scale for mean, scale in zip(self.means, scales, strict=True))
         own = tuple(
             s * scale * np.reshape(scale, (-1, 1)) if s.ndim == 2 else s * scale * scale
@@ -101,12 +119,16 @@ class Accumulator:
 
     full: keep S_kk, not only its diagonal. spread: what maps over networks, such as the `map` of a thread pool: copying
     and summing run on one core, and beside products on all cores that is a third of the time. star: keep S_0j alone.
+    norms: keep `Moments.norms`, which needs `full`.
     """
 
-    def __init__(self, networks: int, full: bool = False, spread: Callable = map, star: bool = False) -> None:
+    def __init__(
+        self, networks: int, full: bool = False, spread: Callable = map, star: bool = False, norms: bool = False
+    ) -> None:
         self.rows = 0
         self._not_finite = [0] * networks
         self._full = full
+        self._with_norms = norms
         self._spread = spread
         self._networks = range(networks)
         self._hubs = range(1 if star else networks)
@@ -157,7 +179,13 @@ class Accumulator:
             means = tuple(shift + total / self.rows for shift, total in zip(self._shifts, self._sums, strict=True))
             own = tuple(self._centred(self._own[k], k, k) for k in self._networks)
             cross = {(i, j): self._centred(self._cross[i, j], i, j) for i, j in self._pairs}
-        return Moments(self.rows, means, own, cross)
+        centred = Moments(self.rows, means, own, cross)
+        return replace(centred, norms=self._centred_norms()) if self._with_norms else centred
+
+    def _centred_norms(self) -> Norms:
+        uncentred = Moments(self.rows, tuple(self._sums), tuple(self._own), self._cross)
+        shifts = [total / self.rows for total in self._sums]
+        return self._norms.about(shifts, self.rows, self._sums, uncentred.product)
 
     def _start(self, tables: list[np.ndarray]) -> None:
         units = [table.shape[1] for table in tables]
@@ -174,6 +202,7 @@ class Accumulator:
         self._sums = [zeros(shape=u) for u in units]
         self._own = [zeros(shape=(u, u) if self._full else u) for u in units]
         self._cross = {(i, j): zeros(shape=(units[i], units[j])) for i, j in self._pairs}
+        self._norms = Norms.zero(tables[0], units)
         # On a GPU a chunk is multiplied as it comes.
         rows = 0 if kernels.on_gpu(tables[0]) else self._block_rows
         self._block = np.empty((rows, edges[-1]), np.float32)
@@ -192,6 +221,8 @@ class Accumulator:
                 self._own[k] += _product(run[k], run[k])
             for i, j in self._pairs:
                 self._cross[i, j] += _product(run[i], run[j])
+            if self._with_norms:
+                self._norms.add(run, _product)
 
     def _brought_back(self) -> "Accumulator":
         """Return the same sums on the host."""
@@ -199,6 +230,7 @@ class Accumulator:
         for name in ("_shifts", "_sums", "_own"):
             setattr(there, name, [array.get() for array in getattr(self, name)])
         there._cross = {pair: array.get() for pair, array in self._cross.items()}
+        there._norms = self._norms.host()
         return there
 
     def _place(self, rows: np.ndarray, k: int, table: np.ndarray) -> None:
@@ -224,6 +256,8 @@ class Accumulator:
         self._waiting = 0
         threads = blas().limit(limits=1) if self._narrow else nullcontext()
         with threads, np.errstate(invalid="ignore", over="ignore"):
+            if self._with_norms:
+                self._norms.add([block[:, columns] for columns in self._columns], lambda x, y: x.T @ y)
             for i, columns in enumerate(self._columns):
                 if self._full:
                     self._own[i] += _in_runs(_outer, self._run, block[:, columns], block[:, columns])

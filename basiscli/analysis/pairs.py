@@ -77,7 +77,12 @@ def shared_layers(sources: Sequence) -> dict[str, tuple[int, ...]]:
 
 
 def layer_moments(
-    sources: Sequence, seed: int, full: bool = False, positions: str | int = "all", star: bool = False
+    sources: Sequence,
+    seed: int,
+    full: bool = False,
+    positions: str | int = "all",
+    star: bool = False,
+    norms: bool = False,
 ) -> Iterator[LayerMoments]:
     """Yield the moments of every shared layer, from one pass over each source.
 
@@ -85,12 +90,14 @@ def layer_moments(
     compute its activations, all layers are taken in one pass, and memory holds the moments of all.
 
     positions: of a convolution, "all" are rows, or their "mean" is, or so many of them, drawn once for all images.
-    star: only the cross moments with the first source.
+    full, star, norms: as `moments.Accumulator`; star is of the first source.
     """
     shared = shared_layers(sources)
     passes = [[layer] for layer in shared] if all(source.stored for source in sources) else [list(shared)]
     for layers in passes:
-        yield from _one_pass(sources, {layer: shared[layer] for layer in layers}, seed, full, positions, star)
+        yield from _one_pass(
+            sources, {layer: shared[layer] for layer in layers}, seed, positions, full=full, star=star, norms=norms
+        )
 
 
 def compare_pairs(found: LayerMoments, drop_dead: bool = False) -> Iterator[LayerPair]:
@@ -139,11 +146,11 @@ def ahead(items: Iterable) -> Iterator:
 
 
 def _one_pass(
-    sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, full: bool, positions: str | int, star: bool
+    sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, positions: str | int, **kept: bool
 ) -> Iterator[LayerMoments]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sums = {
-            layer: [moments.Accumulator(len(networks), full, pool.map, star) for _ in range(2)]
+            layer: [moments.Accumulator(len(networks), spread=pool.map, **kept) for _ in range(2)]
             for layer, networks in layers.items()
         }
         shapes = _add_all(sources, layers, sums, seed, positions)

@@ -29,6 +29,25 @@ def cka(m: Moments) -> float | None:
     return float(np.linalg.norm(m.cross[0, 1]) ** 2 / scale) if scale else None
 
 
+def cka_debiased(m: Moments) -> float | None:
+    """Linear CKA of unbiased estimates of HSIC (Song et al. 2012): 0 in the mean of independent layers.
+
+    HSIC_ab N (N-3) = |S_AB|² - f_ab N/(N-2) + tr S_AA tr S_BB / ((N-1)(N-2)), f_ab = Σ |x_a|² |x_b|² over rows about
+    their means. None for fewer than four rows, or where HSIC_aa or HSIC_bb is not above 0. Needs `m.norms`.
+    """
+    n = m.rows
+    if n < 4:
+        return None
+    traces = [m.variances(k).sum() for k in (0, 1)]
+
+    def hsic(i: int, j: int) -> float:
+        size = np.linalg.norm(m.product(i, j)) ** 2
+        return size - m.norms.fourth[i, j] * n / (n - 2) + traces[i] * traces[j] / ((n - 1) * (n - 2))
+
+    own = hsic(0, 0), hsic(1, 1)
+    return float(hsic(0, 1) / np.sqrt(own[0] * own[1])) if min(own) > 0 else None
+
+
 def procrustes(m: Moments) -> float | None:
     """Orthogonal Procrustes: |S_AB|_* / √(tr S_AA tr S_BB), nuclear norm; 1 - d²/2 of matrices of norm 1."""
     scale = np.sqrt(m.variances(0).sum() * m.variances(1).sum())

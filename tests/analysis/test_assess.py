@@ -13,7 +13,7 @@ from tests.helpers.memory import MemorySource
 
 def layer_of(*arrays: np.ndarray):
     sources = [MemorySource(f"{k}.h5", {"h": array}) for k, array in enumerate(arrays)]
-    (found,) = pairs.layer_moments(sources, seed=0, full=True)
+    (found,) = pairs.layer_moments(sources, seed=0, full=True, norms=True)
     return found
 
 
@@ -41,6 +41,7 @@ def test_everything_at_once():
     assert one.fields["privilege_b"] == nulls.privileges(whole.own, 10, 3)[1].excess
     for name, about in SIMILARITIES.items():
         assert one.fields[name.replace("-", "_")] == about.function(whole)
+    assert one.fields["cka_debiased"] == similarity.cka_debiased(whole)
 
 
 def test_dropping_dead_units_drops_them_everywhere():
