@@ -8,8 +8,12 @@ import numpy as np
 from basiscli.analysis.statistics import over_networks
 
 LINES = ("loss", "accuracy")
-# What a match is called that was undone in part.
-DEGRADED = "-degraded"
+# What a match is called that was made worse: by a circle of partners, and by matching on fewer images.
+CIRCLE, FEWER = DEGRADED = ("-degraded", "-fewer-images")
+# What is added to a barrier before its logarithm is taken, so that none is without one.
+FLOOR = 0.01
+# Logarithms of a barrier over that without a match, by the barrier.
+LOG_RATIOS = {"barrier": "barrier_log_ratio", "accuracy_barrier": "accuracy_barrier_log_ratio"}
 BARRIERS = ("barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint")
 
 
@@ -69,6 +73,30 @@ def mean_fields(curves: Mapping[tuple[int, int], Curve]) -> tuple[dict[str, floa
         if name in BARRIERS:
             intervals |= fields_of_mean
     return means, intervals
+
+
+def log_ratios(
+    curves: Mapping[tuple[int, int], Curve], unmatched: Mapping[tuple[int, int], Curve] | None
+) -> dict[str, float | None]:
+    """Return the mean over pairs of ln((B + 0.01) / (B_unmatched + 0.01)), by `LOG_RATIOS`, with intervals.
+
+    Of the same pairs under the same correction; None without unmatched curves. Barriers are skewed over networks, their
+    logarithms hardly.
+    """
+    fields: dict[str, float | None] = {}
+    for name, ratio in LOG_RATIOS.items():
+        values = {
+            pair: float(np.log((curve.fields()[name] + FLOOR) / (unmatched[pair].fields()[name] + FLOOR)))
+            for pair, curve in (curves.items() if unmatched else ())
+        }
+        finite = {pair: value for pair, value in values.items() if np.isfinite(value)}
+        fields |= over_networks(finite).fields(ratio)
+    return fields
+
+
+def undegraded(match: str) -> str:
+    """Return the match that a degraded one was made from."""
+    return match.removesuffix(CIRCLE).removesuffix(FEWER)
 
 
 def band(curves: Mapping[tuple[int, int], Curve], name: str) -> np.ndarray:

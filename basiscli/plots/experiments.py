@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from basiscli.analysis.barriers import DEGRADED, LINES, Curve, band
+from basiscli.analysis.barriers import LINES, Curve, band, undegraded
 from basiscli.plots.style import (
     CEILING,
     CONDITIONS,
@@ -230,10 +230,10 @@ def _width(record: Mapping) -> float:
 
 def condition(name: tuple[str, str], names: Sequence[tuple[str, str]]) -> dict:
     """Return the look of a condition (match, correct): a colour a match, a dash a correction, hollow if undone."""
-    matches = list(dict.fromkeys(match.removesuffix(DEGRADED) for match, _ in names))
+    matches = list(dict.fromkeys(undegraded(match) for match, _ in names))
     corrections = list(dict.fromkeys(correct for _, correct in names))
-    colour = CONDITIONS[matches.index(name[0].removesuffix(DEGRADED)) % len(CONDITIONS)]
-    undone = name[0].endswith(DEGRADED)
+    colour = CONDITIONS[matches.index(undegraded(name[0])) % len(CONDITIONS)]
+    undone = name[0] != undegraded(name[0])
     return {
         "color": colour,
         "linestyle": ("-", (0, (4, 2)), (0, (1, 1.5)))[corrections.index(name[1]) % 3],
