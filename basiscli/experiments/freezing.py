@@ -60,10 +60,14 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Found:
-    """A condition's networks: their seeds, the mean of their test accuracies, and their pairs, layer by layer."""
+    """A condition's networks: their seeds, the mean of their test accuracies, and their pairs, layer by layer.
+
+    images: how many they were correlated on, each copy counted.
+    """
 
     seeds: tuple[int, ...]
     accuracy: float | None
+    images: int
     layers: Mapping[str, Sequence[Assessment]]
 
     def scores(self, layer: str, field: str) -> dict[tuple[int, int], float | None]:
@@ -90,7 +94,7 @@ def run(sweep: Sweep) -> Iterator[dict]:
         found = _look(sweep, condition, layers, _train_networks(sweep, condition, donors.get(condition.donor)))
         free = free or found
         for layer in found.layers:
-            yield _record(condition, layer, found, free)
+            yield _record(sweep, condition, layer, found, free)
 
 
 def _conditions(sweep: Sweep, layers: Sequence[str]) -> list[Condition]:
@@ -143,10 +147,10 @@ def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Se
             found[moments.layer] = [without_arrays(one) for one in assess(moments, sweep.request, spread)]
     accuracies = [record["test_accuracy"] for record in done]
     mean = None if None in accuracies else sum(accuracies) / len(accuracies)
-    return Found(tuple(record["seed"] for record in done), mean, found)
+    return Found(tuple(record["seed"] for record in done), mean, opened[0].samples, found)
 
 
-def _record(condition: Condition, layer: str, found: Found, free: Found) -> dict:
+def _record(sweep: Sweep, condition: Condition, layer: str, found: Found, free: Found) -> dict:
     of_layer = found.layers[layer]
     summary = summarise(of_layer)
     record = {
@@ -156,7 +160,12 @@ def _record(condition: Condition, layer: str, found: Found, free: Found) -> dict
         "units": of_layer[0].pair.scores.units[0],
         "dead": sum(sum(one.pair.scores.dead) for one in of_layer) / (2 * len(of_layer)),
         "networks": len(found.seeds),
+        "donor_seed": sweep.donor_seed if condition.prefix else None,
+        "epochs": sweep.options["epochs"],
+        "optimizer": sweep.options["optimizer"],
         "test_accuracy": found.accuracy,
+        "correlated_on": sweep.split,
+        "correlated_images": found.images,
         **{f"{field}{end}": summary[f"{field}{end}"] for field in (*SCORES, "share") for end in statistics.ENDS},
     }
     for name, estimate in _rises(condition, layer, found, free).items():

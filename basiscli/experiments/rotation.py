@@ -369,6 +369,9 @@ def _record(
         "parameters": site.parameters,
         "networks": len(experiment.networks),
         "repeats": protocol.repeats,
+        "epochs": experiment.recipe.epochs,
+        "trained_epochs": experiment.networks[0].file.training.get("epochs"),
+        "optimizer": experiment.recipe.optimizer,
         "pairs": len(pairs),
         "failed": len(found) - len(good),
         "base_accuracy": _mean(values[-1] for values in histories if len(values)),
@@ -377,7 +380,21 @@ def _record(
     for name, (field, sign) in PENALTIES.items():
         values = {run: sign * (getattr(good[run], field) - getattr(reference[run], field)) for run in pairs}
         record |= statistics.over_runs(values).fields(name)
-    return record
+    return record | _log_losses(len(experiment.networks), good, reference, pairs)
+
+
+def _log_losses(
+    networks: int,
+    found: Mapping[tuple[int, int], Result],
+    reference: Mapping[tuple[int, int], Result],
+    pairs: Sequence[tuple[int, int]],
+) -> dict:
+    """Return ln(training loss / that of the reference): the mean and its interval, and the mean of each network."""
+    losses = {run: (found[run].train_loss, reference[run].train_loss) for run in pairs}
+    ratios = {run: float(np.log(loss / other)) for run, (loss, other) in losses.items() if min(loss, other) > 0}
+    of_network = statistics.means_of_networks(ratios)
+    fields = statistics.over_runs(ratios).fields("log_loss_ratio")
+    return fields | {"log_loss_ratios": [of_network.get(place) for place in range(networks)]}
 
 
 def _exact(experiment: Experiment, site: Site) -> dict[Arm, dict[str, float | None]]:
