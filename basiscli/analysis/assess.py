@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from basiscli.analysis import nulls
-from basiscli.analysis.correlate import standardised
+from basiscli.analysis.correlate import extrapolated, learning_curve, standardised
 from basiscli.analysis.moments import merge
 from basiscli.analysis.nulls import Calibration, Null, calibrate
 from basiscli.analysis.pairs import LayerMoments, LayerPair, compare_pairs
@@ -17,6 +17,8 @@ from basiscli.analysis.statistics import over_networks, share, share_over_networ
 NULLS = ("rotated", "shuffled")
 # The scores that a share is made of: the score, its null and its ceiling.
 SHARE_OF = ("matched_held_out", "standardised_rotated_held_out_mean", "standardised_aligned_held_out")
+# Images that π is found on for the three scores that are extrapolated, in those of a half.
+SIZES = (0.25, 0.5, 1)
 # What the records of sweeps over widths and prefixes repeat, with intervals.
 SCORES = (
     "matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out",
@@ -26,13 +28,14 @@ SCORES = (
 
 @dataclass(frozen=True)
 class Request:
-    """What to work out for every pair beyond its scores; seed feeds the draws."""
+    """What to work out for every pair beyond its scores; seed feeds the draws. extrapolate: needs nested moments."""
 
     nulls: Sequence[str] = ()
     draws: int = 100
     similarities: Sequence[str] = ()
     drop_dead: bool = False
     seed: int = 0
+    extrapolate: bool = False
 
     @property
     def full(self) -> bool:
@@ -108,7 +111,7 @@ def explain(similarity: str) -> str:
 def without_arrays(one: Assessment, keep_r: bool = False) -> Assessment:
     """Return an assessment without its moments and, unless kept, its correlations, so that many fit into memory."""
     scores = one.pair.scores if keep_r else replace(one.pair.scores, r=np.empty((0, 0)))
-    return replace(one, pair=replace(one.pair, scores=scores, halves=()))
+    return replace(one, pair=replace(one.pair, scores=scores, halves=(), nested=()))
 
 
 def _draw(name: str, pair: LayerPair, rows_per_image: int, request: Request, spread: Callable) -> Null:
@@ -131,6 +134,10 @@ def _fields(
     yield "matched", scores.matched
     yield "matched_held_out", scores.matched_held_out
     yield "semi_matched", scores.semi_matched
+    if request.extrapolate:
+        curve = learning_curve(pair.halves, pair.nested, request.drop_dead) if pair.nested else [None] * 2
+        yield from zip(("quarter_held_out", "half_held_out"), curve, strict=True)
+        yield "extrapolated_held_out", extrapolated([*curve, scores.matched_held_out], SIZES)
     for name, null in drawn.items():
         yield from _calibrated(name, calibrate(scores.matched, null.in_sample))
         yield from _calibrated(f"{name}_held_out", calibrate(scores.matched_held_out, null.held_out))

@@ -109,8 +109,7 @@ def crossings_of(halves: Sequence[Moments], units: tuple[np.ndarray, np.ndarray]
 
 def matched_held_out(halves: Sequence[Moments], drop_dead: bool = False) -> float | None:
     """Return the held-out score of `compare` alone, for two assignments instead of three."""
-    live = [np.any([half.variances(k) > 0 for half in halves], axis=0) for k in (0, 1)]
-    crossings = crossings_of(halves, tuple(np.flatnonzero(mask | (not drop_dead)) for mask in live))
+    crossings = crossings_of(halves, _scored_units(halves, drop_dead))
     return mean(held_out(crossings, [assign(one.r) for one in crossings]))
 
 
@@ -121,13 +120,47 @@ def held_out(crossings: Sequence[Crossing], assigned: Sequence[tuple[np.ndarray,
     on the same half and vary on the other: a network and its permuted copy must score 1. Units that are dead on all
     rows count 0, as in sample.
     """
-    found = [np.empty(0)]
-    for score, fit, (i, j) in zip(crossings, reversed(crossings), reversed(assigned), strict=True):
-        i, j = _dead_together(fit, i, j)
-        silent = [one.constant[0][i] & one.constant[1][j] for one in crossings]
-        left_out = (silent[0] | silent[1]) & ~(fit.dead[0][i] | fit.dead[1][j])
-        found.append(score.r[i, j][~left_out])
-    return np.concatenate(found)
+    ways = zip(crossings, reversed(crossings), reversed(assigned), strict=True)
+    return np.concatenate([np.empty(0), *(_scored(score, fit, *pi) for score, fit, pi in ways)])
+
+
+def learning_curve(
+    halves: Sequence[Moments], nested: Sequence[Sequence[Moments]], drop_dead: bool = False
+) -> list[float | None]:
+    """Return the held-out score with π from smaller and smaller parts of a half, r always from all of the other.
+
+    nested: for each half the moments of its parts, from the smallest.
+    """
+    units = _scored_units(halves, drop_dead)
+    curve = []
+    for of_size in zip(*nested, strict=True):
+        found = []
+        for fit, score in zip(of_size, reversed(halves), strict=True):
+            crossing, other = crossings_of([fit, score], units)
+            found.append(_scored(other, crossing, *assign(crossing.r)))
+        curve.append(mean(np.concatenate(found)))
+    return curve
+
+
+def extrapolated(scores: Sequence[float | None], sizes: Sequence[float]) -> float | None:
+    """Return the score at infinitely many images: a of the least-squares line a + b / n through scores at sizes n."""
+    if None in scores:
+        return None
+    return float(np.polyfit(1 / np.asarray(sizes, dtype=np.float64), scores, 1)[1])
+
+
+def _scored(score: Crossing, fit: Crossing, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Return r_ij on one part of the rows of the pairs that were matched on another, without those left out."""
+    i, j = _dead_together(fit, i, j)
+    silent = [one.constant[0][i] & one.constant[1][j] for one in (score, fit)]
+    left_out = (silent[0] | silent[1]) & ~(fit.dead[0][i] | fit.dead[1][j])
+    return score.r[i, j][~left_out]
+
+
+def _scored_units(halves: Sequence[Moments], drop_dead: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the units of A, and of B, that a score is about: all, or those that vary."""
+    live = [np.any([half.variances(k) > 0 for half in halves], axis=0) for k in (0, 1)]
+    return tuple(np.flatnonzero(mask | (not drop_dead)) for mask in live)
 
 
 def _dead_together(fit: Crossing, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,8 @@ class LayerMoments:
     """The moments of one layer over the networks that have it, for each half of the samples that is not empty.
 
     networks: which of the sources, in order. rows_per_image: rows of one original image, its copies and positions.
-    positions: in words, which positions of a sample became rows.
+    positions: in words, which positions of a sample became rows. nested: of each half the moments of a quarter and of a
+    half of its samples, where that was asked for.
     """
 
     layer: str
@@ -35,17 +36,19 @@ class LayerMoments:
     halves: tuple[moments.Moments, ...]
     rows_per_image: int
     positions: str
+    nested: tuple[tuple[moments.Moments, ...], ...] = ()
 
 
 @dataclass(frozen=True)
 class LayerPair:
-    """The scores of one layer of sources a and b, and the moments that they came from."""
+    """The scores of one layer of sources a and b, and the moments that they came from, as in `LayerMoments`."""
 
     layer: str
     a: int
     b: int
     scores: correlate.Scores
     halves: tuple[moments.Moments, ...]
+    nested: tuple[tuple[moments.Moments, ...], ...] = ()
 
 
 def shared_layers(sources: Sequence) -> dict[str, tuple[int, ...]]:
@@ -83,6 +86,7 @@ def layer_moments(
     positions: str | int = "all",
     star: bool = False,
     norms: bool = False,
+    nested: bool = False,
 ) -> Iterator[LayerMoments]:
     """Yield the moments of every shared layer, from one pass over each source.
 
@@ -90,13 +94,21 @@ def layer_moments(
     compute its activations, all layers are taken in one pass, and memory holds the moments of all.
 
     positions: of a convolution, "all" are rows, or their "mean" is, or so many of them, drawn once for all images.
-    full, star, norms: as `moments.Accumulator`; star is of the first source.
+    full, star, norms: as `moments.Accumulator`; star is of the first source. nested: also of smaller parts of the
+    halves, for three times the memory.
     """
     shared = shared_layers(sources)
     passes = [[layer] for layer in shared] if all(source.stored for source in sources) else [list(shared)]
     for layers in passes:
         yield from _one_pass(
-            sources, {layer: shared[layer] for layer in layers}, seed, positions, full=full, star=star, norms=norms
+            sources,
+            {layer: shared[layer] for layer in layers},
+            seed,
+            positions,
+            nested,
+            full=full,
+            star=star,
+            norms=norms,
         )
 
 
@@ -110,7 +122,8 @@ def compare_pairs(found: LayerMoments, drop_dead: bool = False) -> Iterator[Laye
         i, j = pair
         halves = tuple(half.pair(i, j) for half in found.halves)
         scores = correlate.compare(halves, drop_dead, spread)
-        return LayerPair(found.layer, found.networks[i], found.networks[j], scores, halves)
+        nested = tuple(tuple(part.pair(i, j) for part in of_half) for of_half in found.nested)
+        return LayerPair(found.layer, found.networks[i], found.networks[j], scores, halves, nested)
 
     couples = list(combinations(range(len(found.networks)), 2)) or [(0, 0)]
     if len(couples) > 1:
@@ -146,29 +159,42 @@ def ahead(items: Iterable) -> Iterator:
 
 
 def _one_pass(
-    sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, positions: str | int, **kept: bool
+    sources: Sequence, layers: dict[str, tuple[int, ...]], seed: int, positions: str | int, nested: bool, **kept: bool
 ) -> Iterator[LayerMoments]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sums = {
-            layer: [moments.Accumulator(len(networks), spread=pool.map, **kept) for _ in range(2)]
+            layer: [
+                moments.Accumulator(len(networks), spread=pool.map, **kept)
+                for _ in range(moments.PARTS if nested else 2)
+            ]
             for layer, networks in layers.items()
         }
         shapes = _add_all(sources, layers, sums, seed, positions)
     for layer, networks in layers.items():
-        found = [(half.moments(), half.not_finite) for half in sums.pop(layer) if half.rows]
-        halves = tuple(half for half, _ in found)
+        found = sums.pop(layer)
         for i, k in enumerate(networks):
-            _check_finite(f"{sources[k].path}: layer {layer}", sum(counts[i] for _, counts in found))
+            _check_finite(f"{sources[k].path}: layer {layer}", sum(part.not_finite[i] for part in found if part.rows))
+        halves, smaller = _halves([part.moments() if part.rows else None for part in found])
         _check_range(sources, layer, networks, halves)
         rows_per_image = sources[0].copies * sum(half.rows for half in halves) // sources[0].samples
-        yield LayerMoments(layer, networks, halves, rows_per_image, _describe(shapes[layer], positions))
+        yield LayerMoments(layer, networks, halves, rows_per_image, _describe(shapes[layer], positions), smaller)
+
+
+def _halves(parts: Sequence[moments.Moments | None]) -> tuple[tuple, tuple]:
+    """Return the moments of each half that is not empty, and of the parts nested in each, if there are such parts."""
+    size = len(parts) // 2
+    groups = [[part for part in parts[first : first + size] if part] for first in (0, size)]
+    halves = tuple(moments.merge(group) for group in groups if group)
+    if size == 1 or any(len(group) < size for group in groups):
+        return halves, ()
+    return halves, tuple((group[0], moments.merge(group[:2])) for group in groups)
 
 
 def _add_all(
     sources: Sequence, layers: dict, sums: dict, seed: int, positions: str | int
 ) -> dict[str, tuple[int, ...]]:
     """Read the sources once, add each layer's samples to its two halves, and return the positions' shape of a layer."""
-    in_second = moments.halves(sources[0].samples, sources[0].copies, seed)
+    part_of = moments.parts(sources[0].samples, sources[0].copies, seed)
     shapes = {}
     first = 0
     for chunk in ahead(_chunks(sources, layers)):
@@ -178,8 +204,9 @@ def _add_all(
             shapes[layer] = arrays[0].shape[1:-1]
             last = first + len(arrays[0])
             arrays = [take_positions(array, positions, seed) for array in arrays]
-            for half, accumulator in enumerate(sums[layer]):
-                accumulator.add(arrays, in_second[first:last] == half)
+            chosen = part_of[first:last] // (moments.PARTS // len(sums[layer]))
+            for part, accumulator in enumerate(sums[layer]):
+                accumulator.add(arrays, chosen == part)
         first = last
     return shapes
 

@@ -62,7 +62,12 @@ def _records(
     width = max(units for source in opened for units in source.layers.values()) if request.nulls else 0
     with nulls.workers(width) as spread:
         for found in pairs.layer_moments(
-            opened, request.seed, request.full or len(opened) == 1, positions, norms=request.norms
+            opened,
+            request.seed,
+            request.full or len(opened) == 1,
+            positions,
+            norms=request.norms,
+            nested=request.extrapolate,
         ):
             of_layer = []
             for one in assess.assess(found, request, spread):
