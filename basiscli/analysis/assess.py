@@ -1,34 +1,51 @@
 """The scores of a pair beside their nulls and ceilings, as the fields of a record."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from basiscli.analysis import nulls
+from basiscli.analysis.correlate import extrapolated, learning_curve, standardised
 from basiscli.analysis.moments import merge
 from basiscli.analysis.nulls import Calibration, Null, calibrate
 from basiscli.analysis.pairs import LayerMoments, LayerPair, compare_pairs
-from basiscli.analysis.similarity import SIMILARITIES, aligned_held_out
-from basiscli.analysis.statistics import over_networks
+from basiscli.analysis.similarity import SIMILARITIES, aligned_held_out, cka_debiased
+from basiscli.analysis.statistics import over_networks, share, share_over_networks
 
 NULLS = ("rotated", "shuffled")
+# The scores that a share is made of: the score, its null and its ceiling.
+SHARE_OF = ("matched_held_out", "standardised_rotated_held_out_mean", "standardised_aligned_held_out")
+# Images that π is found on for the three scores that are extrapolated, in those of a half.
+SIZES = (0.25, 0.5, 1)
+# What the records of sweeps over widths and prefixes repeat, with intervals.
+SCORES = (
+    "matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out",
+    "standardised_rotated_held_out_mean", "standardised_rotated_held_out_excess", "standardised_aligned_held_out",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to work out for every pair beyond its scores; seed feeds the draws."""
+    """What to work out for every pair beyond its scores; seed feeds the draws. extrapolate: needs nested moments."""
 
     nulls: Sequence[str] = ()
     draws: int = 100
     similarities: Sequence[str] = ()
     drop_dead: bool = False
     seed: int = 0
+    extrapolate: bool = False
 
     @property
     def full(self) -> bool:
         """Whether the full second moments of each network are needed."""
         return bool(self.nulls or self.similarities)
+
+    @property
+    def norms(self) -> bool:
+        """Whether sums with the norms of rows are needed, for debiased CKA."""
+        return "cka" in self.similarities
 
 
 @dataclass(frozen=True)
@@ -48,16 +65,26 @@ def assess(found: LayerMoments, request: Request, spread: Callable = map) -> Ite
         yield Assessment(pair, drawn, dict(_fields(pair, drawn, privileges, request)))
 
 
-def summarise(assessed: Sequence[Assessment], seed: int) -> dict[str, float | None]:
-    """Return the mean of each field over pairs, and <field>_low and <field>_high where an interval makes sense."""
+def summarise(assessed: Sequence[Assessment]) -> dict[str, float | None]:
+    """Return the mean of each field over pairs, and <field>_low, _high and _error where an interval makes sense.
+
+    The share is that of the means, not their mean.
+    """
     summary: dict[str, float | None] = {}
-    for name in assessed[0].fields:
-        values = {(one.pair.a, one.pair.b): one.fields[name] for one in assessed}
-        mean, low, high = over_networks(values, seed, bound=bound(name))
-        summary[name] = mean
-        if has_interval(name):
-            summary |= {f"{name}_low": low, f"{name}_high": high}
+    tables = tables_of(assessed)
+    for name, values in tables.items():
+        if name == "share":
+            estimate = share_over_networks(*(tables[part] for part in SHARE_OF))
+        else:
+            estimate = over_networks(values)
+        fields = estimate.fields(name, bound(name))
+        summary |= fields if has_interval(name) else {name: fields[name]}
     return summary
+
+
+def tables_of(assessed: Sequence[Assessment]) -> dict[str, dict[tuple[int, int], float | None]]:
+    """Return each field of the pairs of a layer, by pair of networks."""
+    return {name: {(one.pair.a, one.pair.b): one.fields[name] for one in assessed} for name in assessed[0].fields}
 
 
 def has_interval(field: str) -> bool:
@@ -66,7 +93,9 @@ def has_interval(field: str) -> bool:
 
 
 def bound(field: str) -> float:
-    """Return what no value of a field exceeds in size: 1 for a score, 2 for the difference of two."""
+    """Return what no value of a field exceeds in size: 1 for a score, 2 for a difference, nothing for a share."""
+    if field == "share":
+        return math.inf
     return 2.0 if field.endswith("excess") or field.startswith("privilege") else 1.0
 
 
@@ -82,7 +111,7 @@ def explain(similarity: str) -> str:
 def without_arrays(one: Assessment, keep_r: bool = False) -> Assessment:
     """Return an assessment without its moments and, unless kept, its correlations, so that many fit into memory."""
     scores = one.pair.scores if keep_r else replace(one.pair.scores, r=np.empty((0, 0)))
-    return replace(one, pair=replace(one.pair, scores=scores, halves=()))
+    return replace(one, pair=replace(one.pair, scores=scores, halves=(), nested=()))
 
 
 def _draw(name: str, pair: LayerPair, rows_per_image: int, request: Request, spread: Callable) -> Null:
@@ -93,11 +122,8 @@ def _draw(name: str, pair: LayerPair, rows_per_image: int, request: Request, spr
 
 def _privileges(found: LayerMoments, request: Request, spread: Callable) -> dict[int, Calibration]:
     """Return how privileged each network's basis is, by the source's number."""
-    whole = merge(found.halves)
-    return {
-        network: nulls.privilege(own, request.draws, request.seed, spread)
-        for network, own in zip(found.networks, whole.own, strict=True)
-    }
+    calibrated = nulls.privileges(merge(found.halves).own, request.draws, request.seed, spread)
+    return dict(zip(found.networks, calibrated, strict=True))
 
 
 def _fields(
@@ -108,16 +134,28 @@ def _fields(
     yield "matched", scores.matched
     yield "matched_held_out", scores.matched_held_out
     yield "semi_matched", scores.semi_matched
+    if request.extrapolate:
+        curve = learning_curve(pair.halves, pair.nested, request.drop_dead) if pair.nested else [None] * 2
+        yield from zip(("quarter_held_out", "half_held_out"), curve, strict=True)
+        yield "extrapolated_held_out", extrapolated([*curve, scores.matched_held_out], SIZES)
     for name, null in drawn.items():
         yield from _calibrated(name, calibrate(scores.matched, null.in_sample))
         yield from _calibrated(f"{name}_held_out", calibrate(scores.matched_held_out, null.held_out))
-    if privileges:
+    if "rotated" in drawn:
         yield "aligned_held_out", aligned_held_out(pair.halves, request.drop_dead)
+        null = calibrate(scores.matched_held_out, drawn["rotated"].standardised_held_out)
+        ceiling = aligned_held_out(standardised(pair.halves), request.drop_dead) if len(pair.halves) > 1 else None
+        yield from _calibrated("standardised_rotated_held_out", null)
+        yield "standardised_aligned_held_out", ceiling
+        yield "share", share(scores.matched_held_out, null.mean, ceiling)
+    if privileges:
         for side, network in (("a", pair.a), ("b", pair.b)):
             yield f"privilege_{side}", privileges[network].excess
             yield f"privilege_z_{side}", privileges[network].z
     if request.similarities:
         whole = merge(pair.halves)
+        if request.norms:
+            yield "cka_debiased", cka_debiased(whole)
         if request.drop_dead:
             whole = whole.units(*(whole.variances(k) > 0 for k in (0, 1)))
         for name in request.similarities:

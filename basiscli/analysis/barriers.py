@@ -8,8 +8,12 @@ import numpy as np
 from basiscli.analysis.statistics import over_networks
 
 LINES = ("loss", "accuracy")
-# What a match is called that was undone in part.
-DEGRADED = "-degraded"
+# What a match is called that was made worse: by a circle of partners, and by matching on fewer images.
+CIRCLE, FEWER = DEGRADED = ("-degraded", "-fewer-images")
+# What is added to a barrier before its logarithm is taken, so that none is without one.
+FLOOR = 0.01
+# Logarithms of a barrier over that without a match, by the barrier.
+LOG_RATIOS = {"barrier": "barrier_log_ratio", "accuracy_barrier": "accuracy_barrier_log_ratio"}
 BARRIERS = ("barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint")
 
 
@@ -58,22 +62,45 @@ def mean(curves: Mapping[tuple[int, int], Curve]) -> Curve:
     return Curve(next(iter(curves.values())).lambdas, loss, accuracy)
 
 
-def mean_fields(
-    curves: Mapping[tuple[int, int], Curve], seed: int
-) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """Return the means over pairs of networks of every field, and the barriers' intervals, <field>_low and _high."""
+def mean_fields(curves: Mapping[tuple[int, int], Curve]) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Return the means over pairs of every field, and the barriers' intervals: <field>_low, _high and _error."""
     fields = {pair: curve.fields() for pair, curve in curves.items()}
     means, intervals = {}, {}
     for name in next(iter(fields.values())):
         finite = {pair: one[name] if np.isfinite(one[name]) else None for pair, one in fields.items()}
-        means[name], low, high = over_networks(finite, seed)
+        fields_of_mean = over_networks(finite).fields(name)
+        means[name] = fields_of_mean.pop(name)
         if name in BARRIERS:
-            intervals |= {f"{name}_low": low, f"{name}_high": high}
+            intervals |= fields_of_mean
     return means, intervals
 
 
-def band(curves: Mapping[tuple[int, int], Curve], name: str, seed: int) -> np.ndarray:
+def log_ratios(
+    curves: Mapping[tuple[int, int], Curve], unmatched: Mapping[tuple[int, int], Curve] | None
+) -> dict[str, float | None]:
+    """Return the mean over pairs of ln((B + 0.01) / (B_unmatched + 0.01)), by `LOG_RATIOS`, with intervals.
+
+    Of the same pairs under the same correction; None without unmatched curves. Barriers are skewed over networks, their
+    logarithms hardly.
+    """
+    fields: dict[str, float | None] = {}
+    for name, ratio in LOG_RATIOS.items():
+        values = {
+            pair: float(np.log((curve.fields()[name] + FLOOR) / (unmatched[pair].fields()[name] + FLOOR)))
+            for pair, curve in (curves.items() if unmatched else ())
+        }
+        finite = {pair: value for pair, value in values.items() if np.isfinite(value)}
+        fields |= over_networks(finite).fields(ratio)
+    return fields
+
+
+def undegraded(match: str) -> str:
+    """Return the match that a degraded one was made from."""
+    return match.removesuffix(CIRCLE).removesuffix(FEWER)
+
+
+def band(curves: Mapping[tuple[int, int], Curve], name: str) -> np.ndarray:
     """Return mean, low and high of "loss" or "accuracy" at every λ, (3, L); no interval, NaN, of two networks."""
     columns = zip(*(getattr(curve, name) for curve in curves.values()), strict=True)
-    found = [over_networks(dict(zip(curves, column, strict=True)), seed) for column in columns]
-    return np.array(found, dtype=float).T
+    estimates = [over_networks(dict(zip(curves, column, strict=True))) for column in columns]
+    return np.array([(one.value, *one.interval()) for one in estimates], dtype=float).T

@@ -51,8 +51,8 @@ def compare(halves: Sequence[Moments], drop_dead: bool = False, spread: Callable
     live = [whole.variances(k) > 0 for k in (0, 1)]
     rows, columns = (np.flatnonzero(mask) if drop_dead else np.arange(len(mask)) for mask in live)
     kept = r[np.ix_(rows, columns)]
-    tables = [kept, *halves_of_r(halves, whole, drop_dead)]
-    (i, j), *crosswise = spread(assign, tables)
+    crossings = crossings_of(halves, (rows, columns))
+    (i, j), *crosswise = spread(assign, [kept, *(one.r for one in crossings)])
     permutation = np.full(len(r), -1)
     permutation[rows[i]] = columns[j]
     return Scores(
@@ -63,7 +63,7 @@ def compare(halves: Sequence[Moments], drop_dead: bool = False, spread: Callable
         r=r,
         permutation=permutation,
         in_sample=kept[i, j],
-        held_out=held_out(tables[1:], crosswise),
+        held_out=held_out(crossings, crosswise),
     )
 
 
@@ -78,25 +78,102 @@ def assign(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return linear_sum_assignment(r, maximize=True)
 
 
-def halves_of_r(halves: Sequence[Moments], whole: Moments, drop_dead: bool = False) -> list[np.ndarray]:
-    """Return the correlations on each of two halves, over the units that both can tell of; nothing for one half alone.
+def standardised(halves: Sequence[Moments]) -> list[Moments]:
+    """Return the moments of both networks with every unit divided by its standard deviation over all rows."""
+    whole = merge(halves)
+    scales = [inverse_root(whole.variances(k) / whole.rows) for k in (0, 1)]
+    return [half.scaled(*scales) for half in halves]
 
-    A unit that varies on one half only is left out: the other half says nothing about it, and a partner chosen there
-    would be arbitrary (a network and its permuted copy must score 1). A unit dead on the whole counts 0, as in sample.
+
+@dataclass(frozen=True)
+class Crossing:
+    """What one half of the rows says about the units that are scored: r (U_a, U_b), and which units are constant there.
+
+    constant: the units of A, and of B, without variance on this half. dead: those without variance on all rows.
     """
+
+    r: np.ndarray
+    constant: tuple[np.ndarray, np.ndarray]
+    dead: tuple[np.ndarray, np.ndarray]
+
+
+def crossings_of(halves: Sequence[Moments], units: tuple[np.ndarray, np.ndarray]) -> list[Crossing]:
+    """Return what each of two halves says about some units of A and of B; nothing for one half alone."""
     if len(halves) < 2:
         return []
-    kept = []
-    for k in (0, 1):
-        first, second = (half.variances(k) > 0 for half in halves)
-        dead = whole.variances(k) == 0
-        kept.append(np.flatnonzero((first & second) | (dead & (not drop_dead))))
-    return [correlation(half)[np.ix_(*kept)] for half in halves]
+    constant = [tuple(half.variances(k)[units[k]] == 0 for k in (0, 1)) for half in halves]
+    dead = tuple(first & second for first, second in zip(*constant, strict=True))
+    tables = [correlation(half)[np.ix_(*units)] for half in halves]
+    return [Crossing(r, of_half, dead) for r, of_half in zip(tables, constant, strict=True)]
 
 
-def held_out(tables: Sequence[np.ndarray], assigned: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Return r_iπ(i) on one half of the rows with π from the other, and the other way round, in one array."""
-    return np.concatenate([np.empty(0), *(r[pi] for r, pi in zip(tables, reversed(assigned), strict=True))])
+def matched_held_out(halves: Sequence[Moments], drop_dead: bool = False) -> float | None:
+    """Return the held-out score of `compare` alone, for two assignments instead of three."""
+    crossings = crossings_of(halves, _scored_units(halves, drop_dead))
+    return mean(held_out(crossings, [assign(one.r) for one in crossings]))
+
+
+def held_out(crossings: Sequence[Crossing], assigned: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return r_iπ(i) on one half of the rows with π from the other, and the other way round, in one array.
+
+    Every unit is matched, and r is 0 where a unit is constant. A pair is left out only if both its units are constant
+    on the same half and vary on the other: a network and its permuted copy must score 1. Units that are dead on all
+    rows count 0, as in sample.
+    """
+    ways = zip(crossings, reversed(crossings), reversed(assigned), strict=True)
+    return np.concatenate([np.empty(0), *(_scored(score, fit, *pi) for score, fit, pi in ways)])
+
+
+def learning_curve(
+    halves: Sequence[Moments], nested: Sequence[Sequence[Moments]], drop_dead: bool = False
+) -> list[float | None]:
+    """Return the held-out score with π from smaller and smaller parts of a half, r always from all of the other.
+
+    nested: for each half the moments of its parts, from the smallest.
+    """
+    units = _scored_units(halves, drop_dead)
+    curve = []
+    for of_size in zip(*nested, strict=True):
+        found = []
+        for fit, score in zip(of_size, reversed(halves), strict=True):
+            crossing, other = crossings_of([fit, score], units)
+            found.append(_scored(other, crossing, *assign(crossing.r)))
+        curve.append(mean(np.concatenate(found)))
+    return curve
+
+
+def extrapolated(scores: Sequence[float | None], sizes: Sequence[float]) -> float | None:
+    """Return the score at infinitely many images: a of the least-squares line a + b / n through scores at sizes n."""
+    if None in scores:
+        return None
+    return float(np.polyfit(1 / np.asarray(sizes, dtype=np.float64), scores, 1)[1])
+
+
+def _scored(score: Crossing, fit: Crossing, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Return r_ij on one part of the rows of the pairs that were matched on another, without those left out."""
+    i, j = _dead_together(fit, i, j)
+    silent = [one.constant[0][i] & one.constant[1][j] for one in (score, fit)]
+    left_out = (silent[0] | silent[1]) & ~(fit.dead[0][i] | fit.dead[1][j])
+    return score.r[i, j][~left_out]
+
+
+def _scored_units(halves: Sequence[Moments], drop_dead: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the units of A, and of B, that a score is about: all, or those that vary."""
+    live = [np.any([half.variances(k) > 0 for half in halves], axis=0) for k in (0, 1)]
+    return tuple(np.flatnonzero(mask | (not drop_dead)) for mask in live)
+
+
+def _dead_together(fit: Crossing, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pair anew the units that were matched while both were constant, dead ones with dead ones first.
+
+    All their correlations are 0, so any pairing of them is as good an assignment, and the solver's choice is arbitrary.
+    """
+    free = fit.constant[0][i] & fit.constant[1][j]
+    i, j = i.copy(), j.copy()
+    for units, dead in ((i, fit.dead[0]), (j, fit.dead[1])):
+        chosen = units[free]
+        units[free] = chosen[np.argsort(~dead[chosen], kind="stable")]
+    return i, j
 
 
 def semi_matched(r: np.ndarray) -> float | None:

@@ -6,7 +6,7 @@ K networks, N rows (samples, or samples times positions), U_k units of network k
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import pairwise
 from operator import add
@@ -14,6 +14,7 @@ from operator import add
 import numpy as np
 
 from basiscli import kernels
+from basiscli.analysis.norms import Norms
 from basiscli.device import placement
 from basiscli.device.threads import blas
 from basiscli.rng import generator
@@ -24,6 +25,7 @@ ONE_THREAD = 512
 SUM_ROWS = 256  # added up in float32 before float64 takes over: errors stay below 1e-6
 # Deviations of units beyond two to this power, either way, would leave products that float32 cannot hold.
 LARGEST_EXPONENT = 40
+PARTS = 6  # of the samples, see `parts`
 PIECE = 1 << 17  # values taken from a table at a time, so that they stay in the cache
 
 
@@ -35,12 +37,14 @@ class Moments:
     means[k]:    (U_k,), m_k = Σ x_k / N
     own[k]:      (U_k, U_k), S_kk = Σ (x_k - m_k)(x_k - m_k)ᵀ; its diagonal (U_k,) where only that was asked for
     cross[i, j]: (U_i, U_j), S_ij = Σ (x_i - m_i)(x_j - m_j)ᵀ, for i < j; for i = 0 only where that was asked for
+    norms:       sums with the squared norms of rows about the means, where that was asked for
     """
 
     rows: int
     means: tuple[np.ndarray, ...]
     own: tuple[np.ndarray, ...]
     cross: dict[tuple[int, int], np.ndarray]
+    norms: Norms | None = None
 
     def __add__(self, other: "Moments") -> "Moments":
         """Merge by Chan, Golub and LeVeque (1979): S = S₁ + S₂ + (N₁N₂/N) d dᵀ, where d = m₂ - m₁."""
@@ -58,7 +62,11 @@ class Moments:
             (i, j): self.cross[i, j] + other.cross[i, j] + weight * np.outer(shifts[i], shifts[j])
             for i, j in self.cross
         }
-        return Moments(rows, means, own, cross)
+        norms = None
+        if self.norms and other.norms:
+            centred = (self._norms_about(means), other._norms_about(means))
+            norms = centred[0] + centred[1]
+        return Moments(rows, means, own, cross, norms)
 
     def variances(self, k: int) -> np.ndarray:
         """Return N times the variance of each unit of network k, (U_k,); exactly 0 for a constant unit."""
@@ -68,16 +76,37 @@ class Moments:
     def pair(self, i: int, j: int) -> "Moments":
         """Return the moments of networks i ≤ j alone, as networks 0 and 1. i = j needs the full second moments."""
         cross = self.own[i] if i == j else self.cross[i, j]
-        return Moments(self.rows, (self.means[i], self.means[j]), (self.own[i], self.own[j]), {(0, 1): cross})
+        norms = self.norms and self.norms.pair(i, j)
+        return Moments(self.rows, (self.means[i], self.means[j]), (self.own[i], self.own[j]), {(0, 1): cross}, norms)
+
+    def product(self, i: int, j: int) -> np.ndarray:
+        """Return S_ij (U_i, U_j) for any i and j that it was taken of."""
+        if i == j:
+            return self.own[i]
+        return self.cross[i, j] if i < j else self.cross[j, i].T
+
+    def _norms_about(self, centres: Sequence[np.ndarray]) -> Norms:
+        shifts = [centre - mean for centre, mean in zip(centres, self.means, strict=True)]
+        return self.norms.about(shifts, self.rows, [np.zeros_like(d) for d in shifts], self.product)
 
     def units(self, *kept: np.ndarray) -> "Moments":
-        """Return the moments of some units only: for each network k which, as numbers or a mask."""
+        """Return the moments of some units only, without norms: for each network k which, as numbers or a mask."""
         chosen = [np.arange(len(mean))[units] for mean, units in zip(self.means, kept, strict=True)]
         means = tuple(mean[units] for mean, units in zip(self.means, chosen, strict=True))
         own = tuple(
             s[np.ix_(units, units)] if s.ndim == 2 else s[units] for s, units in zip(self.own, chosen, strict=True)
         )
         cross = {(i, j): s[np.ix_(chosen[i], chosen[j])] for (i, j), s in self.cross.items()}
+        return Moments(self.rows, means, own, cross)
+
+    def scaled(self, *scales: np.ndarray) -> "Moments":
+        """Return the moments of x_k times scales[k], a number or (U_k,) for each network k; without norms."""
+        means = tuple(mean * scale for mean, scale in zip(self.means, scales, strict=True))
+        own = tuple(
+            s * scale * np.reshape(scale, (-1, 1)) if s.ndim == 2 else s * scale * scale
+            for s, scale in zip(self.own, scales, strict=True)
+        )
+        cross = {(i, j): s * np.reshape(scales[i], (-1, 1)) * scales[j] for (i, j), s in self.cross.items()}
         return Moments(self.rows, means, own, cross)
 
 
@@ -97,12 +126,16 @@ class Accumulator:
 
     full: keep S_kk, not only its diagonal. spread: what maps over networks, such as the `map` of a thread pool: copying
     and summing run on one core, and beside products on all cores that is a third of the time. star: keep S_0j alone.
+    norms: keep `Moments.norms`, which needs `full`.
     """
 
-    def __init__(self, networks: int, full: bool = False, spread: Callable = map, star: bool = False) -> None:
+    def __init__(
+        self, networks: int, full: bool = False, spread: Callable = map, star: bool = False, norms: bool = False
+    ) -> None:
         self.rows = 0
         self._not_finite = [0] * networks
         self._full = full
+        self._with_norms = norms
         self._spread = spread
         self._networks = range(networks)
         self._hubs = range(1 if star else networks)
@@ -154,7 +187,15 @@ class Accumulator:
             means = tuple(map(self._mean, self._networks))
             own = tuple(self._centred(self._own[k], k, k) for k in self._networks)
             cross = {(i, j): self._centred(self._cross[i, j], i, j) for i, j in self._pairs}
-        return Moments(self.rows, means, own, cross)
+        centred = Moments(self.rows, means, own, cross)
+        return replace(centred, norms=self._centred_norms()) if self._with_norms else centred
+
+    def _centred_norms(self) -> Norms:
+        sums = [self._unscaled(total, k) for k, total in enumerate(self._sums)]
+        own = tuple(self._unscaled_product(table, k, k) for k, table in enumerate(self._own))
+        cross = {(i, j): self._unscaled_product(table, i, j) for (i, j), table in self._cross.items()}
+        uncentred = Moments(self.rows, tuple(sums), own, cross)
+        return self._norms.about([total / self.rows for total in sums], self.rows, sums, uncentred.product)
 
     def begin(self, chunk: Sequence[np.ndarray]) -> None:
         """Set shifts and scales by a chunk, as `add` takes it; moments to be merged must begin with the same chunk."""
@@ -174,6 +215,7 @@ class Accumulator:
         self._sums = [zeros(shape=u) for u in units]
         self._own = [zeros(shape=(u, u) if self._full else u) for u in units]
         self._cross = {(i, j): zeros(shape=(units[i], units[j])) for i, j in self._pairs}
+        self._norms = Norms.zero(tables[0], units)
         # On a GPU a chunk is multiplied as it comes.
         rows = 0 if kernels.on_gpu(tables[0]) else self._block_rows
         self._block = np.empty((rows, edges[-1]), np.float32)
@@ -195,6 +237,8 @@ class Accumulator:
                 self._own[k] += _product(run[k], run[k])
             for i, j in self._pairs:
                 self._cross[i, j] += _product(run[i], run[j])
+            if self._with_norms:
+                self._norms.add(run, _product)
 
     def _brought_back(self) -> "Accumulator":
         """Return the same sums on the host."""
@@ -202,6 +246,7 @@ class Accumulator:
         for name in ("_shifts", "_sums", "_own"):
             setattr(there, name, [array.get() for array in getattr(self, name)])
         there._cross = {pair: array.get() for pair, array in self._cross.items()}
+        there._norms = self._norms.host()
         return there
 
     def _place(self, rows: np.ndarray, k: int, table: np.ndarray) -> None:
@@ -230,6 +275,9 @@ class Accumulator:
         self._waiting = 0
         threads = blas().limit(limits=1) if self._narrow else nullcontext()
         with threads, np.errstate(invalid="ignore", over="ignore"):
+            if self._with_norms:
+                tables = [self._unscaled(block[:, columns], k) for k, columns in enumerate(self._columns)]
+                self._norms.add(tables, lambda x, y: x.T @ y)
             for i, columns in enumerate(self._columns):
                 if self._full:
                     self._own[i] += _in_runs(_outer, self._run, block[:, columns], block[:, columns])
@@ -241,21 +289,23 @@ class Accumulator:
                         self._cross[i, j] += products[:, first:last]
 
     def _mean(self, k: int) -> np.ndarray:
-        scale = self._scales[k]
-        if scale is None:
-            return self._shifts[k] + self._sums[k] / self.rows
-        network, units = scale
-        return self._shifts[k] * network + self._sums[k] / units / self.rows
+        network = 1.0 if self._scales[k] is None else self._scales[k][0]
+        return self._shifts[k] * network + self._unscaled(self._sums[k], k) / self.rows
 
     def _centred(self, products: np.ndarray, i: int, j: int) -> np.ndarray:
         """S_ij = Σ y_i y_jᵀ - (Σ y_i)(Σ y_j)ᵀ / N, for the shifted rows y."""
         sums_i, sums_j = self._sums[i], self._sums[j]
         centred = products - (np.outer(sums_i, sums_j) if products.ndim == 2 else sums_i * sums_j) / self.rows
-        for k, axis in ((i, -1 if products.ndim == 1 else -2), (j, -1)):
-            if self._scales[k] is not None:
-                units = self._scales[k][1]
-                centred = centred / (units[:, None] if axis == -2 else units)
-        return centred
+        return self._unscaled_product(centred, i, j)
+
+    def _unscaled(self, values: np.ndarray, k: int) -> np.ndarray:
+        """Return values (..., U_k) of network k without the factors of its units, in the type they have."""
+        return values if self._scales[k] is None else (values / self._scales[k][1]).astype(values.dtype)
+
+    def _unscaled_product(self, products: np.ndarray, i: int, j: int) -> np.ndarray:
+        """Return a table (U_i, U_j), or a diagonal of one, without the factors of the units."""
+        products = self._unscaled(products, j)
+        return self._unscaled(products.T, i).T if products.ndim == 2 else self._unscaled(products, i)
 
 
 def _in_runs(function: Callable, run: int, *tables: np.ndarray) -> np.ndarray:
@@ -339,7 +389,18 @@ def halves(samples: int, copies: int, seed: int) -> np.ndarray:
 
     All copies of an original image (sample s shows image s // copies) fall in the same half.
     """
+    return parts(samples, copies, seed) >= PARTS // 2
+
+
+def parts(samples: int, copies: int, seed: int) -> np.ndarray:
+    """Return which of six parts each sample belongs to, (samples,): ¼, ¼ and ½ of each of two halves.
+
+    Parts 0 to 2 are the first half, 3 to 5 the second; all copies of an original image fall in the same part.
+    """
     images = -(-samples // copies)
-    second = np.zeros(images, dtype=bool)
-    second[generator(seed, "halves").permutation(images)[: images // 2]] = True
-    return np.repeat(second, copies)[:samples]
+    part = np.empty(images, dtype=np.int64)
+    order = generator(seed, "halves").permutation(images)
+    for first, half in ((PARTS // 2, order[: images // 2]), (0, order[images // 2 :])):
+        for k, members in enumerate(np.split(half, [len(half) // 4, len(half) // 2])):
+            part[members] = first + k
+    return np.repeat(part, copies)[:samples]

@@ -5,13 +5,13 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 
 import numpy as np
 
-from basiscli.analysis.correlate import compare, inverse_root
+from basiscli.analysis.correlate import compare, inverse_root, matched_held_out, standardised
 from basiscli.analysis.moments import Moments, merge
 from basiscli.analysis.random_maps import haar
 from basiscli.rng import generator
@@ -29,11 +29,13 @@ class Null:
     """Scores of many draws, (draws,) each; held_out is empty where it is undefined.
 
     correlations: the matched correlations of single units, held out if there are two halves, of the first few draws.
+    standardised_held_out: held out, with the units divided by their standard deviations before they are rotated.
     """
 
     in_sample: np.ndarray
     held_out: np.ndarray
     correlations: np.ndarray
+    standardised_held_out: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,17 @@ def calibrate(score: float | None, draws: np.ndarray) -> Calibration:
 def rotated(halves: Sequence[Moments], draws: int, seed: int, drop_dead: bool = False, spread: Callable = map) -> Null:
     """Match A anew with B Q, Q Haar over B's live units: the same space, arbitrary axes.
 
-    Q only turns S_AB into S_AB Q and S_BB into Qᵀ S_BB Q. Dead units stay as they are. Needs the full S_BB.
+    Q only turns S_AB into S_AB Q and S_BB into Qᵀ S_BB Q. Dead units stay as they are. Needs the full S_BB. The
+    standardised null takes the same Q and divides each unit by its standard deviation first.
     """
-    # A rotation of B leaves S_AA alone, and only its diagonal is needed.
-    needed = [Moments(half.rows, half.means, (half.variances(0), half.own[1]), half.cross) for half in halves]
-    live = np.flatnonzero(merge(needed).variances(1) > 0)
-    return _null(partial(_rotated_draw, needed, live, seed, drop_dead), draws, spread)
+    whole = merge(halves)
+    live = np.flatnonzero(whole.variances(1) > 0)
+    sizes = [float(inverse_root(whole.variances(k).max(keepdims=True, initial=0))[0]) for k in (0, 1)]
+    raw = [_in_float32(half.scaled(*sizes)) for half in halves]
+    standard = [_in_float32(half) for half in standardised(halves)] if len(halves) > 1 else []
+    found = _spread(partial(_rotated_draw, raw, standard, live, seed, drop_dead), draws, spread)
+    scores = [score for _, *_, score in found if score is not None]
+    return replace(_null([one[:3] for one in found]), standardised_held_out=np.array(scores))
 
 
 def shuffled(
@@ -93,23 +100,29 @@ def shuffled(
     ]
     if min(images for *_, images in parts) < 2:
         return Null(np.empty(0), np.empty(0), np.empty(0))
-    return _null(partial(_shuffled_draw, parts, seed, drop_dead), draws, spread)
+    return _null(_spread(partial(_shuffled_draw, parts, seed, drop_dead), draws, spread))
 
 
-def privilege(own: np.ndarray, draws: int, seed: int, spread: Callable = map) -> Calibration:
-    """Set how little the units of one network correlate beside random axes of the same space.
+def privileges(owns: Sequence[np.ndarray], draws: int, seed: int, spread: Callable = map) -> list[Calibration]:
+    """Set how little the units of each network correlate beside random axes of the same space; owns: their S (U, U).
 
     The score is 1 - T / (mean T of the draws), T the root mean square of r_ij over pairs i ≠ j of live units; a draw is
     T of QᵀSQ. It is 1 for uncorrelated units, 0 where they are as correlated as any axes (in a rotated network, or if
     the space is equally wide in all directions), below 0 where they are more so. It looks at second moments only.
+    Networks with as many live units share their Q, which takes most of the time.
     """
-    live = np.flatnonzero(own.diagonal() > 0)
-    if len(live) < 2:
-        return Calibration()
-    s = own[np.ix_(live, live)]
-    turned = np.array(_spread(partial(_redundancy_draw, s, seed), draws, spread))
-    usual = turned.mean()
-    return calibrate(1 - _redundancy(s) / usual, 1 - turned / usual) if usual > 0 else Calibration()
+    live = [np.flatnonzero(own.diagonal() > 0) for own in owns]
+    spaces = [own[np.ix_(units, units)] for own, units in zip(owns, live, strict=True)]
+    spaces = [(s / s.diagonal().max(initial=1e-300)).astype(np.float32) for s in spaces]
+    found = [Calibration()] * len(owns)
+    for size in {len(units) for units in live if len(units) > 1}:
+        members = [k for k, units in enumerate(live) if len(units) == size]
+        turned = np.array(_spread(partial(_redundancy_draw, [spaces[k] for k in members], seed), draws, spread))
+        for k, of_network in zip(members, turned.T, strict=True):
+            usual = of_network.mean()
+            if usual > 0:
+                found[k] = calibrate(1 - _redundancy(spaces[k]) / usual, 1 - of_network / usual)
+    return found
 
 
 @contextmanager
@@ -148,21 +161,33 @@ def _draw_part(draw: Callable, numbers: range) -> list:
     return [draw(number) for number in numbers]
 
 
-def _null(draw: Callable, draws: int, spread: Callable) -> Null:
-    found = _spread(draw, draws, spread)
+def _null(found: Sequence[tuple]) -> Null:
     held_out = [score for _, score, _ in found if score is not None]
     kept = [values for _, _, values in found[:KEPT_DRAWS]]
     return Null(np.array([score for score, _, _ in found]), np.array(held_out), np.concatenate(kept))
 
 
-def _rotated_draw(halves: Sequence[Moments], live: np.ndarray, seed: int, drop_dead: bool, draw: int) -> tuple:
-    q = np.eye(len(halves[0].means[1]))
-    q[np.ix_(live, live)] = haar(generator(seed, "rotated", draw), len(live))
-    return _score([_rotate(half, q) for half in halves], drop_dead, draw)
+def _in_float32(half: Moments) -> Moments:
+    """Return moments with the products that a rotation changes in float32, as which they were added up.
+
+    Their errors of 1e-6 are those of the moments already, and a product takes half the time. Of A only variances.
+    """
+    own = (half.variances(0), half.own[1].astype(np.float32))
+    return Moments(half.rows, half.means, own, {(0, 1): half.cross[0, 1].astype(np.float32)})
+
+
+def _rotated_draw(
+    raw: Sequence[Moments], standard: Sequence[Moments], live: np.ndarray, seed: int, drop_dead: bool, draw: int
+) -> tuple:
+    """Return the scores of `_score`, and the standardised one held out."""
+    q = np.eye(len(raw[0].means[1]), dtype=np.float32)
+    q[np.ix_(live, live)] = haar(generator(seed, "rotated", draw), len(live), np.float32)
+    scores = _score([_rotate(half, q) for half in raw], drop_dead, draw)
+    return *scores, matched_held_out([_rotate(half, q) for half in standard], drop_dead) if standard else None
 
 
 def _rotate(half: Moments, q: np.ndarray) -> Moments:
-    turned = np.einsum("ij,ij->j", q, half.own[1] @ q)
+    turned = np.einsum("ij,ij->j", q, half.own[1] @ q).astype(np.float64)
     own = (half.own[0], np.where(turned > 0, turned, 0))
     return Moments(half.rows, (half.means[0], half.means[1] @ q), own, {(0, 1): half.cross[0, 1] @ q})
 
@@ -190,13 +215,13 @@ def _factor(s: np.ndarray) -> np.ndarray:
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
-def _redundancy_draw(s: np.ndarray, seed: int, draw: int) -> float:
-    q = haar(generator(seed, "privilege", draw), len(s))
-    return _redundancy(q.T @ s @ q)
+def _redundancy_draw(spaces: Sequence[np.ndarray], seed: int, draw: int) -> list[float]:
+    q = haar(generator(seed, "privilege", draw), len(spaces[0]), np.float32)
+    return [_redundancy(q.T @ s @ q) for s in spaces]
 
 
 def _redundancy(s: np.ndarray) -> float:
-    scale = inverse_root(s.diagonal())
+    scale = inverse_root(np.maximum(s.diagonal(), 0))
     r = s * scale[:, None] * scale
     np.fill_diagonal(r, 0)
-    return float(np.sqrt(np.sum(r * r) / (r.size - len(r))))
+    return float(np.sqrt(np.sum(r * r, dtype=np.float64) / (r.size - len(r))))

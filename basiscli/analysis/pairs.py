@@ -27,7 +27,8 @@ class LayerMoments:
     """The moments of one layer over the networks that have it, for each half of the samples that is not empty.
 
     networks: which of the sources, in order. rows_per_image: rows of one original image, its copies and positions.
-    positions: in words, which positions of a sample became rows.
+    positions: in words, which positions of a sample became rows. nested: of each half the moments of a quarter and of a
+    half of its samples, where that was asked for.
     """
 
     layer: str
@@ -35,17 +36,19 @@ class LayerMoments:
     halves: tuple[moments.Moments, ...]
     rows_per_image: int
     positions: str
+    nested: tuple[tuple[moments.Moments, ...], ...] = ()
 
 
 @dataclass(frozen=True)
 class LayerPair:
-    """The scores of one layer of sources a and b, and the moments that they came from."""
+    """The scores of one layer of sources a and b, and the moments that they came from, as in `LayerMoments`."""
 
     layer: str
     a: int
     b: int
     scores: correlate.Scores
     halves: tuple[moments.Moments, ...]
+    nested: tuple[tuple[moments.Moments, ...], ...] = ()
 
 
 def shared_layers(sources: Sequence) -> dict[str, tuple[int, ...]]:
@@ -82,6 +85,8 @@ def layer_moments(
     full: bool = False,
     positions: str | int = "all",
     star: bool = False,
+    norms: bool = False,
+    nested: bool = False,
     failed: Callable[[str, BadInput], None] = refuse,
 ) -> Iterator[LayerMoments]:
     """Yield the moments of every shared layer, from one pass over each source.
@@ -90,8 +95,9 @@ def layer_moments(
     compute its activations, layers of as many samples are taken in one pass, and memory holds the moments of all.
 
     positions: of a convolution, "all" are rows, or their "mean" is, or so many of them, drawn once for all images.
-    star: only the cross moments with the first source. failed: told of each layer that cannot be compared, and why; the
-    others go on. It raises the reason unless told otherwise.
+    full, star, norms: as `moments.Accumulator`; star is of the first source. nested: also of smaller parts of the
+    halves, for three times the memory. failed: told of each layer that cannot be compared, and why; the others go on.
+    It raises the reason unless told otherwise.
     """
     shared = shared_layers(sources)
     counted: dict[int, list[str]] = {}
@@ -103,9 +109,8 @@ def layer_moments(
     one_by_one = all(source.stored for source in sources)
     for together in counted.values():
         for layers in [[layer] for layer in together] if one_by_one else [together]:
-            yield from _one_pass(
-                sources, {layer: shared[layer] for layer in layers}, seed, full, positions, star, failed
-            )
+            owners = {layer: shared[layer] for layer in layers}
+            yield from _one_pass(sources, owners, seed, positions, nested, failed, full=full, star=star, norms=norms)
 
 
 def _samples(sources: Sequence, layer: str, networks: Sequence[int]) -> int:
@@ -130,7 +135,8 @@ def compare_pairs(found: LayerMoments, drop_dead: bool = False) -> Iterator[Laye
         i, j = pair
         halves = tuple(half.pair(i, j) for half in found.halves)
         scores = correlate.compare(halves, drop_dead, spread)
-        return LayerPair(found.layer, found.networks[i], found.networks[j], scores, halves)
+        nested = tuple(tuple(part.pair(i, j) for part in of_half) for of_half in found.nested)
+        return LayerPair(found.layer, found.networks[i], found.networks[j], scores, halves, nested)
 
     couples = list(combinations(range(len(found.networks)), 2)) or [(0, 0)]
     if len(couples) > 1:
@@ -169,15 +175,18 @@ def _one_pass(
     sources: Sequence,
     layers: dict[str, tuple[int, ...]],
     seed: int,
-    full: bool,
     positions: str | int,
-    star: bool,
+    nested: bool,
     failed: Callable[[str, BadInput], None],
+    **kept: bool,
 ) -> Iterator[LayerMoments]:
     layers = dict(layers)  # those that fail go
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sums = {
-            layer: [moments.Accumulator(len(networks), full, pool.map, star) for _ in range(2)]
+            layer: [
+                moments.Accumulator(len(networks), spread=pool.map, **kept)
+                for _ in range(moments.PARTS if nested else 2)
+            ]
             for layer, networks in layers.items()
         }
         try:
@@ -188,18 +197,29 @@ def _one_pass(
             failed(*layers, error)
             return
     for layer, networks in layers.items():
-        found = [(half.moments(), half.not_finite) for half in sums.pop(layer) if half.rows]
-        halves = tuple(half for half, _ in found)
+        found = sums.pop(layer)
+        halves, smaller = _halves([part.moments() if part.rows else None for part in found])
         try:
             for i, k in enumerate(networks):
-                _check_finite(f"{sources[k].path}: layer {layer}", sum(counts[i] for _, counts in found))
+                not_finite = sum(part.not_finite[i] for part in found if part.rows)
+                _check_finite(f"{sources[k].path}: layer {layer}", not_finite)
             _check_range(sources, layer, networks, halves)
         except BadInput as error:
             failed(layer, error)
             continue
         first = sources[networks[0]]
         rows_per_image = first.copies * sum(half.rows for half in halves) // first.samples[layer]
-        yield LayerMoments(layer, networks, halves, rows_per_image, _describe(shapes[layer], positions))
+        yield LayerMoments(layer, networks, halves, rows_per_image, _describe(shapes[layer], positions), smaller)
+
+
+def _halves(parts: Sequence[moments.Moments | None]) -> tuple[tuple, tuple]:
+    """Return the moments of each half that is not empty, and of the parts nested in each, if there are such parts."""
+    size = len(parts) // 2
+    groups = [[part for part in parts[first : first + size] if part] for first in (0, size)]
+    halves = tuple(moments.merge(group) for group in groups if group)
+    if size == 1 or any(len(group) < size for group in groups):
+        return halves, ()
+    return halves, tuple((group[0], moments.merge(group[:2])) for group in groups)
 
 
 def _add_all(
@@ -216,7 +236,7 @@ def _add_all(
     """
     layer, networks = next(iter(layers.items()))
     first_source = sources[networks[0]]
-    in_second = moments.halves(first_source.samples[layer], first_source.copies, seed)
+    part_of = moments.parts(first_source.samples[layer], first_source.copies, seed)
     shapes = {}
     first = 0
     for chunk in ahead(_chunks(sources, dict(layers))):
@@ -234,8 +254,9 @@ def _add_all(
             if not first:
                 for accumulator in sums[layer]:
                     accumulator.begin(arrays)
-            for half, accumulator in enumerate(sums[layer]):
-                accumulator.add(arrays, in_second[first:last] == half)
+            chosen = part_of[first:last] // (moments.PARTS // len(sums[layer]))
+            for part, accumulator in enumerate(sums[layer]):
+                accumulator.add(arrays, chosen == part)
         first += len(next(iter(next(iter(chunk.values())).values())))
     return shapes
 

@@ -17,6 +17,8 @@ from basiscli.analysis.moments import Moments
 # Of correlation matrices from float32 products; directions with less of a unit's variance are rounding.
 RANK_TOLERANCE = 1e-5
 SVCCA_VARIANCE = 0.99
+# A direction with less than this part of a unit's mean variance is constant: what is left of it is rounding.
+SILENT = 1e-6
 # The largest assignment that soft matching solves instead of a linear programme: 0.3 s, where that takes up to 5 s.
 COPIES = 2048
 
@@ -25,6 +27,25 @@ def cka(m: Moments) -> float | None:
     """Linear CKA: |S_AB|² / (|S_AA| |S_BB|), Frobenius norms (Kornblith et al. 2019)."""
     scale = np.linalg.norm(m.own[0]) * np.linalg.norm(m.own[1])
     return float(np.linalg.norm(m.cross[0, 1]) ** 2 / scale) if scale else None
+
+
+def cka_debiased(m: Moments) -> float | None:
+    """Linear CKA of unbiased estimates of HSIC (Song et al. 2012): 0 in the mean of independent layers.
+
+    HSIC_ab N (N-3) = |S_AB|² - f_ab N/(N-2) + tr S_AA tr S_BB / ((N-1)(N-2)), f_ab = Σ |x_a|² |x_b|² over rows about
+    their means. None for fewer than four rows, or where HSIC_aa or HSIC_bb is not above 0. Needs `m.norms`.
+    """
+    n = m.rows
+    if n < 4:
+        return None
+    traces = [m.variances(k).sum() for k in (0, 1)]
+
+    def hsic(i: int, j: int) -> float:
+        size = np.linalg.norm(m.product(i, j)) ** 2
+        return size - m.norms.fourth[i, j] * n / (n - 2) + traces[i] * traces[j] / ((n - 1) * (n - 2))
+
+    own = hsic(0, 0), hsic(1, 1)
+    return float(hsic(0, 1) / np.sqrt(own[0] * own[1])) if min(own) > 0 else None
 
 
 def procrustes(m: Moments) -> float | None:
@@ -72,23 +93,28 @@ def aligned_held_out(halves: Sequence[Moments], drop_dead: bool = False) -> floa
     """Mean r_ii of A and B Q on one half, Q the best orthogonal map of the other half; both ways averaged.
 
     Q (U_b, U_a) maximises tr(S_AB Q) over matrices with orthonormal columns; where B is the narrower, A is mapped to B.
-    As in held-out matching, units that vary on one half only are left out.
+    As in held-out matching, a unit that is constant on one half only counts 0, unless what Q makes it of is constant
+    there as well.
     """
     if len(halves) < 2:
         return None
     if len(halves[0].means[0]) > len(halves[0].means[1]):
         halves = [_swapped(half) for half in halves]
-    live = [half.variances(0) > 0 for half in halves]
-    kept = (live[0] & live[1]) | (~live[0] & ~live[1] & (not drop_dead))
-    return mean(np.concatenate([_aligned(fit, score)[kept] for fit, score in (halves, halves[::-1])]))
-
-
-def _aligned(fit: Moments, score: Moments) -> np.ndarray:
-    left, _, right = np.linalg.svd(fit.cross[0, 1], full_matrices=False)
-    q = right.T @ left.T
-    turned = np.einsum("bi,bi->i", q, score.own[1] @ q)
-    scale = inverse_root(score.variances(0)) * inverse_root(np.maximum(turned, 0))
-    return np.clip(np.einsum("ib,bi->i", score.cross[0, 1], q) * scale, -1, 1)
+    constant = [half.variances(0) == 0 for half in halves]
+    dead = constant[0] & constant[1]
+    found = []
+    for fit, score in ((0, 1), (1, 0)):
+        left, _, right = np.linalg.svd(halves[fit].cross[0, 1], full_matrices=False)
+        q = right.T @ left.T
+        turned = [np.maximum(np.einsum("bi,bi->i", q, half.own[1] @ q), 0) for half in halves]
+        silent = [v <= SILENT * half.variances(1).mean() for v, half in zip(turned, halves, strict=True)]
+        left_out = ((constant[0] & silent[0]) | (constant[1] & silent[1])) & ~dead
+        scale = inverse_root(halves[score].variances(0)) * inverse_root(turned[score])
+        # What Q makes of a unit that is constant where Q is found is arbitrary: it counts 0.
+        scale[constant[fit]] = 0
+        r = np.clip(np.einsum("ib,bi->i", halves[score].cross[0, 1], q) * scale, -1, 1)
+        found.append(r[~(left_out | (dead & drop_dead))])
+    return mean(np.concatenate(found))
 
 
 def _swapped(m: Moments) -> Moments:

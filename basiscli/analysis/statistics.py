@@ -1,97 +1,209 @@
-"""Uncertainty: networks are the sampling unit, and pairs share networks."""
+"""Uncertainty: networks are the sampling unit, and pairs share networks. Intervals are t intervals of standard errors.
+
+The errors are jackknifed over networks (Efron and Stein 1981): leave one network out, with all its pairs, and look how
+much the result moves. docs/metrics.md has the simulated coverage.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtr, stdtrit
 
-from basiscli.rng import generator
-
-BOOTSTRAPS = 2000
 LEVEL = 0.95
+# What a record calls a value, the ends of its interval, and its standard error.
+ENDS = ("", "_low", "_high", "_error")
+
+Pair = tuple[int, int]
+Values = Mapping[Pair, float | None]
 
 
-def over_networks(
-    values: Mapping[tuple[int, int], float | None], seed: int, level: float = LEVEL, bound: float = math.inf
-) -> tuple[float | None, float | None, float | None]:
-    """Return the mean over pairs and its bootstrap interval over K networks: (mean, low, high).
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its standard error, and the degrees of freedom of the error. None where it is undefined."""
 
-    Networks are drawn with replacement; a draw's mean is Σ w_i w_j v_ij / Σ w_i w_j over pairs of different networks,
-    w counting how often a network came up (Snijders and Borgatti 1999); draws of one network alone are left out. The
-    percentiles are widened for small K (`_widening`): bare, they cover the truth at 5 networks in 75 % of experiments.
-    No interval for fewer than three networks. What no value exceeds in size, the `bound`, no end of the interval does.
+    value: float | None
+    error: float | None = None
+    freedom: float = 0.0
+
+    def interval(self, level: float = LEVEL, bound: float = math.inf) -> tuple[float | None, float | None]:
+        """Return (low, high) = value ± t error, within ± `bound`, which no value of the kind exceeds in size."""
+        if self.value is None or self.error is None:
+            return None, None
+        half = float(stdtrit(self.freedom, (1 + level) / 2)) * self.error
+        return max(self.value - half, -bound), min(self.value + half, bound)
+
+    def fields(self, name: str, bound: float = math.inf) -> dict[str, float | None]:
+        """Return it as the fields of a record: <name>, <name>_low, <name>_high (95 %) and <name>_error."""
+        return dict(
+            zip((name + end for end in ENDS), (self.value, *self.interval(bound=bound), self.error), strict=True)
+        )
+
+    def p_value(self, truth: float = 0.0) -> float | None:
+        """Return the two-sided p of a true value: 0.05 where it is an end of the 95 % interval."""
+        if self.value is None or self.error is None:
+            return None
+        distance = abs(self.value - truth)
+        if not self.error:
+            return float(not distance)
+        return 2 * float(stdtr(self.freedom, -distance / self.error))
+
+
+def over_networks(values: Values) -> Estimate:
+    """Return the mean over pairs of networks, its error over networks; no error for fewer than three networks."""
+    return jackknife([values], lambda mean: mean)
+
+
+def jackknife(tables: Sequence[Values], function: Callable[..., float | None]) -> Estimate:
+    """Return function(means over pairs of each table), with its error over K networks.
+
+    θ_k is the result without the pairs of network k; the error is √((K-1)/K Σ (θ_k - mean θ)²), of K-1 degrees of
+    freedom (Efron and Stein 1981). For effects that add up over networks it is exact in the mean; noise of single
+    pairs makes it too large. Pairs that a table lacks are left out of all. Without an error if there are fewer than
+    three networks, or if the function is undefined without one of them.
     """
-    known = {pair: value for pair, value in values.items() if value is not None}
-    if not known:
-        return None, None, None
-    mean = float(np.mean(list(known.values())))
-    networks = sorted({network for pair in known for network in pair})
-    if len(networks) < 3:
-        return mean, None, None
-    place = {network: k for k, network in enumerate(networks)}
-    table, present = np.zeros((2, len(networks), len(networks)))
-    for (i, j), value in known.items():
-        table[place[i], place[j]], present[place[i], place[j]] = value, 1
-    rng = generator(seed, "bootstrap")
-    weights = rng.multinomial(len(networks), np.full(len(networks), 1 / len(networks)), size=BOOTSTRAPS)
-    total = np.einsum("bi,ij,bj->b", weights, present, weights, optimize=True)
-    sums = np.einsum("bi,ij,bj->b", weights, table, weights, optimize=True)
-    means = sums[total > 0] / total[total > 0]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    factor = _widening(len(networks), level)
-    low, high = np.clip([mean + factor * (low - mean), mean + factor * (high - mean)], -bound, bound)
-    return mean, float(low), float(high)
+    pairs = [pair for pair in tables[0] if all(table.get(pair) is not None for table in tables)]
+    if not pairs:
+        return Estimate(None)
+    columns = np.array([[table[pair] for pair in pairs] for table in tables], dtype=np.float64)
+    value = function(*columns.mean(axis=1))
+    networks = sorted({network for pair in pairs for network in pair})
+    if value is None or len(networks) < 3:
+        return Estimate(value if value is None else float(value))
+    without = []
+    for network in networks:
+        kept = columns[:, [network not in pair for pair in pairs]]
+        without.append(function(*kept.mean(axis=1)) if kept.size else None)
+    if None in without:
+        return Estimate(float(value))
+    k = len(networks)
+    error = math.sqrt((k - 1) / k * np.square(np.subtract(without, np.mean(without))).sum())
+    return Estimate(float(value), error, k - 1)
 
 
-def rise(
-    values: Mapping[tuple[int, int], float | None],
-    over: Mapping[tuple[int, int], float | None],
-    seed: int,
-    bound: float = math.inf,
-) -> tuple[float | None, float | None, float | None]:
-    """Return the mean over pairs of seeds of values - over, and its interval over seeds: (mean, low, high).
+def share(matched: float | None, null: float | None, ceiling: float | None) -> float | None:
+    """Return (matched - null) / (ceiling - null).
 
-    A seed draws one network of each condition, so it is resampled in both at once: the difference is a number of a pair
-    of seeds as a score is, and `over_networks` keeps its level whether or not the two networks of a seed are alike.
-    Pairs that either condition lacks are left out. `bound` is that of the values; a rise is twice as large at most.
+    It is 0 for arbitrary axes, and 1 where units pair up as well as the spaces allow. None where a score is missing or
+    the ceiling is not above the null.
     """
-    pairs = [pair for pair in values if None not in (values[pair], over.get(pair))]
-    return over_networks({pair: values[pair] - over[pair] for pair in pairs}, seed, bound=2 * bound)
+    if None in (matched, null, ceiling) or ceiling <= null:
+        return None
+    return float((matched - null) / (ceiling - null))
 
 
-def over_runs(
-    values: Mapping[tuple[int, int], float], seed: int, level: float = LEVEL
-) -> tuple[float | None, float | None, float | None]:
-    """Return the mean of values by (network, repeat) and its bootstrap interval: (mean, low, high).
+def share_over_networks(matched: Values, null: Values, ceiling: Values) -> Estimate:
+    """Return the share of the means over pairs, its error over networks.
 
-    From three networks on networks are resampled, each as the mean of its repeats: this mean varies with network and
-    repeats both. Of fewer networks their runs are resampled, and the interval says nothing about other networks. The
-    percentiles are widened by √(K/(K-1)) t/z, as a small sample's are too narrow. No interval for fewer than three.
+    A ratio of means, not a mean of ratios, so that a pair whose ceiling is near its null does not decide.
     """
-    networks = sorted({network for network, _ in values})
-    units = np.array([np.mean([value for (n, _), value in values.items() if n == network]) for network in networks])
-    if len(networks) < 3:
-        units = np.array(list(values.values()))
-    if not len(units):
-        return None, None, None
-    mean, count = float(units.mean()), len(units)
-    if count < 3:
-        return mean, None, None
-    means = units[generator(seed, "bootstrap", "runs").integers(count, size=(BOOTSTRAPS, count))].mean(axis=1)
-    upper = (1 + level) / 2
-    low, high = np.quantile(means, [1 - upper, upper])
-    factor = np.sqrt(count / (count - 1)) * stdtrit(count - 1, upper) / ndtri(upper)
-    return mean, float(mean + factor * (low - mean)), float(mean + factor * (high - mean))
+    return jackknife([matched, null, ceiling], share)
 
 
-def _widening(networks: int, level: float) -> float:
-    """Return √(K/(K-1)) (K-1)/(K-2) t/z, by which the deviations of the resampled means are too small.
+def rise(values: Values, over: Values) -> Estimate:
+    """Return the mean over pairs of seeds of values - over, its error over seeds.
 
-    The first factor is the usual one of a sample's variance. The second comes from leaving out pairs of a network with
-    itself: to a network drawn w times such a mean gives the weight w (K - w), which grows by K-2 at w = 1, not by K-1.
-    t/z, of K-1 degrees of freedom, is for the variance being an estimate itself.
+    A seed draws one network of each condition, so both are left out at once: the difference is a number of a pair of
+    seeds as a score is. Pairs that either condition lacks are left out.
     """
-    k = networks
-    upper = (1 + level) / 2
-    return float(np.sqrt(k / (k - 1)) * (k - 1) / (k - 2) * stdtrit(k - 1, upper) / ndtri(upper))
+    return jackknife([values, over], lambda mean, other: mean - other)
+
+
+def rise_of_share(values: Sequence[Values], over: Sequence[Values]) -> Estimate:
+    """Return by how much the share rises over another condition of the same seeds.
+
+    values, over: matched, null and ceiling of both conditions, as `share_over_networks` takes them.
+    """
+
+    def difference(*means: float) -> float | None:
+        both = share(*means[:3]), share(*means[3:])
+        return None if None in both else both[0] - both[1]
+
+    return jackknife([*values, *over], difference)
+
+
+def over_sample(values: Iterable[float]) -> Estimate:
+    """Return the mean of independent values, such as one a network or one a donor, and s/√n; no error of one alone."""
+    values = np.array(list(values), dtype=np.float64)
+    n = len(values)
+    if n < 2:
+        return Estimate(float(values.mean()) if n else None)
+    return Estimate(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(n), n - 1)
+
+
+def over_runs(values: Mapping[tuple[int, int], float]) -> Estimate:
+    """Return the mean of values by (network, repeat), its error over networks; of few networks, over runs.
+
+    From three networks on each counts as the mean of its repeats, which varies with network and repeats both. Of fewer
+    networks all runs count alike, and the interval says nothing about other networks. No error for fewer than three.
+    """
+    means = list(means_of_networks(values).values())
+    counted = over_sample(means if len(means) >= 3 else values.values())
+    return counted if counted.freedom >= 2 else Estimate(counted.value)
+
+
+def means_of_networks(values: Mapping[tuple[int, int], float]) -> dict[int, float]:
+    """Return the mean over repeats of values by (network, repeat), for each network."""
+    repeats: dict[int, list[float]] = {}
+    for (network, _), value in sorted(values.items()):
+        repeats.setdefault(network, []).append(value)
+    return {network: float(np.mean(of_network)) for network, of_network in repeats.items()}
+
+
+def averaged(tables: Iterable[Mapping]) -> dict:
+    """Return the mean over tables, such as layers, of the values that each has under the same key (network or pair).
+
+    Layers of one question are averaged so before an interval is taken: the mean of the ends of their intervals is
+    wider than an interval of their mean. A key that a table lacks is left out.
+    """
+    tables = list(tables)
+    keys = [key for key in tables[0] if all(table.get(key) is not None for table in tables)]
+    return {key: float(np.mean([table[key] for table in tables])) for key in keys}
+
+
+def combined(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
+    """Return Σ w estimate of independent estimates, such as networks of several widths.
+
+    The error is √Σ w² error², its degrees of freedom (Σ w² error²)² / Σ (w² error²)²/freedom (Welch 1947,
+    Satterthwaite 1946). Without an error unless all have one.
+    """
+    if any(one.value is None for one in estimates):
+        return Estimate(None)
+    value = sum(w * one.value for w, one in zip(weights, estimates, strict=True))
+    if any(one.error is None for one in estimates):
+        return Estimate(value)
+    variances = [(w * one.error) ** 2 for w, one in zip(weights, estimates, strict=True)]
+    below = sum(v**2 / one.freedom for v, one in zip(variances, estimates, strict=True))
+    freedom = sum(variances) ** 2 / below if below else min(one.freedom for one in estimates)
+    return Estimate(value, math.sqrt(sum(variances)), freedom)
+
+
+def difference(a: Estimate, b: Estimate) -> Estimate:
+    """Return a - b of independent groups of networks, by `combined`."""
+    return combined([a, b], [1, -1])
+
+
+def slope(places: Sequence[float], estimates: Sequence[Estimate]) -> Estimate:
+    """Return the slope of the least-squares line through independent estimates, by `combined`; such as over log₂ width.
+
+    Raises ValueError for fewer than two different places.
+    """
+    x = np.asarray(places, dtype=np.float64) - np.mean(places)
+    if not x.any():
+        raise ValueError("a slope needs two different places")
+    return combined(estimates, (x / np.square(x).sum()).tolist())
+
+
+def bonferroni(count: int, level: float = LEVEL) -> float:
+    """Return the level of each of `count` intervals that hold their truths all at once with the given level."""
+    return 1 - (1 - level) / count
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values adjusted for their number (Holm 1979), in the same order: each below 0.05 stands among all."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.maximum.accumulate((len(p_values) - np.arange(len(p_values))) * np.asarray(p_values)[order])
+    found = np.empty(len(p_values))
+    found[order] = np.minimum(adjusted, 1)
+    return found.tolist()

@@ -123,7 +123,7 @@ tap = click.option(
 channels = click.option(
     "--channels",
     type=Choice("basiscli.files.arrays:CHANNELS"),
-    help="Axis of the units in other programs' arrays, first after the samples, or last.  [default: told by the shapes]",
+    help="Axis of the units in arrays of other programs.  [default: told by the shapes]",
 )
 ids = click.option("--ids", metavar="NAME", help="Array that tells a file's samples apart.  [default: ids or labels]")
 positions = click.option(

@@ -1,32 +1,28 @@
 """Barriers against width, beside the correlation of the same pairs of networks (docs/connectivity.md)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from basiscli.alignment import corrections, interpolation
-from basiscli.alignment.interpolation import Permutations, Walked
+from basiscli.alignment import corrections, interpolation, matching
+from basiscli.alignment.interpolation import Permutations
 from basiscli.analysis import barriers, nulls, pairs
-from basiscli.analysis.assess import Request, assess, bound
-from basiscli.analysis.barriers import DEGRADED
-from basiscli.analysis.degrade import undone
-from basiscli.analysis.statistics import over_networks
+from basiscli.analysis.assess import SCORES, SHARE_OF, Request, assess, bound
+from basiscli.analysis.barriers import Curve
+from basiscli.analysis.statistics import over_networks, share_over_networks
 from basiscli.errors import BadInput
-from basiscli.experiments import training
+from basiscli.experiments import degradation, training
+from basiscli.experiments.degradation import Degraded
 from basiscli.experiments.training import TrainingJob
 from basiscli.files import activations
 from basiscli.files.datasets import dataset_of, load_dataset
 from basiscli.files.networks import DIVERGED, DONE, UNFINISHED, Loaded, difference, load_network
-from basiscli.nn.unit_groups import Segment, unit_groups
+from basiscli.nn.unit_groups import unit_groups
 from basiscli.notes import log
-from basiscli.rng import generator
-from basiscli.training import defaults
 
-# The fields of `correlate` that a record repeats, as means over layers.
-SCORES = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out")
-# Halves, permutations to undo, samples and intervals are drawn from this seed.
+# Halves, starts of matching and samples are drawn from this seed.
 SEED = 0
 
 Pair = tuple[int, int]
@@ -37,8 +33,9 @@ class Study:
     """How to look at the networks of each width.
 
     matching, walking: keywords of `interpolation.requests` and `interpolation.plan`. corrected None: none and what the
-    networks need. probe None: the data set's. degrade_to None: what the narrowest networks correlate. dataset: where it
-    is now, if it has moved.
+    networks need. probe: the split to correlate on; "test" shows what is matched and walked on other images of it.
+    degrade: also make every match worse, until all widths correlate degrade_to; None: `degradation.BELOW` less than the
+    width that correlates least. dataset: where it is now, if it has moved.
     """
 
     matches: Sequence[str]
@@ -46,7 +43,7 @@ class Study:
     corrected: Sequence[str] | None
     splits: Sequence[str]
     walking: Mapping
-    probe: str | None
+    probe: str
     tap: str
     positions: str | int
     request: Request
@@ -60,11 +57,13 @@ class Correlations:
     """What the pairs of a width correlate.
 
     scores: by pair, the mean over layers of each of SCORES. layers: by pair and layer, r (U, U), float32; only for what
-    needs whole matrices. applied: by match and pair, the mean r of unit i of A and unit π(i) of B.
+    needs whole matrices. applied: by match and pair, the mean r of unit i of A and unit π(i) of B. images: how many
+    were looked at, each copy counted.
     """
 
     scores: dict[Pair, dict[str, float | None]] = field(default_factory=dict)
     dead: float = 0.0
+    images: int = 0
     layers: dict[Pair, dict[str, np.ndarray]] = field(default_factory=dict)
     applied: dict[str, dict[Pair, float]] = field(default_factory=dict)
 
@@ -116,26 +115,96 @@ def taken(paths: Sequence[str]) -> list[tuple[float, list[str]]]:
     return sorted(groups.items())
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What was found of the networks of a width.
+
+    images: how many each match saw. unmatched: the curves of pairs without a match, by (correct, split).
+    """
+
+    width: float
+    paths: Sequence[str]
+    aligned: Mapping[str, Mapping[Pair, Permutations]]
+    images: dict[str, int | None]
+    correlations: Correlations
+    unmatched: dict[tuple[str, str], dict[Pair, Curve]] = field(default_factory=dict)
+
+
 def sweep_widths(study: Study, groups: Iterator[tuple[float, list[str]]]) -> Iterator[dict]:
-    """Yield a record for each width, match, correction and split: means over pairs with intervals over networks."""
-    goals: dict[str, list[float]] = {}
+    """Yield a record for each width, match, correction and split: means over pairs with intervals over networks.
+
+    The degraded matches come last, since what they have to correlate follows from all widths.
+    """
+    widths = []
     for width, paths in groups:
         networks = interpolation.load_alike(paths, study.dataset)
-        corrected = study.corrected or (corrections.NONE, corrections.default(networks[0].network))
-        corrections.require_possible(networks[0].network, corrected)
-        dataset = dataset_of(networks[0])
-        walk = interpolation.plan(networks, dataset, study.splits, seed=SEED, **study.walking)
-        log.info(f"width {width:g}: matching")
-        requests = interpolation.requests(study.matches, seed=SEED, **study.matching)
-        aligned = dict(interpolation.alignments(networks, requests))
-        log.info(f"width {width:g}: correlating")
-        found = _correlate(study, paths, study.probe or defaults.probe(dataset), aligned, networks[0])
-        if study.degrade:
-            aligned |= _degraded(networks[0], aligned, found, goals, study.degrade_to)
-        for match, permutations in aligned.items():
-            log.info(f"width {width:g}: walking, {match}")
-            walked = list(interpolation.walk_pairs(walk, networks, match, permutations, corrected))
-            yield from _records(width, networks, match, corrected, walked, found)
+        widths.append(_look(study, width, paths, networks))
+        for match, permutations in widths[-1].aligned.items():
+            yield from _walk(study, widths[-1], networks, match, permutations)
+    if not study.degrade:
+        return
+    for match in [match for match in widths[0].aligned if match != matching.NONE]:
+        goal = study.degrade_to
+        if goal is None:
+            goal = min(_mean(one.correlations.applied[match].values()) for one in widths) - degradation.BELOW
+        for one in widths:
+            networks = interpolation.load_alike(one.paths, study.dataset)
+            for degraded in _degraded(study, one, networks, match, goal):
+                one.correlations.applied[degraded.name] = degraded.applied
+                one.images[degraded.name] = one.images[match] if degraded.images is None else degraded.images
+                yield from _walk(study, one, networks, degraded.name, degraded.permutations, goal)
+
+
+def _look(study: Study, width: float, paths: Sequence[str], networks: Sequence[Loaded]) -> Looked:
+    """Match and correlate the networks of a width."""
+    log.info(f"width {width:g}: matching")
+    requests = interpolation.requests(study.matches, seed=SEED, **study.matching)
+    aligned = dict(interpolation.alignments(networks, requests))
+    log.info(f"width {width:g}: correlating")
+    there = len(dataset_of(networks[0]).train.labels)
+    images = {name: min(one.samples or there, there) if one.needs_moments else None for name, one in requests.items()}
+    return Looked(width, paths, aligned, images, _correlate(study, paths, study.probe, aligned, networks[0]))
+
+
+def _degraded(study: Study, looked: Looked, networks: Sequence[Loaded], match: str, goal: float) -> Iterator[Degraded]:
+    """Yield a match made worse by a circle of partners and, if it is of activations, by matching on fewer images."""
+    segments, r = unit_groups(networks[0].network).layers, looked.correlations.layers
+    yield degradation.circled(match, segments, r, looked.aligned[match], goal)
+    request = interpolation.requests([match], seed=SEED, **study.matching)[match]
+    if match == matching.ACTIVATIONS:
+        log.info(f"width {looked.width:g}: matching on fewer images")
+        yield degradation.fewer_images(match, segments, r, networks, request, looked.images[match], goal)
+
+
+def _walk(
+    study: Study, looked: Looked, networks: Sequence[Loaded], match: str, aligned: Mapping[Pair, Permutations],
+    goal: float | None = None,
+) -> Iterator[dict]:  # fmt: skip
+    """Walk all pairs under a match, and yield its records."""
+    log.info(f"width {looked.width:g}: walking, {match}")
+    corrected = study.corrected or (corrections.NONE, corrections.default(networks[0].network))
+    corrections.require_possible(networks[0].network, corrected)
+    walk = interpolation.plan(networks, dataset_of(networks[0]), study.splits, seed=SEED, **study.walking)
+    walked = list(interpolation.walk_pairs(walk, networks, match, aligned, corrected))
+    shared = _of_networks(looked, networks) | _of_match(study, looked, match, goal)
+    for correct in corrected:
+        for split in walk.splits:
+            curves = {(one.a, one.b): one.curves[split] for one in walked if one.correct == correct}
+            if match == matching.NONE:
+                looked.unmatched[correct, split] = curves
+            means, intervals = barriers.mean_fields(curves)
+            yield {
+                "width": looked.width,
+                "match": match,
+                "correct": correct,
+                "split": split,
+                "pairs": len(curves),
+                "walked_images": len(walk.splits[split].labels),
+                **{name: means[name] for name in barriers.BARRIERS},
+                **intervals,
+                **barriers.log_ratios(curves, looked.unmatched.get((correct, split))),
+                **shared,
+            }
 
 
 def _correlate(
@@ -147,6 +216,7 @@ def _correlate(
     by_layer: dict[Pair, list] = {}
     rows: dict[tuple[str, Pair], list[float]] = {}
     opened = activations.open_all(paths, split=probe, tap=study.tap, dataset=study.dataset)
+    found.images = opened[0].samples
     with nulls.workers(max(opened[0].layers.values())) as spread:
         for moments in pairs.layer_moments(opened, study.request.seed, True, study.positions):
             for one in assess(moments, study.request, spread):
@@ -154,7 +224,7 @@ def _correlate(
                 by_layer.setdefault(pair, []).append(one.fields)
                 found.dead += sum(scores.dead) / sum(scores.units)
                 for match, permutations in aligned.items():
-                    applied = _applied(scores.r, segments[moments.layer], permutations[pair])
+                    applied = degradation.paired(scores.r, segments[moments.layer], permutations[pair])
                     rows.setdefault((match, pair), []).append(applied)
                 if study.degrade:
                     found.layers.setdefault(pair, {})[moments.layer] = scores.r.astype(np.float32)
@@ -165,99 +235,42 @@ def _correlate(
     return found
 
 
-def along(segments: Sequence[Segment], permutations: Permutations) -> np.ndarray:
-    """Return the permutation of a layer's units that those of the groups make."""
-    parts = [
-        segment.start + permutations.get(segment.group, np.arange(segment.stop - segment.start)) for segment in segments
-    ]
-    return np.concatenate(parts)
-
-
-def _degraded(
-    first: Loaded,
-    aligned: Mapping[str, Mapping[Pair, Permutations]],
-    found: Correlations,
-    goals: dict[str, list],
-    goal: float | None,
-) -> dict[str, dict[Pair, Permutations]]:
-    """Return every match with part of it undone, so that each group correlates like the goal or the narrowest networks.
-
-    `goals` holds the narrowest networks' correlations by match and number of the group; the first width sets them.
-    Adds what the undone matches correlate to `found.applied`.
-    """
-    layers, groups = unit_groups(first.network).layers, list(unit_groups(first.network).groups)
-    changed: dict[str, dict[Pair, Permutations]] = {}
-    for match in [match for match in aligned if match != "none"]:
-        name = f"{match}{DEGRADED}"
-        changed[name], found.applied[name], levels = {}, {}, []
-        for pair, permutations in aligned[match].items():
-            r, rng = found.layers[pair], generator(SEED, "degrade", *pair)
-            tables = _group_tables(layers, r, permutations)
-            levels.append([float(tables[group].diagonal().mean()) for group in groups])
-            wanted = goals.get(match, levels[-1]) if goal is None else [goal] * len(groups)
-            new = {
-                group: permutations[group][undone(tables[group], level, rng)]
-                for group, level in zip(groups, wanted, strict=True)
-            }
-            changed[name][pair] = new
-            found.applied[name][pair] = float(np.mean([_applied(r[layer], layers[layer], new) for layer in layers]))
-        goals.setdefault(match, list(np.mean(levels, axis=0)))
-    return changed
-
-
-def _applied(r: np.ndarray, segments: Sequence[Segment], permutations: Permutations) -> float:
-    """Return the mean r (U, U) of the units of a layer that a match pairs."""
-    return float(np.mean(r[np.arange(len(r)), along(segments, permutations)], dtype=np.float64))
-
-
-def _group_tables(
-    layers: Mapping[str, Sequence[Segment]], r: Mapping[str, np.ndarray], permutations: Permutations
-) -> dict[str, np.ndarray]:
-    """Return for each group the mean over its layers of r with B's units permuted, partners on the diagonal."""
-    found: dict[str, list] = {}
-    for layer, segments in layers.items():
-        matched = r[layer][:, along(segments, permutations)]
-        for segment in segments:
-            if segment.group is not None:
-                place = slice(segment.start, segment.stop)
-                found.setdefault(segment.group, []).append(matched[place, place])
-    return {group: np.mean(tables, axis=0) for group, tables in found.items()}
-
-
-def _records(
-    width: float, networks: Sequence[Loaded], match: str, corrected: Sequence[str], walked: Sequence[Walked],
-    found: Correlations,
-) -> Iterator[dict]:  # fmt: skip
-    correlations = _with_intervals("correlation", found.applied[match])
-    for name in SCORES:
-        correlations |= _with_intervals(name, {pair: one[name] for pair, one in found.scores.items()})
+def _of_networks(looked: Looked, networks: Sequence[Loaded]) -> dict:
+    """Return the fields of a record that say what the networks are."""
     accuracies = [one.file.history["test_accuracy"][-1:] for one in networks if "test_accuracy" in one.file.history]
-    for correct in corrected:
-        chosen = [one for one in walked if one.correct == correct]
-        for split in chosen[0].curves:
-            curves = {(one.a, one.b): one.curves[split] for one in chosen}
-            means, intervals = barriers.mean_fields(curves, SEED)
-            yield {
-                "width": width,
-                "match": match,
-                "correct": correct,
-                "split": split,
-                "networks": len(networks),
-                "pairs": len(chosen),
-                "test_accuracy": float(np.mean(accuracies)) if accuracies else None,
-                "dead": found.dead,
-                **{name: means[name] for name in barriers.BARRIERS},
-                **intervals,
-                **correlations,
-            }
+    recipe = networks[0].file.training
+    return {
+        "networks": len(networks),
+        "epochs": recipe.get("epochs"),
+        "optimizer": recipe.get("optimizer"),
+        "test_accuracy": float(np.mean(accuracies)) if accuracies else None,
+        "dead": looked.correlations.dead,
+    }
+
+
+def _of_match(study: Study, looked: Looked, match: str, goal: float | None) -> dict:
+    """Return the fields of a record that say on what was matched, and what the pairs correlate."""
+    found = looked.correlations
+    tables = {name: {pair: one[name] for pair, one in found.scores.items()} for name in SCORES}
+    fields = _with_intervals("correlation", found.applied[match])
+    for name, values in tables.items():
+        fields |= _with_intervals(name, values)
+    return {
+        "matched_images": looked.images[match],
+        "correlated_on": study.probe,
+        "correlated_images": found.images,
+        "degraded_to": goal,
+        "equal_correlation": degradation.is_equal(fields["correlation"], goal),
+        **fields,
+        **share_over_networks(*(tables[name] for name in SHARE_OF)).fields("share"),
+    }
 
 
 def _with_intervals(name: str, values: Mapping[Pair, float | None]) -> dict[str, float | None]:
-    found = over_networks(values, SEED, bound=bound(name))
-    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+    return over_networks(values).fields(name, bound(name))
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 

@@ -54,7 +54,7 @@ def correlate_files(
             )
         yield from _records(opened, request, positions, intervals, results, drawn if plot else None, failed)
     if plot:
-        _draw(plot, paths, drawn, request.seed, per_layer=bool(request.nulls or intervals))
+        _draw(plot, paths, drawn, per_layer=bool(request.nulls or intervals))
     if failed:
         raise BadInput("; ".join(map(str, failed.values())))
 
@@ -77,8 +77,15 @@ def _records(
     notes = _notes(opened, shared, request)
     width = max(units for source in opened for units in source.layers.values()) if request.nulls else 0
     with nulls.workers(width) as spread:
-        full = request.full or len(opened) == 1
-        for found in pairs.layer_moments(opened, request.seed, full, positions, failed=failed.setdefault):
+        for found in pairs.layer_moments(
+            opened,
+            request.seed,
+            request.full or len(opened) == 1,
+            positions,
+            norms=request.norms,
+            nested=request.extrapolate,
+            failed=failed.setdefault,
+        ):
             while notes:  # not before a record is sure to come: an error is told in one line
                 log.warning(notes.pop(0))
             _warn_of_few_rows(found)
@@ -91,7 +98,7 @@ def _records(
             if drawn is not None:
                 drawn.append(of_layer)
             if intervals and len(found.networks) > 2:
-                yield _mean_record(opened, found, of_layer, request.seed)
+                yield _mean_record(opened, found, of_layer)
     if len(failed) == len(shared):
         raise next(iter(failed.values()))
 
@@ -138,16 +145,18 @@ def _record(opened: Sequence, found, one, intervals: bool) -> dict:
         units = f"{record['units_a']} and {record['units_b']} units"
         log.warning(f"layer {found.layer}: {rows} rows are too few for {', '.join(undefined)} of {units}: left empty")
     if intervals:
-        record |= {f"{name}_{end}": None for name in one.fields if has_interval(name) for end in ("low", "high")}
+        record |= {
+            f"{name}_{end}": None for name in one.fields if has_interval(name) for end in ("low", "high", "error")
+        }
         record["pairs"] = 1
     return record
 
 
-def _mean_record(opened: Sequence, found, of_layer: list, seed: int) -> dict:
+def _mean_record(opened: Sequence, found, of_layer: list) -> dict:
     """Return the record of a layer's mean over pairs; what differs between the networks is null."""
     units = {u for one in of_layer for u in one.pair.scores.units}
     width = units.pop() if len(units) == 1 else None
-    summary = summarise(of_layer, seed)
+    summary = summarise(of_layer)
     return {
         "a": f"{len(found.networks)} networks",
         "b": f"{len(of_layer)} pairs",
@@ -170,12 +179,12 @@ def _store(results, pair) -> None:
     results.array(f"{group}/permutation", pair.scores.permutation)
 
 
-def _draw(plot: Path, paths: Sequence[str], drawn: list, seed: int, per_layer: bool) -> None:
+def _draw(plot: Path, paths: Sequence[str], drawn: list, per_layer: bool) -> None:
     from basiscli.plots.networks import layers_figure, pair_figure
     from basiscli.plots.style import save
 
     if per_layer and len(drawn) > 1:
-        figure = layers_figure(drawn, seed)
+        figure = layers_figure(drawn)
     else:
         first = drawn[0][0].pair
         same = [one[0] for one in drawn if (one[0].pair.a, one[0].pair.b) == (first.a, first.b)]

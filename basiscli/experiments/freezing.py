@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from basiscli.analysis import nulls, pairs, statistics
-from basiscli.analysis.assess import Assessment, Request, assess, bound, summarise, without_arrays
+from basiscli.analysis.assess import SCORES, SHARE_OF, Assessment, Request, assess, bound, summarise, without_arrays
 from basiscli.errors import BadInput
 from basiscli.experiments import training
 from basiscli.experiments.training import TrainingJob
@@ -18,11 +18,14 @@ from basiscli.training import defaults
 FREE, TRAINED, INITIAL = "free", "trained", "initial"
 DONORS = (TRAINED, INITIAL)
 PREFIXES = (0, 1, 2, 3)
-# The scores of a record that get an interval, and those whose rise over the free networks does.
-SCORES = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out")
-RISES = {"rise": "matched_held_out", "excess_rise": "rotated_held_out_excess"}
-INTERVAL = ("", "_low", "_high")
-# Intervals and halves are drawn from this seed.
+# The scores whose rise over the free networks a record has.
+RISES = {
+    "rise": "matched_held_out",
+    "excess_rise": "rotated_held_out_excess",
+    "standardised_excess_rise": "standardised_rotated_held_out_excess",
+    "ceiling_rise": "standardised_aligned_held_out",
+}
+# Halves are drawn from this seed.
 SEED = 0
 
 
@@ -58,10 +61,14 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Found:
-    """A condition's networks: their seeds, the mean of their test accuracies, and their pairs, layer by layer."""
+    """A condition's networks: their seeds, the mean of their test accuracies, and their pairs, layer by layer.
+
+    images: how many they were correlated on, each copy counted.
+    """
 
     seeds: tuple[int, ...]
     accuracy: float | None
+    images: int
     layers: Mapping[str, Sequence[Assessment]]
 
     def scores(self, layer: str, field: str) -> dict[tuple[int, int], float | None]:
@@ -88,7 +95,7 @@ def sweep_prefixes(sweep: Sweep) -> Iterator[dict]:
         found = _look(sweep, condition, layers, _train_networks(sweep, condition, donors.get(condition.donor)))
         free = free or found
         for layer in found.layers:
-            yield _record(condition, layer, found, free)
+            yield _record(sweep, condition, layer, found, free)
 
 
 def _conditions(sweep: Sweep, layers: Sequence[str]) -> list[Condition]:
@@ -141,12 +148,12 @@ def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Se
             found[moments.layer] = [without_arrays(one) for one in assess(moments, sweep.request, spread)]
     accuracies = [record["test_accuracy"] for record in done]
     mean = None if None in accuracies else sum(accuracies) / len(accuracies)
-    return Found(tuple(record["seed"] for record in done), mean, found)
+    return Found(tuple(record["seed"] for record in done), mean, opened[0].samples, found)
 
 
-def _record(condition: Condition, layer: str, found: Found, free: Found) -> dict:
+def _record(sweep: Sweep, condition: Condition, layer: str, found: Found, free: Found) -> dict:
     of_layer = found.layers[layer]
-    summary = summarise(of_layer, SEED)
+    summary = summarise(of_layer)
     record = {
         "donor": condition.donor,
         "prefix": condition.prefix,
@@ -154,12 +161,25 @@ def _record(condition: Condition, layer: str, found: Found, free: Found) -> dict
         "units": of_layer[0].pair.scores.units[0],
         "dead": sum(sum(one.pair.scores.dead) for one in of_layer) / (2 * len(of_layer)),
         "networks": len(found.seeds),
+        "donor_seed": sweep.donor_seed if condition.prefix else None,
+        "epochs": sweep.options["epochs"],
+        "optimizer": sweep.options["optimizer"],
         "test_accuracy": found.accuracy,
-        **{f"{field}{end}": summary[f"{field}{end}"] for field in SCORES for end in INTERVAL},
+        "correlated_on": sweep.split,
+        "correlated_images": found.images,
+        **{f"{field}{end}": summary[f"{field}{end}"] for field in (*SCORES, "share") for end in statistics.ENDS},
     }
-    for name, field in RISES.items():
-        values = (None,) * 3
-        if condition.prefix:
-            values = statistics.rise(found.scores(layer, field), free.scores(layer, field), SEED, bound(field))
-        record |= {f"{name}{end}": value for end, value in zip(INTERVAL, values, strict=True)}
+    for name, estimate in _rises(condition, layer, found, free).items():
+        record |= estimate.fields(name, 2 * bound(RISES.get(name, "share")))
     return record
+
+
+def _rises(condition: Condition, layer: str, found: Found, free: Found) -> dict[str, statistics.Estimate]:
+    """Return by how much a layer's scores and its share rise over the free networks, by the name of the rise."""
+    if not condition.prefix:
+        return dict.fromkeys((*RISES, "share_rise"), statistics.Estimate(None))
+    rises = {
+        name: statistics.rise(found.scores(layer, field), free.scores(layer, field)) for name, field in RISES.items()
+    }
+    both = ([of.scores(layer, field) for field in SHARE_OF] for of in (found, free))
+    return rises | {"share_rise": statistics.rise_of_share(*both)}

@@ -46,12 +46,12 @@ def interpolate_files(
     )  # fmt: skip
     requests = interpolation.requests(matches, restarts=restarts, from_init=from_init, seed=seed)
     walked: list = []
-    yield from _records(walk, networks, requests, corrected, walked, seed)
+    yield from _records(walk, networks, requests, corrected, walked)
     if plot:
         from basiscli.plots import experiments
         from basiscli.plots.style import save
 
-        save(experiments.paths_figure(_by_condition(walked), seed), plot)
+        save(experiments.paths_figure(_by_condition(walked)), plot)
 
 
 def merge_files(
@@ -87,9 +87,9 @@ def merge_files(
     return record
 
 
-def _records(walk, networks: Sequence, requests, corrected, walked: list, seed: int) -> Iterator[dict]:
+def _records(walk, networks: Sequence, requests, corrected, walked: list) -> Iterator[dict]:
     """Yield a record for each pair, condition and split, then one for each condition's mean, if pairs are several."""
-    absent = {f"{name}_{end}": None for name in barriers.BARRIERS for end in ("low", "high")}
+    absent = {f"{name}_{end}": None for name in barriers.BARRIERS for end in ("low", "high", "error")}
     for match, aligned in interpolation.alignments(networks, requests):
         for one in interpolation.walk_pairs(walk, networks, match, aligned, corrected):
             walked.append(one)
@@ -97,14 +97,14 @@ def _records(walk, networks: Sequence, requests, corrected, walked: list, seed: 
             for split, curve in one.curves.items():
                 yield names | _record(one, split, curve.fields() | {"difference": one.difference}, curve, 1) | absent
     if len(networks) > 2:
-        yield from _means(len(networks), walked, seed)
+        yield from _means(len(networks), walked)
 
 
-def _means(networks: int, walked: Sequence, seed: int) -> Iterator[dict]:
+def _means(networks: int, walked: Sequence) -> Iterator[dict]:
     for (one, split), curves in _by_condition(walked).items():
         of_one = [w for w in walked if (w.match, w.correct) == one]
         names = {"a": f"{networks} networks", "b": f"{len(curves)} pairs"}
-        fields, intervals = barriers.mean_fields(curves, seed)
+        fields, intervals = barriers.mean_fields(curves)
         difference = {"difference": max(w.difference for w in of_one)}
         yield names | _record(of_one[0], split, fields | difference, barriers.mean(curves), len(curves)) | intervals
 

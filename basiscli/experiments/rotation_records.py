@@ -1,6 +1,6 @@
 """The rotation experiment as records: every arm beside the identity and the controls, and what needs no training."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from basiscli.training.images import probe_batch
 
 # What the orthogonal arms are set against, paired.
 CONTROLS = (PERMUTATION, SYMMETRY)
-INTERVAL = ("", "_low", "_high")
 # Penalties, positive where the arm is worse: what they compare, and with which sign.
 PENALTIES = {
     "penalty_accuracy": ("test_accuracy", -1),
@@ -24,8 +23,6 @@ PENALTIES = {
     "penalty_train_loss": ("train_loss", 1),
 }
 MEASURED = ("test_accuracy", "test_loss", "train_loss")
-# Intervals are drawn from this seed.
-BOOTSTRAP_SEED = 0
 # Test images on which a folded inverse is tried, and the reconstruction error taken.
 SHOWN = 1000
 
@@ -72,6 +69,9 @@ def _record(
         "parameters": site.parameters,
         "networks": len(experiment.networks),
         "repeats": protocol.repeats,
+        "epochs": experiment.recipe.epochs,
+        "trained_epochs": experiment.networks[0].file.training.get("epochs"),
+        "optimizer": experiment.recipe.optimizer,
         "pairs": len(pairs),
         "failed": len(found) - len(good),
         "base_accuracy": _mean(values[-1] for values in histories if len(values)),
@@ -79,9 +79,22 @@ def _record(
     }
     for name, (field, sign) in PENALTIES.items():
         values = {run: sign * (getattr(good[run], field) - getattr(reference[run], field)) for run in pairs}
-        interval = statistics.over_runs(values, BOOTSTRAP_SEED)
-        record |= {f"{name}{end}": value for end, value in zip(INTERVAL, interval, strict=True)}
-    return record
+        record |= statistics.over_runs(values).fields(name)
+    return record | _log_losses(len(experiment.networks), good, reference, pairs)
+
+
+def _log_losses(
+    networks: int,
+    found: Mapping[tuple[int, int], Result],
+    reference: Mapping[tuple[int, int], Result],
+    pairs: Sequence[tuple[int, int]],
+) -> dict:
+    """Return ln(training loss / that of the reference): the mean and its interval, and the mean of each network."""
+    losses = {run: (found[run].train_loss, reference[run].train_loss) for run in pairs}
+    ratios = {run: float(np.log(loss / other)) for run, (loss, other) in losses.items() if min(loss, other) > 0}
+    of_network = statistics.means_of_networks(ratios)
+    fields = statistics.over_runs(ratios).fields("log_loss_ratio")
+    return fields | {"log_loss_ratios": [of_network.get(place) for place in range(networks)]}
 
 
 def _exact(experiment: Experiment, site: Site) -> dict[Arm, dict[str, float | None]]:

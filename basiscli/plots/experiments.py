@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from basiscli.analysis.barriers import DEGRADED, LINES, Curve, band
+from basiscli.analysis.barriers import LINES, Curve, band, undegraded
 from basiscli.plots.style import (
     CEILING,
     CONDITIONS,
@@ -51,14 +51,14 @@ def prefixes_figure(records: Sequence[Mapping]) -> Figure:
             at = np.array([layers.index(record["layer"]) for record in line]) + 0.07 * (k - (len(counts) - 1) / 2)
             column[0].plot(
                 at,
-                field_values(line, "rotated_held_out_mean"),
+                field_values(line, "standardised_rotated_held_out_mean"),
                 linestyle=(0, (4, 2)),
                 marker="_",
                 markersize=10,
                 **look,
             )
             draw_intervals(column[0], at, line, "matched_held_out", look)
-            end = draw_intervals(column[1], at, line, "rotated_held_out_excess", look)
+            end = draw_intervals(column[1], at, line, "standardised_rotated_held_out_excess", look)
             labels.append((end, _named(line[0]["prefix"]), look["color"]))
         column[1].axhline(0, color=GREY, linewidth=0.8)
         label_ends(column[1], len(layers) - 1, [label for label in labels if np.isfinite(label[0])])
@@ -142,7 +142,7 @@ def _number(value: float | None) -> float:
 
 
 def paths_figure(
-    conditions: Mapping[tuple[tuple[str, str], str], Mapping[tuple[int, int], Curve]], seed: int = 0
+    conditions: Mapping[tuple[tuple[str, str], str], Mapping[tuple[int, int], Curve]],
 ) -> Figure:
     """Draw loss (above) and accuracy (below) along the path, a column a split, a line a condition.
 
@@ -158,7 +158,7 @@ def paths_figure(
             for name in names:
                 curves = conditions[name, split]
                 lambdas, look = next(iter(curves.values())).lambdas, condition(name, names)
-                mean, low, high = band(curves, line, seed)
+                mean, low, high = band(curves, line)
                 axis.plot(lambdas, mean, label=labelled(name), **look)
                 axis.fill_between(lambdas, low, high, color=look["color"], alpha=0.12, linewidth=0)
             plain(axis)
@@ -202,9 +202,9 @@ def connectivity_figure(records: Sequence[Mapping]) -> Figure:
     labels = [
         (draw_intervals(right, at, lines[names[0]], field, {"color": colour}), label, colour)
         for field, label, colour in (
-            ("aligned_held_out", "best rotation", CEILING),
+            ("standardised_aligned_held_out", "aligned ceiling", CEILING),
             ("matched_held_out", "matched,\nheld out", "#2b2f36"),
-            ("rotated_held_out_mean", "its null", NULL),
+            ("standardised_rotated_held_out_mean", "rotated null", NULL),
         )
     ]
     for axis in (left, right):
@@ -230,10 +230,10 @@ def _width(record: Mapping) -> float:
 
 def condition(name: tuple[str, str], names: Sequence[tuple[str, str]]) -> dict:
     """Return the look of a condition (match, correct): a colour a match, a dash a correction, hollow if undone."""
-    matches = list(dict.fromkeys(match.removesuffix(DEGRADED) for match, _ in names))
+    matches = list(dict.fromkeys(undegraded(match) for match, _ in names))
     corrections = list(dict.fromkeys(correct for _, correct in names))
-    colour = CONDITIONS[matches.index(name[0].removesuffix(DEGRADED)) % len(CONDITIONS)]
-    undone = name[0].endswith(DEGRADED)
+    colour = CONDITIONS[matches.index(undegraded(name[0])) % len(CONDITIONS)]
+    undone = name[0] != undegraded(name[0])
     return {
         "color": colour,
         "linestyle": ("-", (0, (4, 2)), (0, (1, 1.5)))[corrections.index(name[1]) % 3],

@@ -45,8 +45,10 @@ def pair_figure(name_a: str, name_b: str, layers: Sequence[Assessment]) -> Figur
     return figure
 
 
-def layers_figure(assessed: Sequence[Sequence[Assessment]], seed: int = 0) -> Figure:
-    """Draw the held-out matched correlation, layer by layer, between its rotated null and its ceiling.
+def layers_figure(assessed: Sequence[Sequence[Assessment]]) -> Figure:
+    """Draw the held-out matched correlation, layer by layer, between its rotated null and its aligned ceiling.
+
+    Null and ceiling are the standardised ones.
 
     assessed: for each layer, all pairs of networks. Points are pairs, lines their means, bars intervals over networks;
     the band holds 95 % of the rotated draws of a pair.
@@ -54,14 +56,16 @@ def layers_figure(assessed: Sequence[Sequence[Assessment]], seed: int = 0) -> Fi
     figure = Figure(figsize=(max(6, 3.2 + 1.2 * inches(len(assessed))), 4.4), layout="constrained")
     axis = figure.subplots()
     at = np.arange(len(assessed))
-    summaries = [summarise(of_layer, seed) for of_layer in assessed]
+    summaries = [summarise(of_layer) for of_layer in assessed]
     labels = []
     if "rotated" in assessed[0][0].nulls:
-        bands = np.array([_band([one.nulls["rotated"].held_out for one in of_layer]) for of_layer in assessed])
+        bands = np.array(
+            [_band([one.nulls["rotated"].standardised_held_out for one in of_layer]) for of_layer in assessed]
+        )
         axis.fill_between(at, bands[:, 0], bands[:, 2], color=NULL, alpha=0.3, linewidth=0)
         axis.plot(at, bands[:, 1], color=NULL, linewidth=1.4)
-        labels.append((bands[-1, 1], "same space, any axes", "#6d717a"))
-        labels.append(draw_line(axis, at, summaries, "aligned_held_out", "best rotation", CEILING))
+        labels.append((bands[-1, 1], "rotated null", "#6d717a"))
+        labels.append(draw_line(axis, at, summaries, "standardised_aligned_held_out", "aligned ceiling", CEILING))
     for k, of_layer in enumerate(assessed):
         points = [one.fields["matched_held_out"] for one in of_layer if one.fields["matched_held_out"] is not None]
         axis.scatter(

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import hypot, inf
 
-from basiscli.analysis.statistics import over_networks
+from basiscli.analysis import statistics
+from basiscli.analysis.assess import SHARE_OF
 
 SHOWN, REFUTED, UNDECIDED = "shown", "refuted", "undecided"
 STATEMENTS = {
@@ -18,7 +18,6 @@ STATEMENTS = {
 # which networks are far from one basis and above which they have one. C3, C4: a correlation that is too little to call
 # a rise. C4: the part of the narrowest networks' barrier that is too little to call a fall.
 LOSS, FAR, NEAR, RISE, FALL = 0.005, 0.5, 0.8, 0.02, 0.1
-SEED = 0
 
 Record = Mapping[str, object]
 
@@ -27,20 +26,24 @@ Record = Mapping[str, object]
 class Estimate:
     """A mean and its 95 % interval over networks; without an interval nothing is certain.
 
-    unit: what it is written in: `points` and `%` for fractions, anything else as it is.
+    unit: what it is written in: `points` and `%` for fractions, anything else as it is. error, freedom: the standard
+    error and its degrees of freedom.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     unit: str = ""
+    error: float | None = None
+    freedom: float = 0.0
 
     @classmethod
     def of(cls, record: Record, field: str, unit: str = "") -> "Estimate | None":
         """Return a field of a record with its interval, None if the record has no value."""
         if record.get(field) is None:
             return None
-        return cls(record[field], record.get(f"{field}_low"), record.get(f"{field}_high"), unit)
+        ends = (record.get(f"{field}_{end}") for end in ("low", "high"))
+        return cls(record[field], *ends, unit, record.get(f"{field}_error"), record["networks"] - 1)
 
     @property
     def known(self) -> bool:
@@ -56,12 +59,10 @@ class Estimate:
         return self.known and self.high < bound
 
     def minus(self, other: "Estimate") -> "Estimate":
-        """Return the difference of two independent estimates, its interval by MOVER (Zou and Donner 2008)."""
-        value = self.value - other.value
-        if not (self.known and other.known):
-            return Estimate(value, unit=self.unit)
-        low = value - hypot(self.value - self.low, other.high - other.value)
-        return Estimate(value, low, value + hypot(self.high - self.value, other.value - other.low), self.unit)
+        """Return the difference of two independent estimates, its interval by Welch (`statistics.combined`)."""
+        own, others = (statistics.Estimate(one.value, one.error, one.freedom) for one in (self, other))
+        found = statistics.difference(own, others)
+        return Estimate(found.value, *found.interval(), self.unit, found.error, found.freedom)
 
     def __str__(self) -> str:
         scale, digits = (100, ".1f") if self.unit in ("points", "%") else (1, ".3f")
@@ -142,9 +143,11 @@ def _contrast(records: Iterable[Record], linear: bool, field: str, unit: str) ->
     rows = [one for row in contrasts(records) if row["linear"] == linear and (one := Estimate.of(row, field))]
     if not rows:
         return None
+    value = _mean(one.value for one in rows)
     if not all(one.known for one in rows):
-        return Estimate(_mean(one.value for one in rows), unit=unit)
-    return Estimate(*(_mean(getattr(one, end) for one in rows) for end in ("value", "low", "high")), unit)
+        return Estimate(value, unit=unit)
+    low, high, error = (_mean(getattr(one, part) for one in rows) for part in ("low", "high", "error"))
+    return Estimate(value, low, high, unit, error, rows[0].freedom)
 
 
 def contrasts(records: Iterable[Record]) -> list[dict]:
@@ -187,24 +190,11 @@ def by_width(records: Sequence[Record]) -> list[dict]:
 
 
 def _width_row(width: object, pairs: Mapping[tuple[str, str], Sequence[Record]]) -> dict:
-    fields = {"matched": "matched_held_out", "null": "rotated_held_out_mean", "ceiling": "aligned_held_out"}
-    scores = {
-        name: {pair: _mean(r.get(field) for r in rows) for pair, rows in pairs.items()}
-        for name, field in fields.items()
-    }
-    scores["share"] = {pair: _share(*(scores[name][pair] for name in fields)) for pair in pairs}
+    scores = [{pair: _mean(r.get(field) for r in rows) for pair, rows in pairs.items()} for field in SHARE_OF]
     row = {"width": width, "networks": len({one for pair in pairs for one in pair})}
-    for name, values in scores.items():
-        # A share of the way from the null to the ceiling may be anything; the others are correlations.
-        found = over_networks(values, SEED, bound=inf if name == "share" else 1.0)
-        row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
-    return row
-
-
-def _share(matched: float | None, null: float | None, ceiling: float | None) -> float | None:
-    if None in (matched, null, ceiling) or ceiling <= null:
-        return None
-    return (matched - null) / (ceiling - null)
+    for name, values in zip(("matched", "null", "ceiling"), scores, strict=True):
+        row |= statistics.over_networks(values).fields(name, bound=1)
+    return row | statistics.share_over_networks(*scores).fields("share")
 
 
 def c3(records: Sequence[Record]) -> Verdict | None:
@@ -293,7 +283,7 @@ def barriers(records: Sequence[Record]) -> list[dict]:
             continue
         key = (record["width"], f"{match}-degraded", correct)
         other = next((r for r in found if (r["width"], r["match"], r["correct"]) == key), {})
-        degraded = {f"degraded{end}": other.get(f"barrier{end}") for end in ("", "_low", "_high")}
+        degraded = {f"degraded{end}": other.get(f"barrier{end}") for end in statistics.ENDS}
         rows.append({**record, **degraded, "condition": _condition(match, correct)})
     return rows
 

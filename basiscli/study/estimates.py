@@ -110,7 +110,7 @@ def _correlation(options: Mapping, one: _Trained) -> float:
 
 
 def _connectivity(options: Mapping, one: _Trained) -> float:
-    matches, corrections = len(options["matches"]) + options["degrade"], len(options["corrected"] or CORRECTIONS)
+    matches, corrections = len(options["matches"]) + 2 * options["degrade"], len(options["corrected"] or CORRECTIONS)
     chords = one.seeds * (one.seeds - 1) / 2 * matches * corrections * options["points"]
     return chords * one.tested * one.multiply_adds + _correlation({"draws": options["draws"]}, one)
 

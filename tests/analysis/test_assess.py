@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 
 from basiscli.analysis import nulls, pairs, similarity
-from basiscli.analysis.assess import Request, assess, explain, has_interval, summarise, without_arrays
+from basiscli.analysis.assess import SHARE_OF, Request, assess, explain, has_interval, summarise, without_arrays
 from basiscli.analysis.similarity import SIMILARITIES
-from tests.helpers.features import relu_features
+from basiscli.analysis.statistics import share
+from tests.helpers.features import haar, relu_features
 from tests.helpers.memory import MemorySource
 
 
 def layer_of(*arrays: np.ndarray):
     sources = [MemorySource(f"{k}.h5", {"h": array}) for k, array in enumerate(arrays)]
-    (found,) = pairs.layer_moments(sources, seed=0, full=True)
+    (found,) = pairs.layer_moments(sources, seed=0, full=True, norms=True)
     return found
 
 
@@ -37,9 +38,10 @@ def test_everything_at_once():
     assert one.fields["shuffled_held_out_beaten"] == shuffled.beaten
     assert one.fields["aligned_held_out"] == similarity.aligned_held_out(halves)
     whole = halves[0] + halves[1]
-    assert one.fields["privilege_b"] == nulls.privilege(whole.own[1], 10, 3).excess
+    assert one.fields["privilege_b"] == nulls.privileges(whole.own, 10, 3)[1].excess
     for name, about in SIMILARITIES.items():
         assert one.fields[name.replace("-", "_")] == about.function(whole)
+    assert one.fields["cka_debiased"] == similarity.cka_debiased(whole)
 
 
 def test_dropping_dead_units_drops_them_everywhere():
@@ -58,13 +60,34 @@ def test_all_pairs_of_many_networks():
     noisy = [base[:, rng.permutation(12)] + rng.uniform(0.2, 1) * rng.standard_normal(base.shape) for _ in range(4)]
     assessed = list(assess(layer_of(*noisy), Request(("rotated",), 10)))
     assert [(one.pair.a, one.pair.b) for one in assessed] == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
-    summary = summarise(assessed, seed=0)
+    summary = summarise(assessed)
     assert summary["matched"] == pytest.approx(np.mean([one.fields["matched"] for one in assessed]))
     assert summary["matched_low"] < summary["matched"] < summary["matched_high"]
     assert "rotated_held_out_excess_low" in summary
+    means = (np.mean([one.fields[name] for one in assessed]) for name in SHARE_OF)
+    assert summary["share"] == pytest.approx(share(*means))
+    assert summary["share_low"] < summary["share"] < summary["share_high"] and summary["share_error"] > 0
     assert "rotated_z_low" not in summary
-    exact = summarise(list(assess(layer_of(*[base] * 4), Request())), seed=0)
+    exact = summarise(list(assess(layer_of(*[base] * 4), Request())))
     assert exact["matched_high"] - exact["matched_low"] < 1e-6
+
+
+def test_the_share_of_a_permuted_copy_is_one_and_of_a_rotated_one_nothing():
+    """Whatever the scales of the units: the standardised null and ceiling do not see them."""
+    a = relu_features(0, rows=3000, units=24, dimensions=12)
+    loud = a * np.where(np.arange(24) == 3, 1000, 1)
+    order = np.random.default_rng(1).permutation(24)
+    turned = (a / a.std(axis=0)) @ haar(24, 1)
+    (copy,) = assess(layer_of(a, loud[:, order]), Request(("rotated",), 10))
+    assert copy.fields["share"] == pytest.approx(1, abs=1e-3)
+    (rotated,) = assess(layer_of(a, turned), Request(("rotated",), 30))
+    assert rotated.fields["standardised_aligned_held_out"] == pytest.approx(1, abs=0.01)
+    assert abs(rotated.fields["standardised_rotated_held_out_z"]) < 3 and abs(rotated.fields["share"]) < 0.15
+    scaled = turned * np.random.default_rng(2).uniform(0.01, 100, 24)
+    (plain,), (other,) = (assess(layer_of(x, y), Request(("rotated",), 5)) for x, y in ((a, turned), (loud, scaled)))
+    for name in (*SHARE_OF, "share"):
+        assert other.fields[name] == pytest.approx(plain.fields[name], abs=1e-4), name
+    assert abs(other.fields["rotated_held_out_mean"] - plain.fields["rotated_held_out_mean"]) > 0.005
 
 
 def test_a_single_network():

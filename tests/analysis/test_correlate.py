@@ -47,6 +47,36 @@ def test_units_that_live_on_one_half_only_do_not_spoil_a_planted_permutation():
     assert counted.matched_held_out == pytest.approx(8 / 9, abs=1e-6)
 
 
+def half_dead(a: np.ndarray, *units: int) -> np.ndarray:
+    """Return activations in which some units vary on the second half only."""
+    a = a.copy()
+    a[np.ix_(~halves(len(a), 1, 0), units)] = 0
+    return a
+
+
+def test_units_that_live_on_one_half_only_are_matched_and_counted():
+    """Of independent networks no pair is left out, and each counts as a plain computation on the data says."""
+    a, b = half_dead(relu_features(0), 2, 7, 9), relu_features(1)
+    found = compare(split(a, b))
+    second = halves(len(a), 1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tables = [np.nan_to_num(np.corrcoef(a[rows].T, b[rows].T)[:12, 12:]) for rows in (~second, second)]
+    expected = [table[assign(other)] for table, other in (tables, tables[::-1])]
+    assert len(found.held_out) == 24
+    assert found.matched_held_out == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+def test_a_pair_is_left_out_only_where_both_units_are_silent_on_one_half():
+    """Unit 2 of either network lives on the second half, unit 3 of A alone; a dead unit of both counts 0."""
+    a = half_dead(relu_features(0), 2)
+    a[:, 5] = 0
+    b = a.copy()
+    found = compare(split(half_dead(a, 3), b))
+    # Matched on the first half, unit 3 meets its copy on the second by elimination; on the first it scores 0.
+    assert found.held_out.size == 22
+    assert found.matched_held_out == pytest.approx((2 * 9 + 1) / 22, abs=1e-5)
+
+
 def test_independent_noise_scores_nothing_held_out():
     rng = np.random.default_rng(0)
     rows, units, draws = 500, 40, 12

@@ -28,12 +28,16 @@ def assert_alike(ours, theirs):
         for a, b in zip(getattr(ours, name), getattr(theirs, name), strict=True):
             assert isinstance(b, np.ndarray) and b.dtype == np.float64
             np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5 * max(1, np.abs(a).max()))
+    for a, b in (
+        zip(*((*one.norms.third, one.norms.fourth) for one in (ours, theirs)), strict=True) if ours.norms else ()
+    ):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4 * max(1, np.abs(a).max()))
     assert ours.cross.keys() == theirs.cross.keys()
     for pair, a in ours.cross.items():
         np.testing.assert_allclose(theirs.cross[pair], a, rtol=1e-5, atol=1e-5 * max(1, np.abs(a).max()))
 
 
-@pytest.mark.parametrize("options", [{}, {"full": True}, {"star": True}])
+@pytest.mark.parametrize("options", [{}, {"full": True}, {"star": True}, {"full": True, "norms": True}])
 def test_moments_of_the_device(device, options):
     ours, theirs = both(tables_of(1, 700, [5, 3, 9]), [1, 400], **options)
     before = device.waits

@@ -8,7 +8,7 @@ import pytest
 from basiscli.analysis import nulls
 from basiscli.analysis.correlate import compare
 from basiscli.analysis.moments import merge
-from basiscli.analysis.nulls import calibrate, privilege, rotated, shuffled
+from basiscli.analysis.nulls import calibrate, privileges, rotated, shuffled
 from basiscli.rng import generator
 from tests.helpers.features import haar, moments_of, relu_features, split
 
@@ -38,6 +38,9 @@ def test_the_rotated_null_equals_rotating_the_data():
         scores = compare(split(a, b @ q))
         assert null.in_sample[draw] == pytest.approx(scores.matched, abs=1e-4)
         assert null.held_out[draw] == pytest.approx(scores.matched_held_out, abs=1e-4)
+        deviations = np.where(b.std(axis=0) > 0, b.std(axis=0), 1)
+        scores = compare(split(a, b / deviations @ q))
+        assert null.standardised_held_out[draw] == pytest.approx(scores.matched_held_out, abs=1e-4)
 
 
 def test_a_permuted_copy_with_noise_has_the_expected_correlation_and_z():
@@ -173,15 +176,18 @@ def test_privilege():
     """Independent units of different widths are privileged; a rotated copy and a round Gaussian are not."""
     rng = np.random.default_rng(0)
     units = rng.standard_normal((3000, 20)) * rng.uniform(0.2, 3, 20)
-    own = privilege(merge(split(units)).own[0], 60, 0)
+    (own,) = privileges([merge(split(units)).own[0]], 60, 0)
     assert own.mean == pytest.approx(0, abs=1e-6)
     assert own.excess > 0.7
     assert own.z > 5
-    zs = [privilege(moments_of(units @ haar(20, k)).own[0], 60, k).z for k in range(20)]
+    zs = [privileges([moments_of(units @ haar(20, k)).own[0]], 60, k)[0].z for k in range(20)]
     assert np.mean(np.abs(zs) < 3) >= 0.9
     round_gaussian = rng.standard_normal((3000, 20))
-    assert abs(privilege(moments_of(round_gaussian).own[0], 60, 0).excess) < 0.2
+    (plain,) = privileges([moments_of(round_gaussian).own[0]], 60, 0)
+    assert abs(plain.excess) < 0.2
+    both = privileges([moments_of(round_gaussian).own[0], moments_of(units[:, :7]).own[0]] * 2, 60, 0)
+    assert both == [plain, both[1], plain, both[1]] and both[1].excess > 0.5
 
 
 def test_privilege_of_a_single_unit_is_undefined():
-    assert privilege(np.array([[1.0, 0], [0, 0]]), 5, 0).z is None
+    assert privileges([np.array([[1.0, 0], [0, 0]])], 5, 0)[0].z is None

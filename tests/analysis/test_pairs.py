@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from basiscli.analysis import pairs
+from basiscli.analysis import correlate, moments, pairs
 from basiscli.errors import BadInput
 from tests.helpers.features import relu_features
 from tests.helpers.memory import MemorySource
@@ -206,3 +206,32 @@ def test_means_over_positions_compare_different_numbers_of_tokens():
     assert sum(half.rows for half in found.halves) == 50
     with pytest.raises(BadInput, match="17 positions"):
         list(pairs.layer_moments([a, b], seed=0))
+
+
+def test_nested_parts_add_up_to_the_halves_and_score_less():
+    """π of a quarter and of a half of each half; a noisy permuted copy is found better with more images."""
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((400, 30)).astype(np.float32)
+    b = (a[:, ::-1] + 3 * rng.standard_normal(a.shape)).astype(np.float32)
+    sources = [MemorySource(f"{k}.h5", {"h": array}) for k, array in enumerate((a, b))]
+    (plain,) = pairs.layer_moments(sources, seed=0)
+    (found,) = pairs.layer_moments(sources, seed=0, nested=True)
+    assert [[part.rows for part in of_half] for of_half in found.nested] == [[50, 100]] * 2
+    for half, expected in zip(found.halves, plain.halves, strict=True):
+        np.testing.assert_allclose(half.cross[0, 1], expected.cross[0, 1], atol=1e-3)
+    part_of = moments.parts(400, 1, 0)
+    np.testing.assert_array_equal(part_of >= 3, moments.halves(400, 1, 0))
+    (pair,) = pairs.compare_pairs(found)
+    curve = correlate.learning_curve(pair.halves, pair.nested)
+    tables = [
+        np.corrcoef(a[rows].T, b[rows].T)[:30, 30:] for rows in (part_of == 0, part_of == 3, part_of < 3, part_of > 2)
+    ]
+    expected = np.mean([tables[score][correlate.assign(tables[fit])] for fit, score in ((0, 3), (1, 2))])
+    assert curve[0] == pytest.approx(expected, abs=1e-4)
+    assert curve[0] < curve[1] < pair.scores.matched_held_out
+    assert found.nested and not plain.nested
+
+
+def test_a_line_in_one_over_the_images_is_extrapolated_exactly():
+    assert correlate.extrapolated([0.5 - 0.1 * x for x in (4, 2, 1)], (0.25, 0.5, 1)) == pytest.approx(0.5)
+    assert correlate.extrapolated([None, 0.2, 0.3], (0.25, 0.5, 1)) is None

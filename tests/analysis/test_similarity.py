@@ -6,9 +6,9 @@ import scipy.linalg
 import scipy.optimize
 import scipy.spatial
 
-from basiscli.analysis import similarity
+from basiscli.analysis import moments, similarity
 from basiscli.analysis.correlate import compare
-from basiscli.analysis.similarity import SIMILARITIES, aligned_held_out
+from basiscli.analysis.similarity import SIMILARITIES, aligned_held_out, cka_debiased
 from tests.helpers.features import haar, moments_of, relu_features, split
 
 
@@ -89,6 +89,39 @@ def test_against_the_data(name, units):
     assert 0.05 < found < 0.99
 
 
+def unbiased_hsic(a, b):
+    """Song et al. 2012, equation 5, of linear kernels."""
+    n = len(a)
+    k, l = (x @ x.T for x in (a, b))
+    np.fill_diagonal(k, 0)
+    np.fill_diagonal(l, 0)
+    one = np.ones(n)
+    crossed = one @ k @ one * (one @ l @ one) / ((n - 1) * (n - 2))
+    return (np.sum(k * l) + crossed - 2 / (n - 2) * one @ k @ l @ one) / (n * (n - 3))
+
+
+@pytest.mark.parametrize("units", [(10, 7), (30, 40)], ids=str)
+def test_debiased_cka_against_the_data(units):
+    """Of few rows and many units, with a large mean, merged from halves and taken from three networks."""
+    a, b = (x + 5 for x in related(1, rows=60, units=units))
+    expected = unbiased_hsic(a, b) / np.sqrt(unbiased_hsic(a, a) * unbiased_hsic(b, b))
+    halves = split(a, b[:, :3], b, norms=True)
+    assert cka_debiased(moments_of(a, b, norms=True)) == pytest.approx(expected, abs=1e-4)
+    assert cka_debiased(moments.merge(halves).pair(0, 2)) == pytest.approx(expected, abs=1e-4)
+    assert cka_debiased(moments.merge(halves).pair(0, 0)) == pytest.approx(1)
+
+
+def test_debiased_cka_of_independent_layers_is_nothing():
+    """Where CKA is 0.4, for there are fewer rows than units."""
+    found = []
+    for seed in range(20):
+        m = moments_of(*np.random.default_rng(seed).standard_normal((2, 40, 60)), norms=True)
+        found.append((similarity.cka(m), cka_debiased(m)))
+    assert np.mean(found, axis=0) == pytest.approx((0.6, 0), abs=0.02)
+    few = moments_of(*np.random.default_rng(0).standard_normal((2, 3, 4)), norms=True)
+    assert cka_debiased(few) is cka_debiased(moments_of(0 * relu_features(0), relu_features(0), norms=True)) is None
+
+
 def test_procrustes_is_what_scipy_publishes():
     a, b = related(2, units=(6, 6))
     *_, disparity = scipy.spatial.procrustes(a, b)
@@ -151,6 +184,24 @@ def test_alignment_with_dead_units():
     assert aligned_held_out(split(a, a)) == pytest.approx(11 / 12, abs=1e-3)
     assert aligned_held_out(split(a, a), drop_dead=True) == pytest.approx(1, abs=1e-3)
     assert aligned_held_out(split(a, a)[:1]) is None
+
+
+def test_alignment_of_a_copy_whose_units_live_on_one_half_only():
+    """The pair is left out, as in held-out matching; beside another network the unit counts."""
+    a = relu_features(0)
+    a[np.ix_(~moments.halves(len(a), 1, 0), [2, 7])] = 0
+    order = np.random.default_rng(1).permutation(12)
+    assert aligned_held_out(split(a, a[:, order])) == pytest.approx(1, abs=1e-3)
+    b = relu_features(1)
+    second = ~moments.halves(len(a), 1, 0)
+    parts = []
+    for fit in (second, ~second):
+        (x, y), (u, v) = ([t[rows] - t[rows].mean(axis=0) for t in (a, b)] for rows in (fit, ~fit))
+        turned = v @ scipy.linalg.orthogonal_procrustes(y, x)[0]
+        norms = np.linalg.norm(u, axis=0) * np.linalg.norm(turned, axis=0)
+        norms *= x.any(axis=0)
+        parts.append(np.divide((u * turned).sum(axis=0), norms, out=np.zeros(12), where=norms > 0))
+    assert aligned_held_out(split(a, b)) == pytest.approx(np.mean(parts), abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["cca", "pwcca"])

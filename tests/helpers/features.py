@@ -5,17 +5,17 @@ import numpy as np
 from basiscli.analysis.moments import Accumulator, Moments, halves
 
 
-def moments_of(*tables: np.ndarray) -> Moments:
+def moments_of(*tables: np.ndarray, norms: bool = False) -> Moments:
     """Return the full moments of some networks' activations (samples, units)."""
-    accumulator = Accumulator(len(tables), full=True)
+    accumulator = Accumulator(len(tables), full=True, norms=norms)
     accumulator.add([table.astype(np.float32) for table in tables])
     return accumulator.moments()
 
 
-def split(*tables: np.ndarray, seed: int = 0) -> list[Moments]:
+def split(*tables: np.ndarray, seed: int = 0, norms: bool = False) -> list[Moments]:
     """Return the full moments of two random halves of the samples."""
     second = halves(len(tables[0]), 1, seed)
-    return [moments_of(*(table[chosen] for table in tables)) for chosen in (~second, second)]
+    return [moments_of(*(table[chosen] for table in tables), norms=norms) for chosen in (~second, second)]
 
 
 def relu_features(seed: int, rows: int = 400, units: int = 12, dimensions: int = 8) -> np.ndarray:

@@ -6,6 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from scipy.special import stdtrit
 
 from basiscli import atomic
 from basiscli.study import steps
@@ -16,7 +17,8 @@ SMALL = 0.01
 
 
 def interval(field: str, value: float, half: float = SMALL) -> dict:
-    return {field: value, f"{field}_low": value - half, f"{field}_high": value + half}
+    error = half / stdtrit(NETWORKS - 1, 0.975)
+    return {field: value, f"{field}_low": value - half, f"{field}_high": value + half, f"{field}_error": error}
 
 
 def rotations(
@@ -53,6 +55,7 @@ def correlations(share: Sequence[float] = (0.2, 0.2, 0.25), noise: float = 0.01)
                         "dead_a": 0, "pairs": 1, "identity": 0.01, "matched": matched + 0.02,
                         "matched_held_out": matched, "rotated_held_out_mean": null,
                         "rotated_held_out_excess": matched - null, "aligned_held_out": ceiling,
+                        "standardised_rotated_held_out_mean": null, "standardised_aligned_held_out": ceiling,
                     }
                 )  # fmt: skip
     return found

@@ -62,14 +62,14 @@ def test_layers(networks, tmp_path):
         *([relu_features(10 * k + i) for i in range(3)] for k in range(networks)), request=Request(("rotated",), 5)
     )
     figure = layers_figure(drawn)
-    assert {"matched held out", "best rotation", "same space, any axes", "one basis"} <= set(texts(figure).split("\n"))
+    assert {"matched held out", "aligned ceiling", "rotated null", "one basis"} <= set(texts(figure).split("\n"))
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["layer0", "layer1", "layer2"]
     save(figure, tmp_path / "layers.png")
 
 
 def test_layers_without_a_null():
     drawn = assessed(*([relu_features(10 * k + i) for i in range(2)] for k in range(3)), request=Request())
-    assert "best rotation" not in texts(layers_figure(drawn))
+    assert "aligned ceiling" not in texts(layers_figure(drawn))
 
 
 def test_labels_do_not_cover_each_other():
@@ -80,8 +80,8 @@ def test_labels_do_not_cover_each_other():
 
 def sweep_record(donor: str, prefix: int, layer: str, score: float, interval: float | None = 0.01) -> dict:
     """A record of `basiscli freeze`, as far as it is drawn."""
-    fields = {"donor": donor, "prefix": prefix, "layer": layer, "rotated_held_out_mean": 0.3}
-    for field, value in (("matched_held_out", score), ("rotated_held_out_excess", score - 0.3)):
+    fields = {"donor": donor, "prefix": prefix, "layer": layer, "standardised_rotated_held_out_mean": 0.3}
+    for field, value in (("matched_held_out", score), ("standardised_rotated_held_out_excess", score - 0.3)):
         ends = (None, None) if interval is None else (value - interval, value + interval)
         fields |= dict(zip((field, f"{field}_low", f"{field}_high"), (value, *ends), strict=True))
     return fields
@@ -181,7 +181,13 @@ def test_paths(networks, tmp_path):
 
 
 def test_barrier_and_correlation_against_width(tmp_path):
-    scores = ("barrier", "correlation", "matched_held_out", "rotated_held_out_mean", "aligned_held_out")
+    scores = (
+        "barrier",
+        "correlation",
+        "matched_held_out",
+        "standardised_rotated_held_out_mean",
+        "standardised_aligned_held_out",
+    )
     records = [
         {"width": width, "match": match, "correct": correct, "split": "test", "networks": 3}
         | {f"{name}{end}": value for name in scores for end, value in (("", 0.5), ("_low", 0.4), ("_high", None))}
@@ -193,7 +199,7 @@ def test_barrier_and_correlation_against_width(tmp_path):
     labels = [text.get_text() for text in figure.legends[0].texts]
     assert labels[-1] == "activations-degraded, repair" and len(labels) == 6
     assert [len(axis.containers) for axis in figure.axes] == [6, 2 + 3]
-    assert "best rotation" in texts(figure)
+    assert "aligned ceiling" in texts(figure)
     assert "intervals over 3 networks" in figure.axes[0].get_title(loc="left")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0.25", "1"]
     save(figure, tmp_path / "connectivity.png")

@@ -59,7 +59,9 @@ def test_c2_of_real_networks_with_the_same_units(networks, tmp_path):
 
 
 def test_c2_without_a_shared_space_is_undecided():
-    records = [{**r, "aligned_held_out": r["rotated_held_out_mean"]} for r in planted.correlations()]
+    records = [
+        {**r, "standardised_aligned_held_out": r["standardised_rotated_held_out_mean"]} for r in planted.correlations()
+    ]
     (verdict,) = [v for v in claims.verdicts({"correlate": records}) if v.claim == "C2"]
     assert verdict.verdict == UNDECIDED
 
@@ -132,10 +134,9 @@ def test_what_was_not_run_is_undecided():
 
 
 def test_differences_of_independent_estimates():
-    found = Estimate(5, 2, 8).minus(Estimate(1, -3, 5))
-    assert (found.value, found.low, found.high) == (4, -1, 9)
-    skew = Estimate(5, 4, 5).minus(Estimate(1, 1, 1))
-    assert (skew.low, skew.high) == (3, 4)
+    found = Estimate(5, 2, 8, error=1.2, freedom=5).minus(Estimate(1, -3, 5, error=1.6, freedom=5))
+    assert (found.value, found.error) == pytest.approx((4, 2)) and 5 < found.freedom < 10
+    assert found.low < 0 < found.high and found.minus(Estimate(4, 4, 4, error=0, freedom=5)).value == 0
     assert not Estimate(1).above(0) and not Estimate(1).minus(found).known
 
 

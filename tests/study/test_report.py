@@ -145,7 +145,7 @@ def test_damaged_records_are_named(tmp_path, text):
 def test_a_study_that_measured_less_has_a_report(tmp_path):
     """Options of a plan can leave out the null, the intervals and whole conditions."""
     pairs = [{k: v for k, v in r.items() if "rotated" not in k} for r in planted.correlations()]
-    rows = {name: [{k: v for k, v in r.items() if k[-4:] != "_low" and k[-5:] != "_high"} for r in make()]
+    rows = {name: [{k: v for k, v in r.items() if not k.endswith(("_low", "_high", "_error"))} for r in make()]
             for name, make in planted.TABLES.items()}  # fmt: skip
     train = [{**record, "split": "train"} for record in rows["connectivity"]]
     folder = planted.study(tmp_path, **rows | {"correlate": pairs, "connectivity": train})

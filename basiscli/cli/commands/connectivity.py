@@ -23,15 +23,21 @@ WIDTHS = (16, 64, 256)
 @click.option(
     "--degrade",
     is_flag=True,
-    help="Also undo part of each matching until it correlates as in the narrowest networks (a control).",
+    help="Also make each matching worse, by a circle of partners and by fewer images, until all widths correlate alike"
+    " (a control): 0.05 less than the lowest of them.",
 )
 @click.option(
     "--degrade-to",
     type=Finite(-1, 1),
     metavar="R",
-    help="Undo until it correlates R instead, at every width.",
+    help="Make it worse until it correlates R instead.",
 )
-@options.inputs("--probe", "Images to correlate on.  [default: test-shifts on digits, else test]")
+@options.inputs(
+    "--probe",
+    "Images to correlate on; matched are training images, walked those of --split, both unshifted.",
+    default="test",
+    show_default=True,
+)
 @options.swept_draws
 @click.option(
     "--out",

@@ -10,7 +10,7 @@ from basiscli.cli.types import Names
 # What a table shows of the many fields, so that 80 columns hold it; JSON and CSV have all.
 NETWORK_COLUMNS = ("a", "b", "layer", "units_a", "dead_a", "dead_b")
 PLAIN_COLUMNS = ("units_b", "identity", "matched", "matched_held_out")
-NULL_COLUMNS = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "rotated_held_out_z")
+NULL_COLUMNS = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "share")
 INTERVAL_COLUMNS = ("matched_held_out_low", "matched_held_out_high")
 
 
@@ -43,8 +43,11 @@ INTERVAL_COLUMNS = ("matched_held_out_low", "matched_held_out_high")
     metavar="NAMES",
     help="Other similarities: {names}, all.",
 )
+@click.option(
+    "--extrapolate", is_flag=True, help="Also match on fewer images, and say what infinitely many would give."
+)
 @click.option("--intervals", is_flag=True, help="Add the mean over pairs, with intervals over networks.")
-@options.seeded("For halves, nulls and intervals.")
+@options.seeded("For halves and nulls.")
 @options.moved_dataset
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE.h5", help="Keep matrices and permutations.")
 @options.plotted(
@@ -53,7 +56,7 @@ INTERVAL_COLUMNS = ("matched_held_out_low", "matched_held_out_high")
 @options.forced("Overwrite --out and --plot.")
 @options.computing
 @records.format_option
-def command(files, nulls, draws, similarities, dead, seed, intervals, style, **chosen) -> None:
+def command(files, nulls, draws, similarities, dead, seed, extrapolate, intervals, style, **chosen) -> None:
     """Do the units of two networks pair up?
 
     For every pair of files and every layer that both have: the mean correlation of units matched one to one (in sample,
@@ -73,7 +76,7 @@ def command(files, nulls, draws, similarities, dead, seed, intervals, style, **c
         raise click.UsageError("correlate needs two files or more (one will do with --null rotated)")
     if len(paths) < 3 and intervals:
         raise click.UsageError("--intervals are over networks and need three files or more")
-    request = Request(nulls, draws, similarities, dead == "drop", seed)
+    request = Request(nulls, draws, similarities, dead == "drop", seed, extrapolate)
     found = correlate_files(paths, request, intervals=intervals, **chosen)
     records.emit(found, style, _columns(request, intervals))
 

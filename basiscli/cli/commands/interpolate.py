@@ -10,7 +10,7 @@ from basiscli.cli import options, records
 @click.command(short_help="Walk on the straight line between networks: how high is the barrier?")
 @click.argument("files", nargs=-1, required=True, metavar="A.h5 B.h5 [MORE...]")
 @options.walking
-@options.seeded("For matching, samples and intervals.")
+@options.seeded("For matching and samples.")
 @options.moved_dataset
 @options.plotted("Draw loss and accuracy.")
 @options.forced("Overwrite --plot.")

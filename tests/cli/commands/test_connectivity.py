@@ -6,18 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from basiscli.analysis.assess import SCORES as CORRELATION
+from basiscli.analysis.statistics import ENDS
 from basiscli.files.networks import load_network, save_network
 from tests.helpers.command_line import Outcome, call, done, shell
 
 TRAINING = ("--depth", 2, "--epochs", 2, "--batch-size", 64)
 QUICK = ("--match", "none,activations", "--points", 5, "--correct-on", 300, "--draws", 3)
-CORRELATION = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out")
 FIELDS = [
-    "width", "match", "correct", "split", "networks", "pairs", "test_accuracy", "dead",
+    "width", "match", "correct", "split", "pairs", "walked_images",
     "barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint",
     *(f"{name}_{end}" for name in ("barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint")
-      for end in ("low", "high")),
-    *(f"{name}{end}" for name in ("correlation", *CORRELATION) for end in ("", "_low", "_high")),
+      for end in ("low", "high", "error")),
+    *(f"{name}{end}" for name in ("barrier_log_ratio", "accuracy_barrier_log_ratio") for end in ENDS),
+    "networks", "epochs", "optimizer", "test_accuracy", "dead",
+    "matched_images", "correlated_on", "correlated_images", "degraded_to", "equal_correlation",
+    *(f"{name}{end}" for name in ("correlation", *CORRELATION, "share") for end in ENDS),
 ]  # fmt: skip
 
 
@@ -32,8 +36,10 @@ def study(tmp_path_factory) -> tuple[Path, Outcome]:
 def test_a_record_for_each_width_and_condition(study):
     _, outcome = study
     conditions = [(r["width"], r["match"], r["correct"]) for r in outcome.records]
-    matches = ("none", "activations", "activations-degraded")
-    assert conditions == [(w, match, c) for w in (8, 24) for match in matches for c in ("none", "repair")]
+    plain, worse = ("none", "activations"), ("activations-degraded", "activations-fewer-images")
+    assert conditions == [
+        (w, m, c) for part in (plain, worse) for w in (8, 24) for m in part for c in ("none", "repair")
+    ]
     for record in outcome.records:
         assert list(record) == FIELDS
         assert (record["networks"], record["pairs"], record["split"]) == (3, 3, "test")
@@ -46,14 +52,14 @@ def test_the_barriers_are_those_of_interpolate_and_the_correlations_those_of_cor
     folder, outcome = study
     files = sorted((folder / "runs/width24").iterdir())
     means = done("interpolate", *files, *QUICK[:-2]).records[-4:]
-    for record, mean in zip(outcome.records[6:10], means, strict=True):
+    for record, mean in zip(outcome.records[4:8], means, strict=True):
         assert (record["match"], record["correct"]) == (mean["match"], mean["correct"])
         for name in ("barrier", "barrier_low", "midpoint", "accuracy_barrier_high"):
             assert record[name] == mean[name], name
-    options = ("--split", "test-shifts", "--null", "rotated", "--draws", 3, "--intervals")
+    options = ("--split", "test", "--null", "rotated", "--draws", 3, "--intervals")
     layers = [record for record in done("correlate", *files, *options).records if record["pairs"] == 3]
     for name in CORRELATION:
-        assert outcome.records[6][name] == pytest.approx(np.mean([layer[name] for layer in layers])), name
+        assert outcome.records[4][name] == pytest.approx(np.mean([layer[name] for layer in layers])), name
 
 
 def test_the_correlation_under_a_match_is_that_of_units_with_the_same_number(study, tmp_path):
@@ -61,21 +67,47 @@ def test_the_correlation_under_a_match_is_that_of_units_with_the_same_number(stu
     first, second = sorted((folder / "runs/width24").iterdir())[:2]
     record = done("connectivity", first, second, *QUICK).records[2]
     done("match", first, second, "--by", "activations", "--apply", tmp_path / "moved.h5")
-    layers = done("correlate", first, tmp_path / "moved.h5", "--split", "test-shifts").records
+    layers = done("correlate", first, tmp_path / "moved.h5", "--split", "test").records
     assert record["correlation"] == pytest.approx(np.mean([layer["identity"] for layer in layers]))
-    none = outcome.records[6]
-    assert abs(none["correlation"]) < 0.15 < outcome.records[8]["correlation"]
+    none = outcome.records[4]
+    assert abs(none["correlation"]) < 0.15 < outcome.records[6]["correlation"]
 
 
-def test_degrading_hits_the_narrowest_networks_correlation(study):
+def test_degrading_brings_every_width_to_one_correlation_both_ways(study):
+    """0.05 below the width that correlates least; the record says what was asked for, and whether it was reached."""
     _, outcome = study
-    found = {(record["width"], record["match"]): record for record in outcome.records}
-    goal = found[8, "activations"]
-    assert found[24, "activations"]["correlation"] > goal["correlation"] + 0.03
-    assert found[24, "activations-degraded"]["correlation"] == pytest.approx(goal["correlation"], abs=0.01)
+    found = {(record["width"], record["match"]): record for record in outcome.records if record["correct"] == "none"}
+    goal = min(found[width, "activations"]["correlation"] for width in (8, 24)) - 0.05
+    for width in (8, 24):
+        plain = found[width, "activations"]
+        assert plain["degraded_to"] is plain["equal_correlation"] is None and plain["matched_images"] == 1200
+        for way in ("degraded", "fewer-images"):
+            record = found[width, f"activations-{way}"]
+            assert record["degraded_to"] == pytest.approx(goal)
+            assert record["equal_correlation"] == (abs(record["correlation"] - goal) < 0.01)
+            # With 8 units and three pairs the steps are coarse.
+            assert record["correlation"] == pytest.approx(goal, abs=0.08 if width == 8 else 0.03)
+            assert record["barrier"] > 0
+        assert found[width, "activations-fewer-images"]["matched_images"] < 1200
+        assert found[width, "activations-degraded"]["matched_images"] == 1200
+    assert found[24, "activations-degraded"]["equal_correlation"]
     assert found[24, "activations-degraded"]["barrier"] > found[24, "activations"]["barrier"]
-    assert found[8, "activations-degraded"]["correlation"] == pytest.approx(goal["correlation"], rel=1e-6)
-    assert found[8, "activations-degraded"]["barrier"] == goal["barrier"]
+
+
+def test_the_log_ratio_is_that_of_the_same_pairs_without_a_match(study):
+    folder, outcome = study
+    files = sorted((folder / "runs/width8").iterdir())
+    pairs = [
+        r for r in done("interpolate", *files, *QUICK[:-2]).records if r["pairs"] == 1 and r["correct"] == "repair"
+    ]
+    barrier = {(r["a"], r["b"], r["match"]): r["barrier"] for r in pairs}
+    ratios = [np.log((v + 0.01) / (barrier[a, b, "none"] + 0.01)) for (a, b, m), v in barrier.items() if m != "none"]
+    record = next(r for r in outcome.records if (r["match"], r["correct"]) == ("activations", "repair"))
+    assert record["barrier_log_ratio"] == pytest.approx(np.mean(ratios))
+    assert record["barrier_log_ratio_low"] < np.mean(ratios) < record["barrier_log_ratio_high"]
+    assert outcome.records[0]["barrier_log_ratio"] == 0
+    assert (record["epochs"], record["optimizer"]) == (2, "sgd")
+    assert (record["correlated_on"], record["correlated_images"], record["walked_images"]) == ("test", 597, 597)
 
 
 def test_all_widths_can_be_degraded_to_one_correlation(study):
@@ -84,6 +116,7 @@ def test_all_widths_can_be_degraded_to_one_correlation(study):
     found = [record["correlation"] for record in records if record["match"] == "activations-degraded"]
     # Few units cannot be undone in small steps: at width 8, swapping two moves the mean by about a tenth.
     assert found == [pytest.approx(0.2, abs=0.06)] * 2 + [pytest.approx(0.2, abs=0.015)] * 2
+    assert {record["degraded_to"] for record in records if "-" in record["match"]} == {0.2}
 
 
 def test_dead_units_are_a_share_of_all(study, tmp_path):
@@ -93,7 +126,7 @@ def test_dead_units_are_a_share_of_all(study, tmp_path):
         file = load_network(folder / f"runs/width8/seed{number}.h5")
         file.weights["hidden1/w"][:, : 1 + number], file.weights["hidden1/b"][: 1 + number] = 0, -1
         save_network(path, file)
-    layers = done("correlate", *paths, "--split", "test-shifts").records
+    layers = done("correlate", *paths, "--split", "test").records
     counts = [layer["dead_a"] + layer["dead_b"] for layer in layers]
     assert counts[0] >= 3
     record = done("connectivity", *paths, *QUICK).records[0]

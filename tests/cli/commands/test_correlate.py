@@ -168,7 +168,7 @@ def test_little_is_imported(folder):
 def test_nulls_similarities_and_intervals(folder):
     found = records(
         "a.h5", "b.h5", "c.h5", "--layer", "one", "--null", "all", "--draws", "20", "--similarity", "all",
-        "--intervals", folder=folder,
+        "--intervals", "--extrapolate", folder=folder,
     )  # fmt: skip
     assert [one["pairs"] for one in found] == [1, 1, 1, 3]
     assert all(list(one) == list(found[0]) for one in found), "CSV needs the same fields in every record"
@@ -180,6 +180,8 @@ def test_nulls_similarities_and_intervals(folder):
     assert copy["matched_low"] is None
     assert (mean["a"], mean["b"], mean["units_a"]) == ("3 networks", "3 pairs", 12)
     assert mean["matched_low"] < mean["matched"] < mean["matched_high"]
+    for name in ("share", "standardised_aligned_held_out", "cka_debiased", "extrapolated_held_out"):
+        assert mean[f"{name}_low"] < mean[name] < mean[f"{name}_high"] and mean[f"{name}_error"] > 0, name
 
 
 def test_similarities_are_explained_and_refused_where_undefined(folder):

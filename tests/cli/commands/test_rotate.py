@@ -93,6 +93,10 @@ def test_penalties_are_paired_differences_of_the_files(rotated):
     contrast = of(outcome.records, "hidden1", "orthogonal", "permutation")
     gained = last("hidden1", "orthogonal", "train_loss") - last("hidden1", "permutation", "train_loss")
     assert contrast["penalty_train_loss"] == pytest.approx(gained.mean())
+    ratios = np.log(last("hidden1", "orthogonal", "train_loss") / last("hidden1", "permutation", "train_loss"))
+    assert contrast["log_loss_ratios"] == pytest.approx(ratios.reshape(3, 2).mean(axis=1))
+    assert contrast["log_loss_ratio"] == pytest.approx(ratios.mean())
+    assert contrast["log_loss_ratio_low"] < ratios.mean() < contrast["log_loss_ratio_high"]
 
 
 def test_frozen_arrays_are_the_networks_and_the_rest_is_alike_in_all_arms(rotated, networks):

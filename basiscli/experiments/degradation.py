@@ -1,0 +1,148 @@
+"""The control of `connectivity`: matches made worse until every width correlates alike (docs/connectivity.md)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from basiscli.alignment import interpolation, matching
+from basiscli.alignment.interpolation import Permutations
+from basiscli.analysis.barriers import CIRCLE, FEWER
+from basiscli.analysis.degrade import undone
+from basiscli.files.networks import Loaded
+from basiscli.nn.unit_groups import Segment
+from basiscli.rng import generator
+
+# How far below the lowest correlation of any width the common one lies.
+BELOW = 0.05
+# Correlations that differ by less are equal.
+EQUAL = 0.01
+# Steps of the search for a part to undo; numbers of images that are tried at least, and to either side of the best.
+STEPS, FEWEST_IMAGES, BESIDE = 12, 4, 5
+SEED = 0
+
+Pair = tuple[int, int]
+Segments = Mapping[str, Sequence[Segment]]
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """A match made worse on purpose: what it is called, its permutations, what they correlate, and on what it was made.
+
+    images: how many images the matching saw, None where it is that of the match itself.
+    """
+
+    name: str
+    permutations: dict[Pair, Permutations]
+    applied: dict[Pair, float]
+    images: int | None = None
+
+    @property
+    def mean(self) -> float:
+        """What it correlates, mean over pairs."""
+        return float(np.mean(list(self.applied.values())))
+
+
+def is_equal(correlation: float | None, goal: float | None) -> bool | None:
+    """Whether a degraded match correlates what it was to correlate, to within EQUAL; None without a goal."""
+    return None if goal is None or correlation is None else abs(correlation - goal) < EQUAL
+
+
+def circled(
+    match: str, segments: Segments, r: Mapping[Pair, Mapping[str, np.ndarray]], aligned: Mapping, goal: float
+) -> Degraded:
+    """Return a match in which a random part of the units of each group pass their partners on in a circle.
+
+    r: by pair and layer, the correlations (U, U). In every pair all groups lose the same part of their correlation, as
+    much as brings the mean over layers to the goal. A pair that correlates less already stays.
+    """
+    found = Degraded(f"{match}{CIRCLE}", {}, {})
+    for pair, permutations in aligned.items():
+        tables = _group_tables(segments, r[pair], permutations)
+        tried = [permutations]
+        low, high = 0.0, 1.0
+        for _ in range(STEPS):
+            part = (low + high) / 2
+            tried.append(_undone(permutations, tables, part, pair))
+            low, high = (part, high) if applied(segments, r[pair], tried[-1]) < goal else (low, part)
+        correlations = [applied(segments, r[pair], one) for one in tried]
+        best = 0 if correlations[0] <= goal else int(np.argmin(np.abs(np.subtract(correlations, goal))))
+        found.permutations[pair], found.applied[pair] = tried[best], correlations[best]
+    return found
+
+
+def fewer_images(
+    match: str,
+    segments: Segments,
+    r: Mapping[Pair, Mapping[str, np.ndarray]],
+    networks: Sequence[Loaded],
+    request: matching.Request,
+    most: int,
+    goal: float,
+) -> Degraded:
+    """Return a match made on so few images that the mean over pairs and layers correlates what the goal says.
+
+    most: the images that the match itself saw. Their number is found by halving and then, since more images do not help
+    every time, among the numbers beside the best one.
+    """
+
+    def matched_on(images: int) -> Degraded:
+        ((_, aligned),) = interpolation.alignments(networks, {match: replace(request, samples=images)})
+        correlations = {pair: applied(segments, r[pair], one) for pair, one in aligned.items()}
+        return Degraded(f"{match}{FEWER}", aligned, correlations, images)
+
+    def distance(one: Degraded) -> float:
+        return abs(one.mean - goal)
+
+    low, high = min(FEWEST_IMAGES, most), most
+    tried = {low: matched_on(low)}
+    while high - low > 1 and all(distance(one) > EQUAL / 4 for one in tried.values()):
+        images = round((low * high) ** 0.5)
+        tried[images] = matched_on(images)
+        low, high = (images, high) if tried[images].mean < goal else (low, images)
+    best = min(tried.values(), key=distance)
+    for images in range(max(best.images - BESIDE, FEWEST_IMAGES), min(best.images + BESIDE, most) + 1):
+        if distance(best) > EQUAL / 2 and images not in tried:
+            best = min(best, matched_on(images), key=distance)
+    return best
+
+
+def applied(segments: Segments, r: Mapping[str, np.ndarray], permutations: Permutations) -> float:
+    """Return the mean correlation, over layers, of the units that permutations pair; r (U, U) by layer."""
+    return float(np.mean([paired(r[layer], segments[layer], permutations) for layer in r]))
+
+
+def paired(r: np.ndarray, segments: Sequence[Segment], permutations: Permutations) -> float:
+    """Return the mean r (U, U) of the units of a layer that permutations of its groups pair."""
+    return float(np.mean(r[np.arange(len(r)), along(segments, permutations)], dtype=np.float64))
+
+
+def along(segments: Sequence[Segment], permutations: Permutations) -> np.ndarray:
+    """Return the permutation of a layer's units that those of the groups make."""
+    parts = [
+        segment.start + permutations.get(segment.group, np.arange(segment.stop - segment.start)) for segment in segments
+    ]
+    return np.concatenate(parts)
+
+
+def _undone(
+    permutations: Permutations, tables: Mapping[str, np.ndarray], part: float, pair: Pair
+) -> dict[str, np.ndarray]:
+    """Return permutations with every group undone to a part of its mean correlation; the same units at every part."""
+    rng = generator(SEED, "degrade", *pair)
+    return {
+        group: permutations[group][undone(table, part * float(table.diagonal().mean()), rng)]
+        for group, table in tables.items()
+    }
+
+
+def _group_tables(segments: Segments, r: Mapping[str, np.ndarray], permutations: Permutations) -> dict[str, np.ndarray]:
+    """Return for each group the mean over its layers of r with B's units permuted, partners on the diagonal."""
+    found: dict[str, list] = {}
+    for layer, of_layer in segments.items():
+        matched = r[layer][:, along(of_layer, permutations)]
+        for segment in of_layer:
+            if segment.group is not None:
+                place = slice(segment.start, segment.stop)
+                found.setdefault(segment.group, []).append(matched[place, place])
+    return {group: np.mean(tables, axis=0) for group, tables in found.items()}
