@@ -14,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from basiscli.analysis import correlate, moments
+from basiscli.analysis.accumulator import Accumulator
 from basiscli.errors import BadInput
 from basiscli.rng import generator
 
@@ -183,10 +184,7 @@ def _one_pass(
     layers = dict(layers)  # those that fail go
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sums = {
-            layer: [
-                moments.Accumulator(len(networks), spread=pool.map, **kept)
-                for _ in range(moments.PARTS if nested else 2)
-            ]
+            layer: [Accumulator(len(networks), spread=pool.map, **kept) for _ in range(moments.PARTS if nested else 2)]
             for layer, networks in layers.items()
         }
         try:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from basiscli.analysis import moments
-from basiscli.analysis.moments import Accumulator, Moments, halves, merge
+from basiscli.analysis.accumulator import ONE_THREAD, Accumulator
+from basiscli.analysis.moments import Moments, halves, merge
 from tests.helpers.features import relu_features, tables_of
 
 
@@ -166,11 +166,11 @@ def test_some_units_of_each_network():
     assert accumulate(tables, [], full=False).units(*kept).own[1].shape == (2,)
 
 
-@pytest.mark.parametrize("units, threads", [(8, [1]), (moments.ONE_THREAD // 2 + 1, [])])
+@pytest.mark.parametrize("units, threads", [(8, [1]), (ONE_THREAD // 2 + 1, [])])
 def test_products_of_narrow_layers_take_one_thread(monkeypatch, units, threads):
     asked: list[int] = []
     blas = SimpleNamespace(limit=lambda limits: asked.append(limits) or nullcontext())
-    monkeypatch.setattr(moments, "blas", lambda: blas)
+    monkeypatch.setattr("basiscli.analysis.accumulator.blas", lambda: blas)
     accumulate([np.ones((4, units), np.float32)] * 2, [])
     assert asked == threads
 

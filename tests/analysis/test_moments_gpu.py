@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from basiscli.analysis.moments import Accumulator, halves
+from basiscli.analysis.accumulator import Accumulator
+from basiscli.analysis.moments import halves
 from tests.helpers.features import tables_of
 
 

@@ -288,7 +288,7 @@ def _module(torch, task: Task):
 
 def moments(seconds: float, shape: tuple[int, int] = MOMENTS) -> list[str]:
     """Return the table of the moments of two arrays of (samples, units), beside the card's product in float32."""
-    from basiscli.analysis.moments import Accumulator
+    from basiscli.analysis.accumulator import Accumulator
 
     samples, units = shape
     with placement.using("cuda"):

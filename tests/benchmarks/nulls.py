@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from basiscli.analysis import nulls, pairs
-from basiscli.analysis.moments import Accumulator
+from basiscli.analysis.accumulator import Accumulator
 from basiscli.files import activations
 
 REFERENCE_PAIRS = 3

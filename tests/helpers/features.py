@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from basiscli.analysis.moments import Accumulator, Moments, halves
+from basiscli.analysis.accumulator import Accumulator
+from basiscli.analysis.moments import Moments, halves
 
 
 def moments_of(*tables: np.ndarray, norms: bool = False) -> Moments:
