@@ -148,7 +148,7 @@ def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Se
             found[moments.layer] = [without_arrays(one) for one in assess(moments, sweep.request, spread)]
     accuracies = [record["test_accuracy"] for record in done]
     mean = None if None in accuracies else sum(accuracies) / len(accuracies)
-    return Found(tuple(record["seed"] for record in done), mean, opened[0].samples, found)
+    return Found(tuple(record["seed"] for record in done), mean, max(opened[0].samples.values()), found)
 
 
 def _record(sweep: Sweep, condition: Condition, layer: str, found: Found, free: Found) -> dict:
@@ -162,8 +162,8 @@ def _record(sweep: Sweep, condition: Condition, layer: str, found: Found, free: 
         "dead": sum(sum(one.pair.scores.dead) for one in of_layer) / (2 * len(of_layer)),
         "networks": len(found.seeds),
         "donor_seed": sweep.donor_seed if condition.prefix else None,
-        "epochs": sweep.options["epochs"],
-        "optimizer": sweep.options["optimizer"],
+        "epochs": sweep.job.epochs,
+        "optimizer": sweep.job.optimizer,
         "test_accuracy": found.accuracy,
         "correlated_on": sweep.split,
         "correlated_images": found.images,
