@@ -216,7 +216,7 @@ def _correlate(
     by_layer: dict[Pair, list] = {}
     rows: dict[tuple[str, Pair], list[float]] = {}
     opened = activations.open_all(paths, split=probe, tap=study.tap, dataset=study.dataset)
-    found.images = next(iter(opened[0].samples.values()))
+    found.images = max(opened[0].samples.values())
     with nulls.workers(max(opened[0].layers.values())) as spread:
         for moments in pairs.layer_moments(opened, study.request.seed, True, study.positions):
             for one in assess(moments, study.request, spread):

@@ -148,7 +148,7 @@ def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Se
             found[moments.layer] = [without_arrays(one) for one in assess(moments, sweep.request, spread)]
     accuracies = [record["test_accuracy"] for record in done]
     mean = None if None in accuracies else sum(accuracies) / len(accuracies)
-    return Found(tuple(record["seed"] for record in done), mean, next(iter(opened[0].samples.values())), found)
+    return Found(tuple(record["seed"] for record in done), mean, max(opened[0].samples.values()), found)
 
 
 def _record(sweep: Sweep, condition: Condition, layer: str, found: Found, free: Found) -> dict:

@@ -122,8 +122,13 @@ def test_a_record_for_each_condition_and_layer_after_it(sweep):
     assert frozen["rise"] == pytest.approx(frozen["matched_held_out"] - free["matched_held_out"])
     excess = "rotated_held_out_excess"
     assert frozen["excess_rise"] == pytest.approx(frozen[excess] - free[excess])
+    assert frozen["share_rise"] == pytest.approx(frozen["share"] - free["share"])
+    assert (free["donor_seed"], frozen["donor_seed"]) == (None, 100)
+    assert (frozen["epochs"], frozen["optimizer"]) == (1, "sgd")
+    assert (frozen["correlated_on"], frozen["correlated_images"]) == ("test-shifts", 9 * 597)
     for record in outcome.records[3:]:
-        assert record["rise_low"] <= record["rise"] <= record["rise_high"]
+        for name in ("rise", "excess_rise", "standardised_excess_rise", "ceiling_rise", "share_rise"):
+            assert record[f"{name}_low"] <= record[name] <= record[f"{name}_high"] and record[f"{name}_error"] > 0
         assert (record["networks"], record["units"]) == (3, 10) and 0 <= record["dead"] <= 10
 
 
