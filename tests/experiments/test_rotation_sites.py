@@ -184,9 +184,9 @@ def test_matrices_depend_on_kind_layer_and_seed_and_powers_share_theirs():
 @pytest.mark.parametrize(
     "name, layer, changes, words",
     [
-        ("mlp", "output", {}, "--layer output: output gives the logits and is not rotated; there are hidden1, hidden2"),
-        ("mlp", "hidden3", {}, "--layer hidden3: no such layer"),
-        ("resnet", "block1/sum", POST, "lies on a residual stream .*; choose --tap pre"),
+        ("mlp", "output", {}, "`layer` output: output gives the logits and is not rotated; there are hidden1, hidden2"),
+        ("mlp", "hidden3", {}, "`layer` hidden3: no such layer"),
+        ("resnet", "block1/sum", POST, "lies on a residual stream .*; choose `tap` pre"),
         (
             "wideresnet",
             "block1/sum",
