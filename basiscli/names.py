@@ -32,8 +32,13 @@ def choose(names: Iterable[str], patterns: Sequence[str], where: str) -> list[st
     return chosen
 
 
+def matches(name: str, glob: str) -> bool:
+    """Return whether a name matches a glob; `*` matches across slashes."""
+    return fnmatchcase(name, glob)
+
+
 def _matches(name: str, patterns: Sequence[str], names: Sequence[str]) -> bool:
-    return any(name == part or (part not in names and fnmatchcase(name, part)) for part in patterns)
+    return any(name == part or (part not in names and matches(name, part)) for part in patterns)
 
 
 def select(names: Iterable[str], globs: Iterable[str], unknown: Callable[[str], str]) -> list[str]:
@@ -44,8 +49,8 @@ def select(names: Iterable[str], globs: Iterable[str], unknown: Callable[[str], 
     names = list(names)
     chosen = set()
     for glob in globs:
-        matches = [name for name in names if fnmatchcase(name, glob)]
-        if not matches:
+        found = [name for name in names if matches(name, glob)]
+        if not found:
             raise BadInput(unknown(glob))
-        chosen.update(matches)
+        chosen.update(found)
     return [name for name in names if name in chosen]

@@ -16,6 +16,7 @@ __all__ = [
     "Entry",
     "Placed",
     "Split",
+    "describe",
     "fetch",
     "folder",
     "from_arrays",
@@ -30,6 +31,23 @@ __all__ = [
 def names() -> tuple[str, ...]:
     """Return the names that `load` knows."""
     return tuple(ENTRIES)
+
+
+def describe(name: str) -> dict:
+    """Return the record of a data set with a name; `where` is the folder of its files, None while any is missing."""
+    entry = lookup(name)
+    paths = locate(entry)
+    return {
+        "name": entry.name,
+        "train": entry.train,
+        "test": entry.test,
+        "shape": "x".join(map(str, entry.shape)),
+        "classes": entry.classes,
+        "where": str(next(iter(paths.values())).parent) if len(paths) == len(entry.files) else None,
+        "source": entry.source,
+        "licence": entry.licence,
+        "citation": entry.citation,
+    }
 
 
 def load(name: str | Path) -> Dataset:

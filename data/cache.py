@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +37,10 @@ class Placed:
     status: str
     official: bool | None
     path: Path
+
+    def record(self, name: str) -> dict:
+        """Return the record of the file, of the data set `name`."""
+        return {"name": name} | asdict(self) | {"path": str(self.path)}
 
 
 def folder() -> Path:

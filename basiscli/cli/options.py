@@ -1,6 +1,6 @@
 """Options that several commands share, as decorators."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 
@@ -9,15 +9,11 @@ import click
 from basiscli.cli.types import (
     Choice,
     Finite,
-    Layout,
     Matches,
     Names,
     Points,
     Positions,
     SeedList,
-    Streams,
-    Width,
-    Widths,
 )
 
 POSITIVE = click.IntRange(min=1)
@@ -208,143 +204,3 @@ walking = together(
         help="Divides the logits.",
     ),
 )
-
-_TRAINING = (
-    click.option("--dataset", default="digits", show_default=True, help="Name (see `basiscli data list`), or a path."),
-    click.option(
-        "--model",
-        type=Choice("basiscli.nn.models:MODELS"),
-        default="mlp",
-        show_default=True,
-        help="See `basiscli models`.",
-    ),
-    click.option(
-        "--width",
-        type=Width(),
-        help="Of mlp: units of each hidden layer [default: 64 on digits, else 512]. Of the others: multiplies all"
-        " channels, such as 4 or 1/4 [default: 4 for wideresnet, else 1].",
-    ),
-    click.option(
-        "--depth",
-        type=POSITIVE,
-        help="Of mlp: hidden layers [default: 3]; vgg: 11 or 16 [11]; resnet: 6n+2 [20]; wideresnet: 6n+4 [16].",
-    ),
-    click.option("--hidden", type=Widths(), help="Of mlp: units of the hidden layers one by one."),
-    click.option(
-        "--layout", type=Layout(), help="Of convnet, vgg: channels of 3x3 convolutions and pools, 64,pool,128."
-    ),
-    click.option("--pooling", type=Choice("basiscli.nn.models:POOLINGS"), help="Of convnet, vgg.  [default: max]"),
-    click.option(
-        "--shortcut",
-        type=Choice("basiscli.nn.models:SHORTCUTS", case_sensitive=False),
-        help="Of resnet, where the shape changes: A subsamples and pads with 0, B is a 1x1 convolution.  [default: A]",
-    ),
-    click.option(
-        "--dropout",
-        type=Finite(0, 1, max_open=True),
-        help="Of wideresnet: rate between a block's convolutions.  [default: 0]",
-    ),
-    click.option("--activation", type=Choice("basiscli.nn.models:ACTIVATIONS"), default="relu", show_default=True),
-    click.option(
-        "--norm", type=Choice("basiscli.nn.builder:NORMS"), help="[default: none for mlp and convnet, else batch]"
-    ),
-    click.option("--seeds", type=SeedList(), default="1", show_default=True, help="5 (for 0 to 4), 3-7, or 0,2,9."),
-    click.option(
-        "--epochs",
-        type=click.IntRange(min=0),
-        help="0 writes the networks as they start.  [default: 10; 100 for convolutional models on CIFAR]",
-    ),
-    click.option("--batch-size", type=POSITIVE, help="[default: 64 on digits, else 128]"),
-    click.option("--optimizer", type=Choice("basiscli.training.optim:SLOTS"), default="sgd", show_default=True),
-    click.option("--lr", type=Finite(min=0, min_open=True), help="[default: see docs/models.md]"),
-    click.option("--momentum", type=Finite(0, 1, max_open=True), default=0.9, show_default=True, help="Of sgd."),
-    click.option("--nesterov", is_flag=True, help="Nesterov's momentum."),
-    click.option(
-        "--weight-decay",
-        type=NOT_NEGATIVE,
-        help="On matrices and kernels, not on biases and norms.  [default: see docs/models.md]",
-    ),
-    click.option(
-        "--schedule",
-        type=Choice("basiscli.training.optim:SCHEDULES"),
-        default="cosine",
-        show_default=True,
-        help="Of the learning rate; step divides it by 10 after 1/2 and 3/4 of the run.",
-    ),
-    click.option("--warmup", type=NOT_NEGATIVE, default=0.0, show_default=True, help="Epochs of linear warm-up."),
-    click.option("--clip", type=Finite(min=0, min_open=True), help="Bound on each network's gradient norm."),
-    click.option("--label-smoothing", type=Finite(0, 1, max_open=True), default=0.0, show_default=True),
-    click.option(
-        "--augment",
-        metavar="LIST",
-        help="Some of shift (by up to a pixel) or crop (by up to an eighth of the side), flip, cutout, such as"
-        " crop,flip; all-shifts (every image in all nine shifts by at most a pixel, each epoch); or none.  [default:"
-        " all-shifts on digits, crop,flip on CIFAR unless mlp, shift on other named sets, none on paths]",
-    ),
-    click.option(
-        "--vary",
-        type=Streams(),
-        default="init,order,augment",
-        show_default=True,
-        help="Random streams that differ from seed to seed; the others are those of seed 0.",
-    ),
-    click.option("--start-from", metavar="DONOR.h5", help="Take initial weights from this network."),
-    click.option("--start-weights", metavar="GLOB", multiple=True, help="Which weights to take.  [default: all]"),
-    click.option(
-        "--freeze", metavar="GLOB", multiple=True, help="Weights that stay as they start, such as 'hidden1/*'."
-    ),
-    click.option("--donor", metavar="DONOR.h5", help="The network of the same kind that --freeze-prefix copies from."),
-    click.option(
-        "--freeze-prefix",
-        type=POSITIVE,
-        metavar="K",
-        help="Layers 1 to K are the donor's in every seed, and stay so (docs/frozen.md).",
-    ),
-    click.option("--start-only", is_flag=True, help="Layers 1 to K start as the donor's and are trained."),
-    click.option("--out", metavar="FOLDER", help="Where the files go.  [default: runs/DATASET-MODEL]"),
-    click.option("--resume", is_flag=True, help="Go on with what is unfinished in the folder, keep what is finished."),
-    click.option("--force", is_flag=True, help="Overwrite networks in the folder."),
-    click.option(
-        "--checkpoint-every",
-        type=click.IntRange(min=0),
-        default=1,
-        show_default=True,
-        help="Epochs; 0: only at the end.",
-    ),
-    click.option("--seed-batch", type=POSITIVE, help="Seeds to train at once.  [default: as many as memory allows]"),
-    click.option(
-        "--activations/--no-activations",
-        default=None,
-        help="Store hidden activations of the test images.  [default: if they take 100 MB a network or less]",
-    ),
-)
-
-
-def _name(option: Callable) -> str:
-    """Return the name of the parameter that an option is."""
-    return click.command()(option(lambda: None)).params[0].name
-
-
-TRAINING = {_name(option): option for option in _TRAINING}
-
-
-# Options of training that sweeps set themselves or have in their own words.
-SWEPT = frozenset(
-    {
-        "start_from",
-        "start_weights",
-        "freeze",
-        "donor",
-        "freeze_prefix",
-        "resume",
-        "activations",
-        "seeds",
-        "out",
-        "force",
-    }
-)
-
-
-def training(without: Collection[str] = ()) -> Callable:
-    """Return the options of training, but for those `without`."""
-    return together(*(option for name, option in TRAINING.items() if name not in without))

@@ -71,7 +71,7 @@ class Correlations:
 def trained(job: TrainingJob, widths: Sequence[float]) -> Iterator[tuple[float, list[str]]]:
     """Train what is not there yet, a folder a width, and yield each width, from the narrowest, with its networks.
 
-    Raises BadInput before anything is trained if a width does not fit the model, and as `training.run` does.
+    Raises BadInput before anything is trained if a width does not fit the model, and as `training.train_networks` does.
     """
     dataset = load_dataset(job.dataset)
     plans = {width: training.plan(replace(job, width=width), dataset)[1] for width in sorted(widths)}

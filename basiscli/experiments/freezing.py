@@ -79,7 +79,7 @@ class Found:
 def sweep_prefixes(sweep: Sweep) -> Iterator[dict]:
     """Train what is not there yet, a folder a condition, and yield a record for each condition and layer after it.
 
-    Raises BadInput before anything is trained if a prefix leaves no layer after it, and as `session.run` does.
+    Raises BadInput before anything is trained if a prefix leaves no layer after it, and as training does.
     """
     dataset = load_dataset(sweep.job.dataset)
     network, job = training.plan(sweep.job, dataset)

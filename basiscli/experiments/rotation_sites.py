@@ -6,7 +6,6 @@ in one repeat.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from math import prod
 
 import numpy as np
@@ -144,7 +143,7 @@ def sites(network: Network, protocol: Protocol, globs: Sequence[str]) -> list[Si
     last = network.nodes[-1].name
 
     def unknown(glob: str) -> str:
-        why = f"{last} gives the logits and is not rotated" if fnmatchcase(last, glob) else "no such layer"
+        why = f"{last} gives the logits and is not rotated" if names.matches(last, glob) else "no such layer"
         return f"`layer` {glob}: {why}; there are {', '.join(network.layers)}"
 
     return [_site(network, protocol, layer) for layer in names.select(network.layers, globs, unknown)]

@@ -5,8 +5,8 @@ The analyses are rough, within a factor of about three: they count multiply-adds
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
+from basiscli import names
 from basiscli.experiments import training
 from basiscli.experiments.training import TrainingJob
 from basiscli.files.datasets import load_dataset
@@ -97,7 +97,7 @@ def _analysis(command: str, options: Mapping, networks: Sequence[_Trained]) -> d
 
 
 def _rotation(options: Mapping, one: _Trained) -> float:
-    layers = sum(any(fnmatchcase(layer, glob) for glob in options["layers"]) for layer in one.network.layers)
+    layers = sum(any(names.matches(layer, glob) for glob in options["layers"]) for layer in one.network.layers)
     arms = layers * len(options["kinds"] or KINDS) * options["repeats"] * one.seeds
     return arms * RETRAINING * one.multiply_adds * one.shown * (options["epochs"] or one.epochs) / one.epochs
 

@@ -383,7 +383,7 @@ def test_import_replaces_only_by_force(digits, cache, mine):
     labels = bytearray(gzip.decompress((mine / NAMES[3]).read_bytes()))
     labels[-1] = (labels[-1] + 1) % 10
     (mine / NAMES[3]).write_bytes(gzip.compress(labels))
-    with pytest.raises(BadInput, match=f"copy/{NAMES[3]}: there already, and other than the one in .*--force"):
+    with pytest.raises(BadInput, match=f"copy/{NAMES[3]}: there already, and other than the one in .*`force`"):
         import_folder("copy", mine)
     assert load("copy").checksum == load("digits").checksum
     placed = import_folder("copy", mine, force=True)

@@ -251,7 +251,7 @@ def test_every_trouble_is_named_with_a_way_out(device, monkeypatch):
     for where, name, wrong, words in cases:
         with monkeypatch.context() as patch:
             patch.setattr(where, name, wrong)
-            with pytest.raises(BadInput, match=f"{words}.*--device cpu"), placement.using("cuda", "tf32"):
+            with pytest.raises(BadInput, match=f"{words}.*`device` cpu"), placement.using("cuda", "tf32"):
                 pass
             if where is not placement:
                 with placement.using("auto"):

@@ -7,9 +7,9 @@ import click
 import pytest
 
 from basiscli import data
-from basiscli.cli import options
 from basiscli.cli.commands import train
 from basiscli.cli.messages import spoken, usage
+from basiscli.cli.training_options import TRAINING
 from basiscli.errors import BadInput
 from basiscli.experiments import training
 from basiscli.experiments.training import TrainingJob
@@ -17,8 +17,8 @@ from basiscli.experiments.training import TrainingJob
 
 def test_a_job_has_the_options_of_the_command_and_their_defaults():
     said = train.command.make_context("train", [], help_option_names=["-h", "--help"]).params
-    assert options.TRAINING.keys() <= said.keys()
-    assert asdict(TrainingJob()) == {name: said[name] for name in options.TRAINING} | {"command": ""}
+    assert TRAINING.keys() <= said.keys()
+    assert asdict(TrainingJob()) == {name: said[name] for name in TRAINING} | {"command": ""}
     assert TrainingJob.of(said) == TrainingJob()
 
 

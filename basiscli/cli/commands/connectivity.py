@@ -5,12 +5,12 @@ from dataclasses import replace
 import click
 from click.core import ParameterSource
 
-from basiscli.cli import options, records
+from basiscli.cli import options, records, training_options
 from basiscli.cli.messages import usage
 from basiscli.cli.types import Finite, WidthList
 
 # Options of training that the widths take the place of or that are of no use here, and those in words of its own.
-NOT_TRAINS = options.SWEPT | {"hidden", "start_only", "width"}
+NOT_TRAINS = training_options.SWEPT | {"hidden", "start_only", "width"}
 # The widths of a perceptron if nothing is said.
 WIDTHS = (16, 64, 256)
 
@@ -48,7 +48,7 @@ WIDTHS = (16, 64, 256)
 @options.forced("Overwrite networks in the folder, and --plot.")
 @options.computing
 @records.format_option
-@options.training(without=NOT_TRAINS)
+@training_options.training(without=NOT_TRAINS)
 @options.correlating
 @click.pass_context
 def command(
@@ -139,7 +139,7 @@ def _trained(chosen: dict, widths: tuple | None):
 
 def _require_no_training(context: click.Context) -> None:
     """Raise UsageError for an option of training beside networks that are trained."""
-    trained = options.TRAINING.keys() - NOT_TRAINS - {"dataset"}
+    trained = training_options.TRAINING.keys() - NOT_TRAINS - {"dataset"}
     names = trained | {"widths", "seeds", "out"}
     for name in sorted(names):
         if _given(context, name):

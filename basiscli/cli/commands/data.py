@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -33,7 +32,7 @@ def list_sets(style: str | None) -> None:
     """
     from basiscli import data
 
-    emit((_describe(data.lookup(name)) for name in data.names()), style, COLUMNS)
+    emit(map(data.describe, data.names()), style, COLUMNS)
 
 
 @command.command("fetch")
@@ -53,7 +52,7 @@ def fetch(name: str, style: str | None) -> None:
     except KeyboardInterrupt:
         click.echo(f"interrupted; `basiscli data fetch {name}` goes on with what is missing", err=True)
         raise
-    emit(_records(name, placed), style)
+    emit((file.record(name) for file in placed), style)
 
 
 @command.command("import")
@@ -70,28 +69,7 @@ def import_files(name: str, source: Path, force: bool, style: str | None) -> Non
     """
     from basiscli import data
 
-    emit(_records(name, data.import_folder(name, source, force)), style)
-
-
-def _describe(entry) -> dict:
-    from basiscli import data
-
-    found = data.locate(entry)
-    return {
-        "name": entry.name,
-        "train": entry.train,
-        "test": entry.test,
-        "shape": "x".join(map(str, entry.shape)),
-        "classes": entry.classes,
-        "where": str(next(iter(found.values())).parent) if len(found) == len(entry.files) else None,
-        "source": entry.source,
-        "licence": entry.licence,
-        "citation": entry.citation,
-    }
-
-
-def _records(name: str, placed) -> Iterator[dict]:
-    return ({"name": name} | asdict(result) | {"path": str(result.path)} for result in placed)
+    emit((file.record(name) for file in data.import_folder(name, source, force)), style)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import click
 
-from basiscli.cli import options, records
+from basiscli.cli import options, records, training_options
 from basiscli.cli.messages import usage
 from basiscli.cli.types import Names, Prefixes
 
@@ -35,7 +35,7 @@ from basiscli.cli.types import Names, Prefixes
 @options.forced("Overwrite networks in the folder, and --plot.")
 @options.computing
 @records.format_option
-@options.training(without=options.SWEPT)
+@training_options.training(without=training_options.SWEPT)
 @options.correlating
 def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, dead, draws, **chosen) -> None:
     """Are the layers after a common prefix more alike?

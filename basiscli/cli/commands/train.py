@@ -2,12 +2,12 @@
 
 import click
 
-from basiscli.cli import options, records
+from basiscli.cli import options, records, training_options
 from basiscli.cli.messages import usage
 
 
 @click.command()
-@options.training()
+@training_options.training()
 @click.option("--dry-run", is_flag=True, help="Say how long and how large the run would be, from a few measured steps.")
 @options.computing
 @records.format_option

@@ -85,6 +85,18 @@ def test_what_is_done_is_not_done_again_whatever_it_is_named_by(study, plan):
     assert call("report", folder).records == outcome.records
 
 
+def test_a_changed_plan_says_what_runs_again_and_why(study, tmp_path):
+    shutil.copytree(study[0], tmp_path / "study")
+    changed = tmp_path / "changed.toml"
+    changed.write_text(PLAN.replace("draws = 2", "draws = 3", 1))
+    for asked in ("--status", "--dry-run"):
+        rows = call("study", changed, "--out", tmp_path / "study", asked).records
+        assert [row["why"] for row in rows] == [None, "--draws 3, was 2", None, None, None, None]
+    again = call("study", changed, "--out", tmp_path / "study")
+    (line,) = [line for line in again.stderr.splitlines() if "[" in line]
+    assert re.fullmatch(r"basiscli: \[\d/5\] correlate-w8 [\d.]+ s, again: --draws 3, was 2(, about .*)?", line)
+
+
 def test_printed_lines_are_the_study(study, plan, tmp_path):
     """Run by a shell in a folder of its own, they leave the same records."""
     lines = call("study", plan, "--print").stdout
