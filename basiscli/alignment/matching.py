@@ -146,6 +146,7 @@ def align(
     correlations = assignment.similarities(groups.groups, groups.layers, of_pair) if of_pair else None
     before = assignment.identities(groups.groups)
     if request.needs_moments:
+        assert of_pair and correlations  # taken above
         tables = correlations
         if request.similarity == PRODUCT:
             tables = assignment.similarities(groups.groups, groups.layers, of_pair, assignment.products)
@@ -269,7 +270,7 @@ def load(path: str | Path, groups: UnitGroups) -> Kept:
 def _require_fit(path: str | Path, permutations: Mapping[str, np.ndarray], groups: UnitGroups) -> None:
     sizes = {group: len(p) if p.ndim == 1 else p.shape for group, p in permutations.items()}
     if sizes != groups.groups:
-        group = next(name for name in sizes | groups.groups if sizes.get(name) != groups.groups.get(name))
+        group = next(name for name in {**sizes, **groups.groups} if sizes.get(name) != groups.groups.get(name))
         raise BadInput(
             f"{path}: permutes {group} of {sizes.get(group, 0)} units, "
             f"the networks have {groups.groups.get(group, 0)}: made for another architecture"
@@ -309,7 +310,7 @@ def _reports(
     tables: Mapping | None,
 ) -> tuple[Group, ...]:
     """Return what matching did to each group; ends: the permutations before and after, tables: correlations."""
-    cosines = [f.cosines(p) for p in ends]
+    cosines = [f.cosines(dict(p)) for p in ends]
     means = [
         {g: float(tables[g][np.arange(len(p)), p].mean()) for g, p in one.items()} if tables else {} for one in ends
     ]
@@ -360,4 +361,4 @@ def _thinned(dataset: Dataset, split: str, samples: int | None) -> Dataset:
     if samples is None or samples >= count:
         return dataset
     chosen = np.arange(samples) * count // samples
-    return replace(dataset, **{name: Split(part.images[chosen], part.labels[chosen])})
+    return replace(dataset, **{name: Split(part.images[chosen], part.labels[chosen])})  # type: ignore[arg-type]

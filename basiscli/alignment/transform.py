@@ -69,7 +69,7 @@ def run(path: str, change: Change, out: Path, dataset: str | None, command: str,
 
 def _groups(found: UnitGroups, network: Network, globs: Sequence[str]) -> list[str]:
     """Return the groups that the layers which match any glob belong to."""
-    groups: dict[str, None] = {}
+    groups: dict[str | None, None] = {}
     for glob in globs:
         layers = [layer for layer in network.layers if fnmatchcase(layer, glob)]
         if not layers:

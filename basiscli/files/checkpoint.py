@@ -104,5 +104,5 @@ def load_prefix(path: str | Path, network: Network, dataset: Dataset, layers: in
     arrays = {name: donor.arrays[name][0] for name in paths}
     digest = hashlib.sha256()
     for values in arrays.values():
-        digest.update(np.ascontiguousarray(values))
+        digest.update(np.ascontiguousarray(values).data)
     return Prefix(arrays, digest.hexdigest())
