@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Folders of the checkout and where they install.
 INSTALLED = {"basiscli": "basiscli", "kernels": "basiscli/kernels", "data": "basiscli/data"}
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "runs", "build", "dist", "*.egg-info")
+IGNORED = (".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "runs", "build", "dist", "*.egg-info")
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,8 @@ def build(kind: str, source: Path, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
     """A copy of the checkout, without what git ignores: building writes into the tree."""
-    return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("source") / "tree", ignore=LEFT_OUT, symlinks=True))
+    target = tmp_path_factory.mktemp("source") / "tree"
+    return Path(shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*IGNORED), symlinks=True))
 
 
 @pytest.fixture(scope="module")
