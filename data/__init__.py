@@ -70,7 +70,7 @@ def _load_entry(entry: Entry) -> Dataset:
             f"{entry.name}: {', '.join(missing)} not in {folder() / entry.name}; "
             f"run `basiscli data fetch {entry.name}`, or `basiscli data import {entry.name} FOLDER`"
         )
-    parts = {key: [] for key in KEYS}
+    parts: dict[str, list[np.ndarray]] = {key: [] for key in KEYS}
     for file in entry.files:
         for key, array in file.read(paths[file.name]).items():
             parts[key].append(array)

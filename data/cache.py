@@ -238,7 +238,9 @@ def _unpack(archive: Path, entry: Entry, files: Sequence[File], work: Path) -> d
             if file := wanted.pop(member.name, None):
                 if not member.isreg() or member.size != file.size:
                     raise BadInput(f"{archive}: {member.name} is not a file of {file.size:,} bytes; get a fresh copy")
-                with tar.extractfile(member) as content, (work / file.name).open("wb") as target:
+                content = tar.extractfile(member)
+                assert content is not None  # a regular member has content
+                with content, (work / file.name).open("wb") as target:
                     shutil.copyfileobj(content, target, CHUNK)
             if not wanted:
                 break
@@ -259,6 +261,7 @@ def _fetch_files(entry: Entry, files: Sequence[File], work: Path, progress: Prog
 
 def _fetch_archive(entry: Entry, files: Sequence[File], work: Path, progress: Progress) -> None:
     """Unpack files from the archive, downloaded first unless it lies there; what was downloaded is removed again."""
+    assert entry.archive is not None  # the caller asked for files of an archive
     name, checksum = entry.archive
     archive = folder() / entry.name / name
     there = archive.is_file() and _matches(archive, checksum, packed=True)
@@ -304,7 +307,7 @@ def _download(entry: Entry, name: str, checksum: str, packed: bool, work: Path, 
 def _reason(error: OSError) -> str:
     from requests.exceptions import HTTPError, Timeout
 
-    if isinstance(error, HTTPError):
+    if isinstance(error, HTTPError) and error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}"
     if isinstance(error, Timeout):
         return f"no answer for {TIMEOUT} s"

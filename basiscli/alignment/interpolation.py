@@ -110,9 +110,9 @@ def alignments(
     for name, request in asked.items():
         if request.needs_moments:
             found = found or matching.moments(networks, request)
-        aligned = {}
+        aligned: dict[tuple[int, int], Permutations] = {}
         for a, b in combinations(range(len(networks)), 2):
-            of_pair = matching.pair(found, a, b) if request.needs_moments else None
+            of_pair = matching.pair(found, a, b) if found and request.needs_moments else None
             aligned[a, b] = matching.align(networks[a], networks[b], request, of_pair).permutations
         yield name, aligned
 
@@ -170,7 +170,7 @@ def merge(
     arrays = mixed(walk, first.network, ends, np.full((1, len(ends)), 1 / len(ends)), correct)
     # A random stream has no mean.
     arrays |= {path: first.arrays[path] for path, weight in first.network.weights.items() if not weight.axes}
-    scores = {}
+    scores: dict[str, np.ndarray] = {}
     for name, split in walk.splits.items():
         loss, accuracy = zip(
             *(evaluate(first.network, one, split, walk.standard) for one in (*ends, arrays)), strict=True

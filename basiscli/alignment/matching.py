@@ -143,6 +143,7 @@ def align(
     correlations = assignment.similarities(groups.groups, groups.layers, of_pair) if of_pair else None
     before = assignment.identities(groups.groups)
     if request.needs_moments:
+        assert of_pair and correlations  # taken above
         tables = correlations
         if request.similarity == PRODUCT:
             tables = assignment.similarities(groups.groups, groups.layers, of_pair, assignment.products)
@@ -238,7 +239,7 @@ def _reports(
     tables: Mapping | None,
 ) -> tuple[Group, ...]:
     """Return what matching did to each group; ends: the permutations before and after, tables: correlations."""
-    cosines = [f.cosines(p) for p in ends]
+    cosines = [f.cosines(dict(p)) for p in ends]
     means = [
         {g: float(tables[g][np.arange(len(p)), p].mean()) for g, p in one.items()} if tables else {} for one in ends
     ]
@@ -289,4 +290,4 @@ def _thinned(dataset: Dataset, split: str, samples: int | None) -> Dataset:
     if samples is None or samples >= count:
         return dataset
     chosen = np.arange(samples) * count // samples
-    return replace(dataset, **{name: Split(part.images[chosen], part.labels[chosen])})
+    return replace(dataset, **{name: Split(part.images[chosen], part.labels[chosen])})  # type: ignore[arg-type]

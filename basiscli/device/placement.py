@@ -8,6 +8,7 @@ import importlib
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,7 +23,7 @@ TENSOR_CORES = 80
 # The host is the way out of every failure.
 WAY_OUT = "or take `device` cpu"
 _on_gpu = False
-_cached: dict[int, tuple[weakref.ref, object]] = {}
+_cached: dict[int, tuple[weakref.ref, Any]] = {}
 
 
 @contextmanager
@@ -65,9 +66,9 @@ def to_device(array: np.ndarray) -> np.ndarray:
     return cupy.asarray(array)
 
 
-def tree_to_device(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def tree_to_device(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Return arrays by name where the work is done."""
-    return {name: to_device(values) for name, values in arrays.items()} if _on_gpu else arrays
+    return {name: to_device(values) for name, values in arrays.items()} if _on_gpu else cast("dict[str, Any]", arrays)
 
 
 def to_device_cached(array: np.ndarray) -> np.ndarray:
@@ -81,7 +82,7 @@ def to_device_cached(array: np.ndarray) -> np.ndarray:
     return _cached[id(array)][1]
 
 
-def to_host(array: np.ndarray) -> np.ndarray:
+def to_host(array: Any) -> Any:
     """Return an array on the host; this waits for the GPU."""
     return array.get() if kernels.on_gpu(array) else array
 
@@ -149,8 +150,8 @@ def _choose(device: str, precision: str) -> bool:
     """Return whether to work on the GPU."""
     if device == CPU or (device == AUTO and trouble()):
         if precision != FLOAT32:
-            why = "" if device == CPU else f" ({trouble()})"
-            raise BadInput(f"`precision` {precision}: only a GPU has it{why}; leave it out")
+            reason = "" if device == CPU else f" ({trouble()})"
+            raise BadInput(f"`precision` {precision}: only a GPU has it{reason}; leave it out")
         return False
     if device == CUDA and (why := trouble()):
         raise BadInput(f"`device` cuda: {why}, {WAY_OUT}")

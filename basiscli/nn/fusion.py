@@ -27,16 +27,15 @@ def fused(nodes: Sequence[Node]) -> tuple[Node, ...]:
 
 def _fuse(relu: Node, nodes: dict[str, Node], uses: Counter) -> None:
     """Replace a ReLU and the BatchNorm that feeds it, in place; nothing where another op feeds it."""
-    before, skip = nodes.get(relu.inputs[0]), ()
-    chain = [before]
-    if before is not None and before.op is add:
+    norm, chain, skip = nodes.get(relu.inputs[0]), list(relu.inputs[:1]), []
+    if norm is not None and norm.op is add:
         # The normalised summand, or the first one where both are normalised.
-        norm, *skip = sorted(before.inputs, key=lambda name: name not in nodes or nodes[name].op is not batchnorm)
-        chain.append(nodes.get(norm))
-    norm = chain[-1]
-    if norm is None or norm.op is not batchnorm or any(uses[node.name] > 1 for node in chain):
+        summand, *skip = sorted(norm.inputs, key=lambda name: name not in nodes or nodes[name].op is not batchnorm)
+        norm = nodes.get(summand)
+        chain.append(summand)
+    if norm is None or norm.op is not batchnorm or any(uses[name] > 1 for name in chain):
         return
-    for node in chain:
-        del nodes[node.name]
+    for name in chain:
+        del nodes[name]
     inputs = (*norm.inputs, *skip)
     nodes[relu.name] = Node(relu.name, batchnorm_relu, inputs, {}, norm.weights, relu.shape, norm.name)

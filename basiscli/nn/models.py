@@ -5,7 +5,7 @@ nonlinearity and the map before it, named after the map: stem, conv1, block1/con
 branch is added.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
 from math import prod
 
@@ -160,7 +160,13 @@ def wideresnet(
     return builder.network("wideresnet", classes, depth=depth, width=width, dropout=dropout)
 
 
-MODELS = {"mlp": mlp, "convnet": convnet, "vgg": vgg, "resnet": resnet, "wideresnet": wideresnet}
+MODELS: dict[str, Callable[..., Network]] = {
+    "mlp": mlp,
+    "convnet": convnet,
+    "vgg": vgg,
+    "resnet": resnet,
+    "wideresnet": wideresnet,
+}
 
 
 def build(architecture: dict) -> Network:

@@ -176,10 +176,10 @@ def _identities(labels: Mapping[str, np.ndarray], ties: list[np.ndarray]) -> np.
 
 def _kinds(axes: Iterable[np.ndarray], fixed: np.ndarray) -> np.ndarray:
     """Return a number for each unit, the same for units that appear in the same axes; 0 for the fixed ones."""
-    axes = {tuple(axis): axis for axis in axes}
-    size = 1 + max(int(axis.max()) for axis in axes.values())
+    distinct = {tuple(axis): axis for axis in axes}
+    size = 1 + max(int(axis.max()) for axis in distinct.values())
     kinds = np.zeros(size, np.int64)
-    for axis in axes.values():
+    for axis in distinct.values():
         member = np.zeros(size, np.int64)
         member[axis] = 1
         kinds = np.unique(2 * kinds + member, return_inverse=True)[1]

@@ -59,7 +59,7 @@ def prefixes_figure(records: Sequence[Mapping]) -> Figure:
             )
             draw_intervals(column[0], at, line, "matched_held_out", look)
             end = draw_intervals(column[1], at, line, "standardised_rotated_held_out_excess", look)
-            labels.append((end, _named(line[0]["prefix"]), look["color"]))
+            labels.append((end, _named(line[0]["prefix"]), str(look["color"])))
         column[1].axhline(0, color=GREY, linewidth=0.8)
         label_ends(column[1], len(layers) - 1, [label for label in labels if np.isfinite(label[0])])
         name_layers(column[1], layers)
@@ -198,9 +198,9 @@ def connectivity_figure(records: Sequence[Mapping]) -> Figure:
         draw_intervals(left, at, line, "barrier", look | {"label": labelled(name)})
         if name[1] == names[0][1] and name[0] != "none":
             draw_intervals(right, at, line, "correlation", look)
-    at = np.arange(len(widths))
+    places = np.arange(len(widths))
     labels = [
-        (draw_intervals(right, at, lines[names[0]], field, {"color": colour}), label, colour)
+        (draw_intervals(right, places, lines[names[0]], field, {"color": colour}), label, colour)
         for field, label, colour in (
             ("standardised_aligned_held_out", "aligned ceiling", CEILING),
             ("matched_held_out", "matched,\nheld out", "#2b2f36"),

@@ -1,6 +1,7 @@
 """Figures of correlations: two networks unit by unit, and all pairs layer by layer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -96,7 +97,7 @@ def layers_figure(assessed: Sequence[Sequence[Assessment]]) -> Figure:
     return figure
 
 
-def _orders(scores: Scores) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def _orders(scores: Scores) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
     """Return the units of A and B to show as they come, and matched with the best pairs first."""
     permutation = scores.permutation
     a = np.flatnonzero(permutation >= 0)
@@ -137,7 +138,7 @@ def _distribution(axis: Axes, scores: Scores, null: Null | None) -> None:
             continue
         axis.axvline(score, ymax=height - 0.04, color=colour, linewidth=1, linestyle=(0, (4, 2)))
         side, shift = ("left", 0.012) if score < 0.6 else ("right", -0.012)
-        place = {"ha": side, "va": "top", "transform": axis.get_xaxis_transform()}
+        place: dict[str, Any] = {"ha": side, "va": "top", "transform": axis.get_xaxis_transform()}
         axis.text(score + shift, height, f"{label} {score:.2f}", color=colour, fontsize=8.5, **place)
     axis.set(yticks=[], xlim=(edges[0], 1))
     axis.tick_params(labelsize=8, colors=GREY)

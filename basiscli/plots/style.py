@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -48,7 +49,7 @@ def inches(layers: int) -> float:
 
 def name_layers(axis: Axes, layers: Sequence[str]) -> None:
     """Write the layers' names below their places 0, 1, ..., slanted if there are many."""
-    slanted = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if len(layers) >= MANY else {}
+    slanted: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if len(layers) >= MANY else {}
     axis.set_xticks(range(len(layers)), layers, **slanted)
 
 
@@ -63,7 +64,7 @@ def draw_intervals(axis: Axes, at: np.ndarray, line: Sequence[Mapping], field: s
     """Draw a field of records with its intervals, and return the last value."""
     score = field_values(line, field)
     bars = np.nan_to_num(np.abs([field_values(line, f"{field}{end}") - score for end in ("_low", "_high")]))
-    axis.errorbar(at, score, bars, elinewidth=1.4, capsize=3, marker="o", markersize=4, **{"linewidth": 2} | look)
+    axis.errorbar(at, score, bars, elinewidth=1.4, capsize=3, marker="o", markersize=4, **{"linewidth": 2, **look})
     return score[-1]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from basiscli.errors import BadInput
 
@@ -50,7 +51,10 @@ class Recipe:
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise BadInput(f"a recipe with unknown fields {', '.join(sorted(unknown))}; upgrade basiscli")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**given)
 
     def stream_seed(self, stream: str, seed: int) -> int:
         """Return the seed that feeds a stream of a network."""

@@ -11,7 +11,7 @@ from basiscli.nn.ops.node import INPUTS, OUTPUTS, Weight
 
 def weights(units: int) -> dict[str, Weight]:
     """Return w, the identity until another matrix is put in its place."""
-    return {"w": Weight((units, units), lambda rng, shape: np.eye(*shape), trained=False, axes=(INPUTS, OUTPUTS))}
+    return {"w": Weight((units, units), lambda rng, shape: np.eye(shape[0]), trained=False, axes=(INPUTS, OUTPUTS))}
 
 
 def forward(p, x, train):
