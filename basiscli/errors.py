@@ -1,7 +1,7 @@
 """The one exception that a user is meant to read. Every module may import this; this imports nothing."""
 
 
-class BadInput(Exception):
+class BadInput(ValueError):
     """What the user gave cannot be used; the message is one line that names the file, the layer and what to do.
 
     Names out of damaged or foreign files are part of messages, so control characters are shown as escapes.
