@@ -135,9 +135,9 @@ def sources(arrays: Sequence[Activations], names: Sequence[str], groups: ArrayLi
 def request(null: str | None, draws: int, seed: int, dead: str) -> Request:
     """Return what to work out for a pair. Raises BadInput that names the parameter."""
     if null is not None and null not in NULLS:
-        raise BadInput(f"null is {null!r}: choose {', '.join(map(repr, NULLS))} or None")
+        raise BadInput(f"`null` is {null!r}: choose {', '.join(map(repr, NULLS))} or None")
     if dead not in DEAD:
-        raise BadInput(f"dead is {dead!r}: choose {' or '.join(map(repr, DEAD))}")
+        raise BadInput(f"`dead` is {dead!r}: choose {' or '.join(map(repr, DEAD))}")
     require_whole("draws", draws, 2)
     require_whole("seed", seed, 0)
     return Request(() if null is None else (null,), draws, (), dead == DROP, seed)
@@ -146,7 +146,7 @@ def request(null: str | None, draws: int, seed: int, dead: str) -> Request:
 def require_whole(name: str, value: object, least: int) -> None:
     """Raise BadInput unless a value is a whole number from `least` on."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise BadInput(f"{name} is {value!r}: give a whole number from {least} on")
+        raise BadInput(f"`{name}` is {value!r}: give a whole number from {least} on")
 
 
 def assessments(
@@ -202,7 +202,7 @@ def _ids(groups: ArrayLike, samples: int) -> np.ndarray:
     """Return ids of images. Raises BadInput unless they are one for each sample, and two or more."""
     ids = np.asarray(groups)
     if ids.shape != (samples,):
-        raise BadInput(f"groups has the shape {ids.shape}: give one id for each of the {samples} samples")
+        raise BadInput(f"`groups` has the shape {ids.shape}: give one id for each of the {samples} samples")
     if len(np.unique(ids)) < 2:
-        raise BadInput("groups has one id: two halves need two or more")
+        raise BadInput("`groups` has one id: two halves need two or more")
     return ids

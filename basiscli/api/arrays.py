@@ -102,7 +102,7 @@ def pairwise(
     """
     arrays = list(arrays)
     if len(arrays) < 2:
-        raise BadInput(f"arrays holds {len(arrays)}: give two or more")
+        raise BadInput(f"`arrays` holds {len(arrays)}: give two or more")
     request = measures.request(null, draws, seed, dead)
     opened = measures.sources(arrays, [f"arrays[{k}]" for k in range(len(arrays))], groups)
     called = _named([f"x{k}" for k in range(len(arrays))] if names is None else names, len(arrays))
@@ -208,5 +208,5 @@ def soft_matching(x: Activations, y: Activations) -> float | None:
 
 def _named(names: Sequence[str], count: int) -> tuple:
     if isinstance(names, str) or len(names) != count:
-        raise BadInput(f"names is {names!r}: give {count} names")
+        raise BadInput(f"`names` is {names!r}: give {count} names")
     return tuple(map(str, names))

@@ -165,7 +165,7 @@ class Pairwise(Scores):
         """
         if f"{name}_low" not in self.scores:
             known = ", ".join(one for one in self.scores if f"{one}_low" in self.scores)
-            raise BadInput(f"name is {name!r}: there are intervals of {known}")
+            raise BadInput(f"`name` is {name!r}: there are intervals of {known}")
         return self.scores[f"{name}_low"], self.scores[f"{name}_high"]
 
     def matrix(self, name: str) -> NDArray[np.float64]:
@@ -176,7 +176,7 @@ class Pairwise(Scores):
         table = np.full((len(self.names), len(self.names)), np.nan)
         for (i, j), pair in self.pairs.items():
             if name not in pair.scores:
-                raise BadInput(f"name is {name!r}: there are {', '.join(pair.scores)}")
+                raise BadInput(f"`name` is {name!r}: there are {', '.join(pair.scores)}")
             value = pair.scores[name]
             table[i, j] = table[j, i] = np.nan if value is None else value
         return table

@@ -1,7 +1,7 @@
 """Networks in a program: loaded or trained, shown images, looked into, put in another order, saved."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ from basiscli.api.tables import Table
 from basiscli.data import Dataset, Split
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.experiments import training
+from basiscli.experiments.training import TrainingJob, train_networks
 from basiscli.files import activations
 from basiscli.files.activations import TAPS
 from basiscli.files.networks import Loaded, require_finite, save_network
@@ -26,47 +26,9 @@ from basiscli.nn.graph import predict
 from basiscli.nn.unit_groups import unit_groups
 from basiscli.rng import generator
 from basiscli.training.images import probe_batch
-from basiscli.training.recipe import STREAMS
 
 # Random images on which a permuted network must give the same logits.
 PROBED = 64
-# What training is told unless an option says otherwise; None is filled in from the data set and the model.
-TRAINING: Mapping[str, Any] = {
-    "model": "mlp",
-    "width": None,
-    "depth": None,
-    "hidden": None,
-    "layout": None,
-    "pooling": None,
-    "shortcut": None,
-    "dropout": None,
-    "activation": "relu",
-    "norm": None,
-    "epochs": None,
-    "batch_size": None,
-    "optimizer": "sgd",
-    "lr": None,
-    "momentum": 0.9,
-    "nesterov": False,
-    "weight_decay": None,
-    "schedule": "cosine",
-    "warmup": 0.0,
-    "clip": None,
-    "label_smoothing": 0.0,
-    "augment": None,
-    "vary": STREAMS,
-    "start_from": None,
-    "start_weights": (),
-    "freeze": (),
-    "donor": None,
-    "freeze_prefix": None,
-    "start_only": False,
-    "resume": False,
-    "force": False,
-    "checkpoint_every": 1,
-    "seed_batch": None,
-    "activations": None,
-}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -146,9 +108,9 @@ class TrainedNetwork:
         images: as of `predict`. Raises BadInput for an unknown layer or tap, and for other images.
         """
         if layer not in self.layers:
-            raise BadInput(f"layer is {layer!r}: there are {', '.join(self.layers)}")
+            raise BadInput(f"`layer` is {layer!r}: there are {', '.join(self.layers)}")
         if tap not in TAPS:
-            raise BadInput(f"tap is {tap!r}: choose {' or '.join(map(repr, TAPS))}")
+            raise BadInput(f"`tap` is {tap!r}: choose {' or '.join(map(repr, TAPS))}")
         shown, loaded = self._split(images), self._loaded
         dataset = Dataset("images", shown, shown, loaded.network.architecture["classes"], "")
         source = activations.of_network(
@@ -166,9 +128,9 @@ class TrainedNetwork:
         moves = {group: np.asarray(p) for group, p in permutations.items()}
         for group, p in moves.items():
             if group not in self.groups:
-                raise BadInput(f"permutations: no group {group!r}; there are {', '.join(self.groups)}")
+                raise BadInput(f"`permutations`: no group {group!r}; there are {', '.join(self.groups)}")
             if p.shape != (self.groups[group],) or p.dtype.kind not in "iu":
-                raise BadInput(f"permutations: {group!r} has the shape {p.shape}: give {self.groups[group]} numbers")
+                raise BadInput(f"`permutations`: {group!r} has the shape {p.shape}: give {self.groups[group]} numbers")
         shape = loaded.network.architecture["input_shape"]
         images = generator(0, "permute").standard_normal((1, PROBED, *shape)).astype(np.float32)
         origin = {"made": "permute", "of": [loaded.path], "groups": list(moves)}
@@ -181,7 +143,7 @@ class TrainedNetwork:
         Raises BadInput if the file exists, unless `force`, or cannot be written.
         """
         if Path(path).exists() and not force:
-            raise BadInput(f"{path}: exists; force=True overwrites it")
+            raise BadInput(f"{path}: exists; `force` overwrites it")
         save_network(path, self._loaded.file, force)
 
     def table(self) -> Table:
@@ -208,11 +170,11 @@ class TrainedNetwork:
         if shown.ndim == 3:
             shown = shown[..., None]
         if shown.ndim != 4 or shown.shape[1:] != wanted or not len(shown):
-            raise BadInput(f"images has the shape {np.shape(images)}: give (N, {', '.join(map(str, wanted))})")
+            raise BadInput(f"`images` has the shape {np.shape(images)}: give (N, {', '.join(map(str, wanted))})")
         if shown.dtype.kind == "f":
             shown = shown.astype(np.float32, copy=False)
         elif shown.dtype != np.uint8:
-            raise BadInput(f"images holds {shown.dtype}: give uint8 or floating values")
+            raise BadInput(f"`images` holds {shown.dtype}: give uint8 or floating values")
         return Split(np.ascontiguousarray(shown), np.zeros(len(shown), np.int64))
 
 
@@ -255,7 +217,7 @@ def train(
     [0, 1]
     >>> basiscli.train("digits", colour="red")
     Traceback (most recent call last):
-    basiscli.errors.BadInput: colour: no option of training; those of `basiscli train` are in docs/commands.md
+    basiscli.errors.BadInput: `colour`: no option of training; those of `basiscli train` are in docs/commands.md
     """
     chosen = _seeds(seeds)
     if out is not None:
@@ -278,13 +240,15 @@ def loaded_of(network: TrainedNetwork | str | Path, name: str) -> Loaded:
 
 def _trained(dataset: str, seeds: tuple[int, ...], out: str, options: Mapping[str, Any]) -> list[str]:
     """Train networks into a folder, and return the paths of their files. Only here are options handed over."""
+    known = {field.name for field in fields(TrainingJob)}
     for name in options:
-        if name not in TRAINING:
-            raise BadInput(f"{name}: no option of training; those of `basiscli train` are in docs/commands.md")
+        if name not in known:
+            raise BadInput(f"`{name}`: no option of training; those of `basiscli train` are in docs/commands.md")
     given = ", ".join(f"{name}={value!r}" for name, value in {"seeds": seeds, **options}.items())
-    asked = {**TRAINING, **options, "dataset": str(dataset), "seeds": seeds, "out": out}
-    records = training.run(asked | {"command": f"basiscli.train({dataset!r}, {given})"})
-    by_seed = {record["seed"]: record["path"] for record in records}
+    command = f"basiscli.train({dataset!r}, {given})"
+    job = TrainingJob(**{"command": command, **options, "dataset": str(dataset), "seeds": seeds, "out": out})
+    job.require_consistent()
+    by_seed = {record["seed"]: record["path"] for record in train_networks(job)}
     return [by_seed[seed] for seed in seeds]
 
 
@@ -296,7 +260,7 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     for seed in chosen:
         require_whole("seeds", seed, 0)
     if not chosen or len(set(chosen)) < len(chosen):
-        raise BadInput(f"seeds is {seeds!r}: give seeds from 0 on, each once")
+        raise BadInput(f"`seeds` is {seeds!r}: give seeds from 0 on, each once")
     return tuple(map(int, chosen))
 
 

@@ -202,9 +202,9 @@ def interpolate(
     require_whole("seed", seed, 0)
     require_whole("points", points, 3)
     if points % 2 == 0:
-        raise BadInput(f"points is {points}: give an odd number, so that the midpoint is one")
+        raise BadInput(f"`points` is {points}: give an odd number, so that the midpoint is one")
     if not temperature > 0:
-        raise BadInput(f"temperature is {temperature!r}: give a number above 0")
+        raise BadInput(f"`temperature` is {temperature!r}: give a number above 0")
     networks = [_moved(loaded_of(a, "a"), dataset), _moved(loaded_of(b, "b"), dataset)]
     matching.require_alike(networks)
     corrections.require_possible(networks[0].network, corrected)
@@ -221,13 +221,13 @@ def interpolate(
 
 def _require_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise BadInput(f"{name} is {value!r}: choose {' or '.join(map(repr, choices))}")
+        raise BadInput(f"`{name}` is {value!r}: choose {' or '.join(map(repr, choices))}")
 
 
 def _listed(name: str, value: str | Sequence[str], choices: Sequence[str]) -> tuple[str, ...]:
     values = (value,) if isinstance(value, str) else tuple(value)
     if not values:
-        raise BadInput(f"{name} is empty: choose {' or '.join(map(repr, choices))}")
+        raise BadInput(f"`{name}` is empty: choose {' or '.join(map(repr, choices))}")
     for one in values:
         _require_choice(name, one, choices)
     return values

@@ -12,7 +12,8 @@ from basiscli.analysis.random_maps import KINDS, ORTHOGONAL
 from basiscli.api.networks import TrainedNetwork
 from basiscli.api.tables import Table
 from basiscli.errors import BadInput
-from basiscli.experiments import rotation
+from basiscli.experiments.rotation import rotate_networks
+from basiscli.experiments.rotation_experiment import Experiment
 from basiscli.experiments.rotation_sites import RETRAINED, STARTS, TAPS, Protocol
 
 if TYPE_CHECKING:
@@ -104,27 +105,34 @@ def rotate(
     >>> result.table()[0]["layer"], abs(result.records[0]["penalty_train_loss"]) < 0.5
     ('hidden1', True)
     """
-    _require_choices({"tap": (tap, TAPS), "retrain": (retrain, RETRAINED), "start": (start, (*STARTS, None))})
-    for kind in kinds or ():
-        _require_choices({"kinds": (kind, KINDS)})
-    require_whole("repeats", repeats, 1)
-    if any(not 0 < power <= 1 for power in powers) or (kinds and ORTHOGONAL not in kinds and tuple(powers) != (1.0,)):
-        raise BadInput(f"powers is {powers!r}: give powers of orthogonal maps, above 0 and at most 1")
-    protocol = Protocol(
-        kinds, tuple(map(float, powers)), tap, retrain, start, cumulative, repeats, epochs, lr, clip, augment
-    )
-    globs = (layers,) if isinstance(layers, str) else tuple(layers)
+    power = tuple(map(float, powers))
+    protocol = Protocol(kinds, power, tap, retrain, start, cumulative, repeats, epochs, lr, clip, augment)
+    _require_possible(protocol)
     with _files(networks) as paths, ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory()) if out is None else str(out)
-        experiment = rotation.Experiment.of(paths, globs, protocol, dataset, folder, "basiscli.rotate(...)")
-        return Rotations(tuple(rotation.run(experiment, force)))
+        globs = (layers,) if isinstance(layers, str) else tuple(layers)
+        experiment = Experiment.of(paths, globs, protocol, dataset, folder, "basiscli.rotate(...)")
+        return Rotations(tuple(rotate_networks(experiment, force)))
+
+
+def _require_possible(protocol: Protocol) -> None:
+    """Raise BadInput for an option that is none."""
+    choices = {"tap": TAPS, "retrain": RETRAINED, "start": (*STARTS, None)}
+    chosen = [(name, getattr(protocol, name), known) for name, known in choices.items()]
+    for name, value, known in [*chosen, *(("kinds", kind, KINDS) for kind in protocol.kinds or ())]:
+        if value not in known:
+            raise BadInput(f"`{name}` is {value!r}: choose {' or '.join(map(repr, known))}")
+    require_whole("repeats", protocol.repeats, 1)
+    turned = protocol.kinds is None or ORTHOGONAL in protocol.kinds
+    if any(not 0 < power <= 1 for power in protocol.powers) or not (turned or protocol.powers == (1.0,)):
+        raise BadInput(f"`powers` is {protocol.powers!r}: give powers of orthogonal maps, above 0 and at most 1")
 
 
 @contextmanager
 def _files(networks: Sequence[TrainedNetwork | str | Path]) -> Iterator[list[str]]:
     """Yield the paths of networks; those without a file get one for the time being."""
     if isinstance(networks, TrainedNetwork | str | Path) or not networks:
-        raise BadInput("networks is no list of networks: give one or more")
+        raise BadInput("`networks` is no list of networks: give one or more")
     with TemporaryDirectory() as folder:
         paths = []
         for k, network in enumerate(networks):
@@ -136,9 +144,3 @@ def _files(networks: Sequence[TrainedNetwork | str | Path]) -> Iterator[list[str
                 paths.append(str(Path(folder) / f"network{k}.h5"))
                 network.save(paths[-1])
         yield paths
-
-
-def _require_choices(given: Mapping[str, tuple[object, Sequence[object]]]) -> None:
-    for name, (value, choices) in given.items():
-        if value not in choices:
-            raise BadInput(f"{name} is {value!r}: choose {' or '.join(map(repr, choices))}")

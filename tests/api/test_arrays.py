@@ -181,16 +181,16 @@ def test_bad_arrays_are_named_in_one_line(said, function):
 @pytest.mark.parametrize(
     "said, options",
     [
-        ("null is 'turned'", {"null": "turned"}),
-        ("draws is 1", {"draws": 1}),
-        ("draws is 2.5", {"draws": 2.5}),
-        ("seed is -1", {"seed": -1}),
-        ("dead is 'maybe'", {"dead": "maybe"}),
-        ("positions is 0", {"positions": 0}),
-        ("processes is 0", {"processes": 0}),
-        ("names is 'ab'", {"names": "ab"}),
-        ("groups has the shape (3,)", {"groups": [0, 1, 2]}),
-        ("groups has one id", {"groups": np.zeros(300)}),
+        ("`null` is 'turned'", {"null": "turned"}),
+        ("`draws` is 1", {"draws": 1}),
+        ("`draws` is 2.5", {"draws": 2.5}),
+        ("`seed` is -1", {"seed": -1}),
+        ("`dead` is 'maybe'", {"dead": "maybe"}),
+        ("`positions` is 0", {"positions": 0}),
+        ("`processes` is 0", {"processes": 0}),
+        ("`names` is 'ab'", {"names": "ab"}),
+        ("`groups` has the shape (3,)", {"groups": [0, 1, 2]}),
+        ("`groups` has one id", {"groups": np.zeros(300)}),
     ],
 )
 def test_bad_parameters_are_named(said, options):
@@ -199,7 +199,7 @@ def test_bad_parameters_are_named(said, options):
 
 
 def test_bad_lists_of_arrays_are_named():
-    with pytest.raises(basiscli.BadInput, match="arrays holds 1: give two or more"):
+    with pytest.raises(basiscli.BadInput, match="`arrays` holds 1: give two or more"):
         basiscli.pairwise([X])
     with pytest.raises(basiscli.BadInput, match=r"^arrays\[2\] has 200 samples, arrays\[0\] has 300"):
         basiscli.pairwise([X, X, X[:200]])

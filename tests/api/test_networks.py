@@ -70,7 +70,7 @@ def test_a_saved_network_comes_back(network, tmp_path):
     assert back.path == str(path) and back.seed == network.seed and back.status == "done"
     for name, values in network.weights.items():
         np.testing.assert_array_equal(back.weights[name], values)
-    with pytest.raises(basiscli.BadInput, match="force=True"):
+    with pytest.raises(basiscli.BadInput, match="`force`"):
         network.save(path)
     network.save(path, force=True)
 
@@ -104,17 +104,17 @@ def test_networks_show_as_tables(network):
 @pytest.mark.parametrize(
     "said, call",
     [
-        ("images has the shape", lambda network: network.predict(np.zeros((2, 9, 9)))),
-        ("images has the shape", lambda network: network.predict(np.zeros((0, 8, 8)))),
-        ("images holds int64", lambda network: network.predict(np.zeros((2, 8, 8), int))),
-        ("layer is 'hidden9'", lambda network: network.activations("hidden9", np.zeros((2, 8, 8)))),
-        ("tap is 'mid'", lambda network: network.activations("hidden1", np.zeros((2, 8, 8)), tap="mid")),
-        ("permutations: no group 'x'", lambda network: network.permute({"x": [0]})),
-        ("permutations: 'hidden1' has the shape", lambda network: network.permute({"hidden1": [0, 1]})),
+        ("`images` has the shape", lambda network: network.predict(np.zeros((2, 9, 9)))),
+        ("`images` has the shape", lambda network: network.predict(np.zeros((0, 8, 8)))),
+        ("`images` holds int64", lambda network: network.predict(np.zeros((2, 8, 8), int))),
+        ("`layer` is 'hidden9'", lambda network: network.activations("hidden9", np.zeros((2, 8, 8)))),
+        ("`tap` is 'mid'", lambda network: network.activations("hidden1", np.zeros((2, 8, 8)), tap="mid")),
+        ("`permutations`: no group 'x'", lambda network: network.permute({"x": [0]})),
+        ("`permutations`: 'hidden1' has the shape", lambda network: network.permute({"hidden1": [0, 1]})),
         ("hidden1: not a permutation", lambda network: network.permute({"hidden1": [0] * 24})),
-        ("seeds is 0", lambda network: basiscli.train(seeds=0)),
-        ("seeds is [1, 1]", lambda network: basiscli.train(seeds=[1, 1])),
-        ("colour: no option", lambda network: basiscli.train(colour="red")),
+        ("`seeds` is 0", lambda network: basiscli.train(seeds=0)),
+        ("`seeds` is [1, 1]", lambda network: basiscli.train(seeds=[1, 1])),
+        ("`colour`: no option", lambda network: basiscli.train(colour="red")),
         ("missing.h5: no such file", lambda network: basiscli.load("missing.h5")),
     ],
 )

@@ -68,13 +68,13 @@ def test_rotations_are_those_of_the_command(networks, tmp_path):
 @pytest.mark.parametrize(
     "said, function, options",
     [
-        ("by is 'luck'", "match", {"by": "luck"}),
-        ("restarts is 0", "match", {"restarts": 0}),
-        ("match is 'luck'", "interpolate", {"match": ["none", "luck"]}),
-        ("correct is empty", "interpolate", {"correct": ()}),
-        ("points is 4", "interpolate", {"points": 4}),
-        ("split is 'all'", "interpolate", {"split": "all"}),
-        ("temperature is nan", "interpolate", {"temperature": float("nan")}),
+        ("`by` is 'luck'", "match", {"by": "luck"}),
+        ("`restarts` is 0", "match", {"restarts": 0}),
+        ("`match` is 'luck'", "interpolate", {"match": ["none", "luck"]}),
+        ("`correct` is empty", "interpolate", {"correct": ()}),
+        ("`points` is 4", "interpolate", {"points": 4}),
+        ("`split` is 'all'", "interpolate", {"split": "all"}),
+        ("`temperature` is nan", "interpolate", {"temperature": float("nan")}),
         ("reset-bn: the networks have no BatchNorm", "interpolate", {"correct": "reset-bn"}),
     ],
 )
@@ -87,11 +87,11 @@ def test_misuse_is_named(networks, said, function, options):
 @pytest.mark.parametrize(
     "said, options",
     [
-        ("kinds is 'sideways'", {"kinds": ["sideways"]}),
-        ("powers is (0,)", {"powers": (0,)}),
-        ("powers is (0.5,)", {"powers": (0.5,), "kinds": ["permutation"]}),
-        ("repeats is 0", {"repeats": 0}),
-        ("retrain is 'all'", {"retrain": "all"}),
+        ("`kinds` is 'sideways'", {"kinds": ["sideways"]}),
+        ("`powers` is (0.0,)", {"powers": (0,)}),
+        ("`powers` is (0.5,)", {"powers": (0.5,), "kinds": ["permutation"]}),
+        ("`repeats` is 0", {"repeats": 0}),
+        ("`retrain` is 'all'", {"retrain": "all"}),
     ],
 )
 def test_misuse_of_rotations_is_named(networks, said, options):
@@ -103,5 +103,5 @@ def test_misuse_of_rotations_is_named(networks, said, options):
 def test_what_is_no_network_is_named(networks):
     with pytest.raises(basiscli.BadInput, match="b is a int"):
         basiscli.match(networks[0], 3)
-    with pytest.raises(basiscli.BadInput, match="networks is no list"):
+    with pytest.raises(basiscli.BadInput, match="`networks` is no list"):
         basiscli.rotate(networks[0])
