@@ -1,7 +1,7 @@
 """Networks in a program: loaded or trained, shown images, looked into, put in another order, saved."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from basiscli.alignment import matching
 from basiscli.analysis.measures import on_host, require_whole
 from basiscli.api.tables import Table
+from basiscli.api.training_options import checked
 from basiscli.data import Dataset, Split
 from basiscli.device import placement
 from basiscli.errors import BadInput
@@ -240,13 +241,10 @@ def loaded_of(network: TrainedNetwork | str | Path, name: str) -> Loaded:
 
 def _trained(dataset: str, seeds: tuple[int, ...], out: str, options: Mapping[str, Any]) -> list[str]:
     """Train networks into a folder, and return the paths of their files. Only here are options handed over."""
-    known = {field.name for field in fields(TrainingJob)}
-    for name in options:
-        if name not in known:
-            raise BadInput(f"`{name}`: no option of training; those of `basiscli train` are in docs/commands.md")
+    chosen = checked(options)
     given = ", ".join(f"{name}={value!r}" for name, value in {"seeds": seeds, **options}.items())
     command = f"basiscli.train({dataset!r}, {given})"
-    job = TrainingJob(**{"command": command, **options, "dataset": str(dataset), "seeds": seeds, "out": out})
+    job = TrainingJob(**{"command": command, **chosen, "dataset": str(dataset), "seeds": seeds, "out": out})
     job.require_consistent()
     by_seed = {record["seed"]: record["path"] for record in train_networks(job)}
     return [by_seed[seed] for seed in seeds]
