@@ -14,11 +14,12 @@ x and y: 64 and 64 units, 2000 samples
 score             value  how to read it
 matched           0.953  mean correlation of units paired one to one
 matched held out  0.953  paired on one half of the samples, scored on the other
-rotated null      0.355  the same with arbitrary axes of y's space
-excess            0.598  matched held out above the null
-aligned ceiling   0.951  after the best rotation of y
+rotated null      0.354  the same with arbitrary axes of y's space, units standardised
+excess            0.599  matched held out above the null
+aligned ceiling   0.951  after the best rotation of y, units standardised
+share             1.003  of the way from the null to the ceiling
 >>> turned = basiscli.correlate(x, x @ np.linalg.qr(rng.standard_normal((64, 64)))[0])
->>> round(turned.excess, 2), round(turned.ceiling, 2)
+>>> round(turned.share, 1), round(turned.ceiling, 1)
 (0.0, 1.0)
 >>> figure = result.plot()
 """

@@ -16,7 +16,7 @@ from basiscli.analysis.assess import NULLS, Assessment, Request, assess, without
 from basiscli.analysis.correlate import correlation
 from basiscli.analysis.moments import Moments, merge
 from basiscli.analysis.pairs import layer_moments
-from basiscli.analysis.similarity import SIMILARITIES
+from basiscli.analysis.similarity import SIMILARITIES, cka_debiased
 from basiscli.device import placement
 from basiscli.errors import BadInput
 
@@ -170,9 +170,14 @@ def similarity(name: str, x: Activations, y: Activations) -> float | None:
     return SIMILARITIES[name].function(pair_moments(x, y, full=True))
 
 
-def pair_moments(x: Activations, y: Activations, full: bool = False) -> Moments:
-    """Return the moments of two arrays over all rows, the variances alone unless `full`."""
-    (found,) = layer_moments(sources([x, y], ["x", "y"]), 0, full)
+def debiased_cka(x: Activations, y: Activations) -> float | None:
+    """Return the debiased CKA of two arrays, None where it is undefined."""
+    return cka_debiased(pair_moments(x, y, full=True, norms=True))
+
+
+def pair_moments(x: Activations, y: Activations, full: bool = False, norms: bool = False) -> Moments:
+    """Return the moments of two arrays over all rows, the variances alone unless `full`; norms: with them."""
+    (found,) = layer_moments(sources([x, y], ["x", "y"]), 0, full, norms=norms)
     return merge(found.halves)
 
 

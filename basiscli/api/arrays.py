@@ -58,8 +58,8 @@ def correlate(
     >>> inputs = rng.standard_normal((1000, 8))
     >>> x, y = (np.maximum(inputs @ rng.standard_normal((8, 10)), 0) for _ in range(2))
     >>> result = basiscli.correlate(x, y, draws=50)
-    >>> round(result.matched_held_out, 2), round(result.null, 2), round(result.ceiling, 2)
-    (0.39, 0.31, 0.57)
+    >>> round(result.matched_held_out, 2), round(result.null, 2), round(result.ceiling, 2), round(result.share, 2)
+    (0.39, 0.32, 0.59, 0.25)
     >>> basiscli.correlate(x, y[:500])
     Traceback (most recent call last):
     basiscli.errors.BadInput: y has 500 samples, x has 1000: give activations of the same inputs in the same order
@@ -108,25 +108,28 @@ def pairwise(
     called = _named([f"x{k}" for k in range(len(arrays))] if names is None else names, len(arrays))
     assessed = measures.assessments(opened, request, positions, processes)
     pairs = {
-        (one.pair.a, one.pair.b): correlation_of(one, (called[one.pair.a], called[one.pair.b]), opened[0].samples[LAYER], null)
+        (one.pair.a, one.pair.b): correlation_of(
+            one, (called[one.pair.a], called[one.pair.b]), opened[0].samples[LAYER], null
+        )
         for one in assessed
     }
-    return Pairwise(called, pairs, summarise(assessed, seed), null)
+    return Pairwise(called, pairs, summarise(assessed), null)
 
 
-def cka(x: Activations, y: Activations) -> float | None:
+def cka(x: Activations, y: Activations, *, debiased: bool = False) -> float | None:
     """Return linear CKA, |S_xy|² / (|S_xx| |S_yy|) of the centred second moments S, Frobenius norms.
 
     x, y: as `correlate` takes them. In [0, 1], higher is more alike; the same after a rotation of the units of either
-    and a scale for all. None if an array is constant. Raises BadInput as `correlate` does. In sample: it rises with few
-    samples for many units. Source: Kornblith et al. 2019.
+    and a scale for all. None if an array is constant. It rises with few samples for many units; `debiased` takes
+    unbiased estimates instead, 0 in the mean of independent arrays (docs/metrics.md). Raises BadInput as `correlate`
+    does. Source: Kornblith et al. 2019; debiased Song et al. 2012.
 
     >>> import numpy as np, basiscli
     >>> x = np.random.default_rng(0).standard_normal((500, 4))
     >>> round(basiscli.cka(x, 3 * x[:, ::-1]), 3)
     1.0
     """
-    return measures.similarity("cka", x, y)
+    return measures.debiased_cka(x, y) if debiased else measures.similarity("cka", x, y)
 
 
 def cca(x: Activations, y: Activations) -> float | None:

@@ -15,16 +15,18 @@ from basiscli.errors import BadInput
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What the fields of a null and of its ceiling are called in records.
-NULLS = {"rotated": "rotated_held_out", "shuffled": "shuffled_held_out"}
-CEILING = "aligned_held_out"
+# What the fields of a null and of its ceiling are called in records. Null and ceiling are those of the share, of
+# standardised units, so that the three numbers belong together.
+NULLS = {"rotated": "standardised_rotated_held_out", "shuffled": "shuffled_held_out"}
+CEILING = "standardised_aligned_held_out"
 HOW_TO_READ = {
     "matched": "mean correlation of units paired one to one",
     "matched held out": "paired on one half of the samples, scored on the other",
-    "rotated null": "the same with arbitrary axes of y's space",
+    "rotated null": "the same with arbitrary axes of y's space, units standardised",
     "shuffled null": "the same with the samples of y in random order",
     "excess": "matched held out above the null",
-    "aligned ceiling": "after the best rotation of y",
+    "aligned ceiling": "after the best rotation of y, units standardised",
+    "share": "of the way from the null to the ceiling",
 }
 
 
@@ -46,7 +48,7 @@ class Scores:
 
     @property
     def null(self) -> float | None:
-        """The mean of `matched_held_out` over the draws of the null; in [-1, 1]."""
+        """The mean of `matched_held_out` over the draws of the null, of standardised units if rotated; in [-1, 1]."""
         return self._of_null("mean")
 
     @property
@@ -56,8 +58,20 @@ class Scores:
 
     @property
     def ceiling(self) -> float | None:
-        """mean_i r_ii after the best rotation of y, fitted on the other half of the samples; with the rotated null."""
+        """mean_i r_ii after the best rotation of y, found on the other half; of standardised units, in [-1, 1].
+
+        None without the rotated null.
+        """
         return self.scores.get(CEILING)
+
+    @property
+    def share(self) -> float | None:
+        """(matched_held_out - null) / (ceiling - null): 0 for arbitrary axes, 1 for a permuted copy.
+
+        None without the rotated null, and where the ceiling is not above it. Of several networks the share of the
+        means.
+        """
+        return self.scores.get("share")
 
     def _of_null(self, what: str) -> float | None:
         return None if self.null_name is None else self.scores[f"{NULLS[self.null_name]}_{what}"]
@@ -67,7 +81,9 @@ class Scores:
         numbers = {"matched": self.matched, "matched held out": self.matched_held_out}
         if self.null_name is not None:
             numbers |= {f"{self.null_name} null": self.null, "excess": self.excess}
-        return numbers | ({"aligned ceiling": self.ceiling} if CEILING in self.scores else {})
+        if CEILING in self.scores:
+            numbers |= {"aligned ceiling": self.ceiling, "share": self.share}
+        return numbers
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,7 +97,7 @@ class Correlation(Scores):
     null_name:   "rotated", "shuffled" or None
     permutation: (units of x,), the unit of y that each unit of x is matched with in sample, -1 for none
     r:           (units of x, units of y), Pearson's correlations over all rows
-    draws:       (draws,), `matched_held_out` of each draw of the null
+    draws:       (draws,), `matched_held_out` of each draw of the null, of which `null` is the mean
 
     >>> import numpy as np, basiscli
     >>> x = np.random.default_rng(0).standard_normal((400, 3))
@@ -113,7 +129,10 @@ class Correlation(Scores):
         )
 
     def plot(self) -> "Figure":
-        """Return a figure: r as the units come, r after matching, and the matched correlations over their null."""
+        """Return a figure: r as the units come, r after matching, and the correlations of matched units.
+
+        They are drawn over those of the rotated null, of units as they are, not standardised.
+        """
         from basiscli.plots.networks import pair_figure
 
         return pair_figure(*self.names, [self._assessment])
@@ -138,7 +157,8 @@ class Pairwise(Scores):
 
     names:     what the arrays are called in tables and figures
     pairs:     the result of each pair (i, j), i < j
-    scores:    the mean of every field over pairs, and <field>_low and <field>_high, the ends of its 95 % interval
+    scores:    the mean of every field over pairs, and <field>_low, <field>_high and <field>_error: the ends of its 95 %
+               interval and its standard error over networks
     null_name: "rotated", "shuffled" or None
 
     >>> import numpy as np, basiscli
@@ -221,9 +241,17 @@ def correlation_of(assessment: Assessment, names: tuple[str, str], samples: int,
         null_name=null,
         permutation=scores.permutation,
         r=scores.r,
-        draws=np.empty(0) if null is None else assessment.nulls[null].held_out,
+        draws=_draws(assessment, null),
         _assessment=assessment,
     )
+
+
+def _draws(assessment: Assessment, null: str | None) -> NDArray[np.float64]:
+    """Return the scores of the draws of which a null is the mean."""
+    if null is None:
+        return np.empty(0)
+    drawn = assessment.nulls[null]
+    return drawn.standardised_held_out if null == "rotated" else drawn.held_out
 
 
 def _band(draws: Sequence[NDArray[np.float64]]) -> tuple[float, float, float] | None:

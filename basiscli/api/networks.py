@@ -117,7 +117,7 @@ class TrainedNetwork:
         source = activations.of_network(
             loaded.path, loaded.network, loaded.arrays, loaded.standard, dataset, split="test", tap=tap
         )
-        return placement.to_host(source.read([layer], 0, source.samples)[layer])
+        return placement.to_host(source.read([layer], 0, len(shown.labels))[layer])
 
     def permute(self, permutations: Mapping[str, ArrayLike]) -> "TrainedNetwork":
         """Return the network with the units of groups in another order; it computes the same function.

@@ -58,7 +58,7 @@ def test_dropping_dead_units_and_positions_are_those_of_the_command_line(tmp_pat
     found = basiscli.correlate(maps["x"], maps["y"], null=None, dead="drop", positions=4)
     assert scores_of(record, found.scores) == found.scores
     assert found.dead == (1, 0) and found.permutation[1] == -1
-    assert (found.null, found.excess, found.ceiling) == (None, None, None)
+    assert (found.null, found.excess, found.ceiling, found.share) == (None,) * 4
 
 
 def test_pairs_and_intervals_are_those_of_the_command_line(tmp_path):
@@ -79,6 +79,8 @@ def test_pairs_and_intervals_are_those_of_the_command_line(tmp_path):
 def test_similarities_are_those_of_the_command_line(tmp_path, name):
     (record,) = record_of(tmp_path, ARRAYS, "--similarity", name.replace("_", "-"))
     assert getattr(basiscli, name)(*ARRAYS.values()) == record[name]
+    if name == "cka":
+        assert basiscli.cka(*ARRAYS.values(), debiased=True) == record["cka_debiased"]
 
 
 def test_too_few_samples_for_canonical_correlations_are_undefined():
@@ -110,8 +112,9 @@ def test_a_planted_permutation_and_a_rotation():
     permuted, rotated = basiscli.correlate(x, x[:, order]), basiscli.correlate(x, x @ haar(12, 1))
     np.testing.assert_array_equal(order[permuted.permutation], np.arange(12))
     assert permuted.matched_held_out == pytest.approx(1, abs=1e-5)
-    assert permuted.excess > 0.3
-    assert permuted.ceiling == pytest.approx(1, abs=1e-3) == rotated.ceiling
+    assert (rotated.matched_held_out - rotated.null) / (rotated.ceiling - rotated.null) == rotated.share
+    assert permuted.excess > 0.3 and abs(rotated.share) < 0.3 and permuted.share == pytest.approx(1, abs=1e-3)
+    assert permuted.ceiling == pytest.approx(1, abs=1e-3) and rotated.ceiling == pytest.approx(1, abs=0.02)
     assert abs(rotated.excess) < 0.15
 
 
