@@ -26,6 +26,7 @@ setup(
     packages=[*find_packages(include=["basiscli", "basiscli.*"]), *moved("kernels"), *moved("data")],
     package_dir={"basiscli.kernels": "kernels", "basiscli.data": "data"},
     package_data={
+        "basiscli": ["py.typed"],
         "basiscli.study": ["plans/*.toml", "report.css"],
         "basiscli.data": ["digits/*"],
         "basiscli.kernels": ["cuda/*"],
@@ -48,6 +49,9 @@ setup(
         "test": [
             "distributed>=2024.8",
             "hypothesis>=6.100",
+            "ipykernel>=6.29",
+            "mypy>=1.11",
+            "nbclient>=0.10",
             # Compiles the CUDA kernels where there is no card.
             "nvidia-cuda-nvrtc>=13; platform_system == 'Linux'",
             "pytest>=8",

@@ -1,10 +1,18 @@
 """The one exception that a user is meant to read. Every module may import this; this imports nothing."""
 
 
-class BadInput(Exception):
+class BadInput(ValueError):
     """What the user gave cannot be used; the message is one line that names the file, the layer and what to do.
 
     Names out of damaged or foreign files are part of messages, so control characters are shown as escapes.
+    In a program the message names the parameter. It is a ValueError.
+
+    >>> import basiscli
+    >>> try:
+    ...     basiscli.correlate([[1, 2], [3, 4]], [[1, 2]])
+    ... except ValueError as error:
+    ...     print(error)
+    y has 1 sample: correlations need two or more
     """
 
     def __init__(self, message: object) -> None:

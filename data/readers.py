@@ -43,6 +43,8 @@ def reading(path: Path) -> Iterator[None]:
     """Turn what goes wrong while a file is read into a BadInput that names it."""
     try:
         yield
+    except BadInput:
+        raise
     except DAMAGE as error:
         raise BadInput(f"{path}: damaged or cut short ({error}); get a fresh copy") from error
     except OSError as error:

@@ -1,5 +1,6 @@
 """The documentation says what is there."""
 
+import inspect
 import os
 import re
 import runpy
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import basiscli
 from basiscli.cli.group import COMMANDS
 from tests.helpers import planted
 from tests.helpers.command_line import shell
@@ -21,6 +23,26 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 def test_commands_are_those_of_the_help_texts():
     maker = runpy.run_path(str(ROOT / "docs/make_commands.py"))
     assert (ROOT / "docs/commands.md").read_text() == maker["page"](), "run python docs/make_commands.py"
+
+
+def test_the_page_of_functions_is_that_of_the_docstrings():
+    maker = runpy.run_path(str(ROOT / "docs/make_api.py"))
+    assert sorted(name for names in maker["SECTIONS"].values() for name in names) == sorted(basiscli.__all__)
+    assert (ROOT / "docs/api.md").read_text() == maker["page"](), "run python docs/make_api.py"
+
+
+def test_the_session_of_the_readme_is_that_of_the_package():
+    """Which a test of tests/api runs."""
+    (session,) = re.findall(r"```pycon\n(.*?)\n```", README, re.S)
+    assert inspect.getdoc(basiscli).endswith(session) and session in (ROOT / "docs/api.md").read_text()
+    assert len(session.splitlines()) <= 20
+
+
+@pytest.mark.slow
+def test_the_notebook_runs():
+    notebook = runpy.run_path(str(ROOT / "docs/make_notebook.py"))["executed"]()
+    shown = [set(output.get("data", ())) for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert sum("image/png" in kinds for kinds in shown) >= 3 and sum("text/html" in kinds for kinds in shown) >= 3
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

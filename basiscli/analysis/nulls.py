@@ -14,6 +14,7 @@ import numpy as np
 from basiscli.analysis.correlate import compare, inverse_root, matched_held_out, standardised
 from basiscli.analysis.moments import Moments, merge
 from basiscli.analysis.random_maps import haar
+from basiscli.device.threads import blas
 from basiscli.rng import generator
 
 # Below this many units a draw takes 2 ms or less, and other processes are not worth the 0.7 s they take to start.
@@ -126,19 +127,22 @@ def privileges(owns: Sequence[np.ndarray], draws: int, seed: int, spread: Callab
 
 
 @contextmanager
-def workers(units: int) -> Iterator[Callable]:
-    """Give what maps over draws: `map` for few units, else the `map` of one process a core.
+def workers(units: int, processes: int | None = None) -> Iterator[Callable]:
+    """Give what maps over draws: `map` for few units, else the `map` of so many processes (None: one a core).
+
+    The draws are the same, bit for bit, whatever the number of processes.
 
     Threads would not do: two of them that call BLAS wait for each other (100 draws of 512 units: 12 s, as without
     threads). Each process has one BLAS thread, 5 s.
     """
-    if units < POOL_UNITS or os.cpu_count() == 1:
-        yield map
+    processes = processes or os.cpu_count() or 1
+    if units < POOL_UNITS or processes == 1:
+        yield map if units < POOL_UNITS else _map_on_one_thread
         return
     before = {name: os.environ.get(name) for name in BLAS_THREADS}
     os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))  # read when the new processes load numpy
     pool = ProcessPoolExecutor(
-        os.cpu_count(), get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+        processes, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
     )
     try:
         yield pool.map
@@ -149,6 +153,12 @@ def workers(units: int) -> Iterator[Callable]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _map_on_one_thread(function: Callable, items: Sequence) -> list:
+    """Map as one of the processes would: with one BLAS thread."""
+    with blas().limit(limits=1):
+        return list(map(function, items))
 
 
 def _spread(draw: Callable, draws: int, spread: Callable) -> list:

@@ -1,7 +1,7 @@
 """From activations to scores: one pass over each network's activations, then every pair of networks, layer by layer.
 
-A source is anything with the attributes of `basiscli.files.activations.Source`: path, layers, samples, copies, stored,
-chunks.
+A source is anything with the attributes of `basiscli.files.activations.Source`: path, layers, samples, copies, groups,
+stored, chunks.
 """
 
 import math
@@ -200,13 +200,12 @@ def _one_pass(
         try:
             for i, k in enumerate(networks):
                 not_finite = sum(part.not_finite[i] for part in found if part.rows)
-                _check_finite(f"{sources[k].path}: layer {layer}", not_finite)
+                _check_finite(_where(sources[k], layer), not_finite)
             _check_range(sources, layer, networks, halves)
         except BadInput as error:
             failed(layer, error)
             continue
-        first = sources[networks[0]]
-        rows_per_image = first.copies * sum(half.rows for half in halves) // first.samples[layer]
+        rows_per_image = _rows_per_image(sources[networks[0]], layer, sum(half.rows for half in halves))
         yield LayerMoments(layer, networks, halves, rows_per_image, _describe(shapes[layer], positions), smaller)
 
 
@@ -233,8 +232,7 @@ def _add_all(
     A layer whose rows do not fit each other is taken out of `layers`.
     """
     layer, networks = next(iter(layers.items()))
-    first_source = sources[networks[0]]
-    part_of = moments.parts(first_source.samples[layer], first_source.copies, seed)
+    part_of = _part_of(sources[networks[0]], layer, seed)
     shapes = {}
     first = 0
     for chunk in ahead(_chunks(sources, dict(layers))):
@@ -257,6 +255,21 @@ def _add_all(
                 accumulator.add(arrays, chosen == part)
         first += len(next(iter(next(iter(chunk.values())).values())))
     return shapes
+
+
+def _part_of(source, layer: str, seed: int) -> np.ndarray:
+    """Return the part of each sample, as `moments.parts`; all samples of one image are in the same part."""
+    if source.groups is None:
+        return moments.parts(source.samples[layer], source.copies, seed)
+    ids, which = np.unique(source.groups, return_inverse=True)
+    return moments.parts(len(ids), 1, seed)[which]
+
+
+def _rows_per_image(source, layer: str, rows: int) -> int:
+    """Return the rows of one image; of groups of different sizes the mean size, rounded up: rather too few images."""
+    if source.groups is None:
+        return source.copies * rows // source.samples[layer]
+    return -(-rows // len(np.unique(source.groups)))
 
 
 def take_positions(array: np.ndarray, positions: str | int, seed: int) -> np.ndarray:
@@ -298,7 +311,7 @@ def _check_rows(
     for k, array in zip(networks, arrays, strict=True):
         if array.shape[:-1] != arrays[0].shape[:-1]:
             raise BadInput(
-                f"{sources[k].path}: layer {layer} has {_positions(array)} positions a sample, "
+                f"{_where(sources[k], layer)} has {_positions(array)} positions a sample, "
                 f"{sources[networks[0]].path} has {_positions(arrays[0])}: compare layers of the same size"
             )
 
@@ -307,11 +320,16 @@ def _positions(array: np.ndarray) -> str:
     return "x".join(map(str, array.shape[1:-1])) or "1"
 
 
+def _where(source, layer: str) -> str:
+    """Name a layer of a source in a message; an array, whose only layer has no name, is named by its path."""
+    return f"{source.path}: layer {layer}" if layer else source.path
+
+
 def _check_finite(where: str, not_finite: int) -> None:
     if not_finite:
         raise BadInput(
-            f"{where}: {not_finite:,} activations are NaN or infinite; leave the layer out with `layer`, "
-            "or the network, or record it again"
+            f"{where}: {not_finite:,} activations are NaN or infinite; leave the layer or the network out, "
+            "or record it again"
         )
 
 
@@ -319,6 +337,6 @@ def _check_range(sources: Sequence, layer: str, networks: Sequence[int], halves:
     if not all(np.isfinite(table).all() for half in halves for table in (*half.own, *half.cross.values())):
         largest = max(range(len(networks)), key=lambda k: max(half.variances(k).max() for half in halves))
         raise BadInput(
-            f"{sources[networks[largest]].path}: layer {layer}: activations so large that products overflow; "
+            f"{_where(sources[networks[largest]], layer)}: activations so large that products overflow; "
             "scale them and record again"
         )

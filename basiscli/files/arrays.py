@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from basiscli.analysis.measures import floats
 from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.files.hdf5 import Reader, Unreadable
@@ -76,7 +77,7 @@ def source_of(
 
     def read(wanted: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
         return {
-            name: placement.to_device(_floats(_units_last(chosen[name].read(start, stop), name in first)))
+            name: placement.to_device(floats(_units_last(chosen[name].read(start, stop), name in first)))
             for name in wanted
         }
 
@@ -194,12 +195,6 @@ def _told(shape: tuple[int, ...]) -> str | None:
 
 def _units_last(values: np.ndarray, first: bool) -> np.ndarray:
     return np.moveaxis(values, 1, -1) if first else values
-
-
-def _floats(values: np.ndarray) -> np.ndarray:
-    """Return values as float32, or as float64 where float32 could not hold them."""
-    small = values.dtype.itemsize <= (4 if values.dtype.kind == "f" else 2)
-    return values.astype(np.float32 if small else np.float64, copy=False)
 
 
 def _identity(

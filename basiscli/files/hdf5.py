@@ -248,6 +248,8 @@ class Reader:
         """Turn whatever a damaged file makes libhdf5, h5py or a conversion raise into BadInput that names `what`."""
         try:
             yield
+        except BadInput:
+            raise
         except _DAMAGE as error:
             raise BadInput(f"{self.path}: {what} is damaged ({_reason(error)}); make the file anew") from error
 

@@ -11,7 +11,7 @@ class Source:
     """The layers of one file, to be read in chunks.
 
     layers:  units by name, in the file's order. samples: the length of the first axis, by layer.
-    copies:  row i belongs to original image i // copies.
+    copies:  row i belongs to original image i // copies, or where there are `groups`, (samples,) ids, to groups[i].
     stored:  reading one layer alone costs only that layer. Layers that are computed all have the same samples.
     inputs:  what was shown to the network, None if unknown. ids: the name and values (samples,) of an array that tells
              the samples apart, None if there is none.
@@ -26,6 +26,7 @@ class Source:
     inputs: str | None
     read: Callable[[Sequence[str], int, int], dict[str, np.ndarray]]  # where the work is done (`device.placement`)
     ids: tuple[str, np.ndarray] | None = None
+    groups: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
     def chunks(self, layers: Sequence[str], size: int) -> Iterator[dict[str, np.ndarray]]:

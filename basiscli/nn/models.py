@@ -176,6 +176,8 @@ def build(architecture: dict) -> Network:
         places = description.pop("rotated", {})
         network = MODELS[description.pop("model")](**description)
         return rotated(network, places) if places else network
+    except BadInput:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"not an architecture that this version knows: {architecture} ({error})") from error
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 
 from basiscli.analysis.barriers import LINES, Curve, band, undegraded
 from basiscli.plots.style import (
@@ -15,6 +14,7 @@ from basiscli.plots.style import (
     HELD_OUT,
     IN_SAMPLE,
     NULL,
+    Figure,
     diverging,
     draw_intervals,
     field_values,

@@ -5,12 +5,22 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from basiscli.analysis.assess import Assessment, summarise
 from basiscli.analysis.correlate import Scores
 from basiscli.analysis.nulls import Null
-from basiscli.plots.style import CEILING, GREY, HELD_OUT, IN_SAMPLE, NULL, diverging, inches, label_ends, name_layers
+from basiscli.plots.style import (
+    CEILING,
+    GREY,
+    HELD_OUT,
+    IN_SAMPLE,
+    NULL,
+    Figure,
+    diverging,
+    inches,
+    label_ends,
+    name_layers,
+)
 
 UNITS_SHOWN = 80  # a finer matrix would lose its diagonal between the pixels
 

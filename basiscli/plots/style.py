@@ -1,5 +1,6 @@
 """What all figures share: colours, sizes, axes, labels at the ends of lines; saving."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, to_hex
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as PlainFigure
 
 from basiscli import atomic
 
 DPI = 160
+NOTEBOOK_DPI = 96
 MANY = 6  # layers whose names no longer fit side by side
 GREY, IN_SAMPLE, HELD_OUT, NULL, CEILING = "#5a6270", "#5b7ba6", "#c8553d", "#8b8f98", "#2f7f79"
 CONDITIONS = (NULL, HELD_OUT, IN_SAMPLE, "#a8843a", "#7a5c99")
+
+
+class Figure(PlainFigure):
+    """A figure that a notebook shows even where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        FigureCanvasAgg(self).print_figure(buffer, format="png", dpi=NOTEBOOK_DPI)
+        return buffer.getvalue()
 
 
 def diverging(steps: int = 256) -> ListedColormap:
@@ -77,7 +88,7 @@ def shade(k: int, count: int) -> str:
     return GREY if not k else to_hex(diverging()(0.08 + 0.84 * (k - 1) / max(count - 2, 1)))
 
 
-def save(figure: Figure, path: str | Path) -> None:
+def save(figure: PlainFigure, path: str | Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     with atomic.replacing(Path(path)) as partial:
         FigureCanvasAgg(figure).print_figure(partial, format="png", dpi=DPI)

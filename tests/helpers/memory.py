@@ -12,6 +12,8 @@ class MemorySource:
         self.layers = {layer: array.shape[-1] for layer, array in arrays.items()}
         self.samples = {layer: len(array) for layer, array in arrays.items()}
         self.copies = copies
+        self.groups = None
+        self.groups = None
         self.stored = stored
         self.passes: list[list[str]] = []
 

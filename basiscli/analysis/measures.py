@@ -1,0 +1,213 @@
+"""Two arrays in, a result out: every analysis of activations (samples, ..., units), for arrays instead of files.
+
+Arrays are read and converted in chunks, so that an HDF5 data set is never held whole. Errors name the parameter.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from basiscli.analysis import nulls
+from basiscli.analysis.assess import NULLS, Assessment, Request, assess, without_arrays
+from basiscli.analysis.correlate import correlation
+from basiscli.analysis.moments import Moments, merge
+from basiscli.analysis.pairs import layer_moments
+from basiscli.analysis.similarity import SIMILARITIES, cka_debiased
+from basiscli.device import placement
+from basiscli.errors import BadInput
+
+ZERO, DROP = DEAD = ("zero", "drop")
+# An array is the only layer of its source.
+LAYER = ""
+
+
+class Rows(Protocol):
+    """What can be read piece by piece: an HDF5 data set, a tensor, a memory map."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
+
+Activations = ArrayLike | Rows
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """An array as a source of activations (see `analysis.pairs`); `path` is the name of the parameter that gave it.
+
+    groups: (samples,), ids of original images; None where every sample is an image of its own.
+    """
+
+    path: str
+    values: Rows
+    groups: np.ndarray | None = None
+    copies: int = 1
+    stored: bool = True
+
+    @property
+    def samples(self) -> dict[str, int]:
+        """The length of the first axis, by layer."""
+        return {LAYER: self.values.shape[0]}
+
+    @property
+    def units(self) -> int:
+        """The length of the last axis."""
+        return self.values.shape[-1]
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """The units of the only layer."""
+        return {LAYER: self.units}
+
+    def chunks(self, layers: Sequence[str], size: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yield activations (n, ..., units), float32 or float64, n <= size samples at a time."""
+        for start in range(0, self.samples[LAYER], size):
+            yield {LAYER: placement.to_device(floats(on_host(self.values[start : start + size])))}
+
+
+def on_host(piece: Any) -> np.ndarray:
+    """Return rows as a numpy array: of numpy, of PyTorch (in a graph or not), on a GPU, or of what `asarray` takes."""
+    if hasattr(piece, "detach"):
+        piece = piece.detach().cpu()
+        piece = piece.float() if "bfloat16" in str(piece.dtype) else piece
+    return np.asarray(placement.to_host(piece))
+
+
+def floats(values: np.ndarray) -> np.ndarray:
+    """Return values as float32, or as float64 where float32 could not hold them."""
+    small = values.dtype.itemsize <= (4 if values.dtype.kind in "fV" else 2)
+    return values.astype(np.float32 if small else np.float64, copy=False)
+
+
+def source(values: Activations, name: str) -> ArraySource:
+    """Return an array as a source. Raises BadInput, with its name, for what holds no activations."""
+    if isinstance(values, str | bytes | PathLike):
+        raise BadInput(f"{name} is {values!r}: give an array; for one in an HDF5 file, h5py.File(path)[name]")
+    if not hasattr(values, "shape"):
+        try:
+            values = np.asarray(values)
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"{name} is no array (samples, ..., units): {error}") from error
+    rows: Rows = values  # type: ignore[assignment]
+    shape = tuple(rows.shape)
+    if len(shape) < 2:
+        raise BadInput(f"{name} has the shape {shape}: give activations (samples, ..., units)")
+    if 0 in shape:
+        raise BadInput(f"{name} is empty: its shape is {shape}")
+    if shape[0] < 2:
+        raise BadInput(f"{name} has 1 sample: correlations need two or more")
+    dtype = on_host(rows[:1]).dtype
+    if dtype.kind not in "fiub" and dtype.name != "bfloat16":
+        raise BadInput(f"{name} holds {dtype}, not real numbers")
+    return ArraySource(name, rows)
+
+
+def sources(arrays: Sequence[Activations], names: Sequence[str], groups: ArrayLike | None = None) -> list[ArraySource]:
+    """Return arrays of the same samples as sources; groups (samples,): ids of original images.
+
+    Raises BadInput if arrays differ in samples or positions, and for groups that do not fit.
+    """
+    opened = [source(values, name) for values, name in zip(arrays, names, strict=True)]
+    first = opened[0]
+    for other in opened[1:]:
+        if other.samples != first.samples:
+            raise BadInput(
+                f"{other.path} has {other.samples[LAYER]} samples, {first.path} has {first.samples[LAYER]}: "
+                "give activations of the same inputs in the same order"
+            )
+        if other.values.shape[1:-1] != first.values.shape[1:-1]:
+            raise BadInput(
+                f"{other.path} has the shape {tuple(other.values.shape)}, {first.path} {tuple(first.values.shape)}: "
+                "only the last axis, the units, may differ"
+            )
+    if groups is None:
+        return opened
+    ids = _ids(groups, first.samples[LAYER])
+    return [replace(one, groups=ids) for one in opened]
+
+
+def request(null: str | None, draws: int, seed: int, dead: str) -> Request:
+    """Return what to work out for a pair. Raises BadInput that names the parameter."""
+    if null is not None and null not in NULLS:
+        raise BadInput(f"`null` is {null!r}: choose {', '.join(map(repr, NULLS))} or None")
+    if dead not in DEAD:
+        raise BadInput(f"`dead` is {dead!r}: choose {' or '.join(map(repr, DEAD))}")
+    require_whole("draws", draws, 2)
+    require_whole("seed", seed, 0)
+    return Request(() if null is None else (null,), draws, (), dead == DROP, seed)
+
+
+def require_whole(name: str, value: object, least: int) -> None:
+    """Raise BadInput unless a value is a whole number from `least` on."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise BadInput(f"`{name}` is {value!r}: give a whole number from {least} on")
+
+
+def assessments(
+    opened: Sequence[ArraySource], asked: Request, positions: str | int = "all", processes: int = 1
+) -> list[Assessment]:
+    """Return every pair of some arrays, assessed as `basiscli correlate` assesses layers of files.
+
+    processes: how many share the draws of the nulls.
+    """
+    if positions not in ("all", "mean"):
+        require_whole("positions", positions, 1)
+    require_whole("processes", processes, 1)
+    (found,) = layer_moments(opened, asked.seed, asked.full, positions)
+    width = max(one.units for one in opened) if asked.nulls else 0
+    with nulls.workers(width, processes) as spread:
+        return [without_arrays(pair, keep_r=True) for pair in assess(found, asked, spread)]
+
+
+def similarity(name: str, x: Activations, y: Activations) -> float | None:
+    """Return one of SIMILARITIES of two arrays, None where it is undefined."""
+    return SIMILARITIES[name].function(pair_moments(x, y, full=True))
+
+
+def debiased_cka(x: Activations, y: Activations) -> float | None:
+    """Return the debiased CKA of two arrays, None where it is undefined."""
+    return cka_debiased(pair_moments(x, y, full=True, norms=True))
+
+
+def pair_moments(x: Activations, y: Activations, full: bool = False, norms: bool = False) -> Moments:
+    """Return the moments of two arrays over all rows, the variances alone unless `full`; norms: with them."""
+    (found,) = layer_moments(sources([x, y], ["x", "y"]), 0, full, norms=norms)
+    return merge(found.halves)
+
+
+@dataclass(frozen=True)
+class Partners:
+    """Units i of x and j of y that were matched, (pairs,) each, and which were constant where they were matched."""
+
+    i: np.ndarray
+    j: np.ndarray
+    constant: tuple[np.ndarray, np.ndarray]
+
+    def correlations(self, moments: Moments) -> np.ndarray:
+        """Return the correlations of the pairs on other rows, without the pairs that are left out there.
+
+        The rule is that of the held-out score: a pair is left out if both its units are constant on one set of rows
+        and one of them varies on the other set. Units that are constant on both count 0.
+        """
+        constant = tuple(moments.variances(k) == 0 for k in (0, 1))
+        silent = [one[0][self.i] & one[1][self.j] for one in (self.constant, constant)]
+        dead = [first & second for first, second in zip(self.constant, constant, strict=True)]
+        left_out = (silent[0] | silent[1]) & ~(dead[0][self.i] | dead[1][self.j])
+        kept: np.ndarray = correlation(moments)[self.i, self.j][~left_out]
+        return kept
+
+
+def _ids(groups: ArrayLike, samples: int) -> np.ndarray:
+    """Return ids of images. Raises BadInput unless they are one for each sample, and two or more."""
+    ids = np.asarray(groups)
+    if ids.shape != (samples,):
+        raise BadInput(f"`groups` has the shape {ids.shape}: give one id for each of the {samples} samples")
+    if len(np.unique(ids)) < 2:
+        raise BadInput("`groups` has one id: two halves need two or more")
+    return ids

@@ -1,0 +1,1 @@
+"""What `import basiscli` offers: functions of arrays, and networks."""
