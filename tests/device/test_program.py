@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from basiscli.device import placement
+from tests.device.test_placement import NETWORKS, RECIPE, run_of
 from tests.emulation import fake
 from tests.emulation.device import CAPTURE_UNSUPPORTED, OUT_OF_MEMORY, CUDARuntimeError
-from tests.device.test_placement import NETWORKS, RECIPE, run_of
 
 
 @pytest.fixture

@@ -93,12 +93,12 @@ class ndarray:
         DEVICE.wait()
         return self._a.copy()
 
-    def set(self, values: np.ndarray) -> None:
+    def set(self, arr: np.ndarray) -> None:
         """Copy an array of the host into this one."""
-        assert isinstance(values, np.ndarray) and values.shape == self.shape and values.dtype == self.dtype
+        assert isinstance(arr, np.ndarray) and arr.shape == self.shape and arr.dtype == self.dtype
         assert self._a.flags.c_contiguous, "cupy sets contiguous arrays only"
         DEVICE.upload()
-        self._a[...] = values
+        self._a[...] = arr
 
     def astype(self, dtype, copy=True):
         """Return the array in a type."""
@@ -136,7 +136,8 @@ for _name, _ufunc in {
 }.items():  # fmt: skip
     setattr(ndarray, f"__{_name}__", _operator(_ufunc, False, False))
     setattr(ndarray, f"__r{_name}__", _operator(_ufunc, True, False))
-    setattr(ndarray, f"__i{_name}__", _operator(_ufunc, False, True))
+    if _name != "matmul":
+        setattr(ndarray, f"__i{_name}__", _operator(_ufunc, False, True))
 for _name, _ufunc in {
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
 }.items():  # fmt: skip

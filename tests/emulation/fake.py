@@ -57,7 +57,7 @@ def modules() -> dict[str, ModuleType]:
     for name, value in {
         "ndarray": ndarray, "empty": empty, "asarray": asarray, "array": array, "RawModule": RawModule,
         "ascontiguousarray": ascontiguousarray, "zeros": partial(filled, 0),
-        "asnumpy": lambda x: x.get() if isinstance(x, ndarray) else np.asarray(x),
+        "asnumpy": lambda a: a.get() if isinstance(a, ndarray) else np.asarray(a),
         "get_default_memory_pool": lambda: device.default_pool, "__version__": "14 (a fake)",
         "float32": np.float32, "float64": np.float64, "int64": np.int64,
     }.items():  # fmt: skip
@@ -108,6 +108,7 @@ def installed():
         for name in made:
             sys.modules.pop(name, None)
         sys.modules.update(there)
+        device.default_pool.free_all_blocks()
 
 
 def _ours_of_cublas() -> ModuleType:
