@@ -61,7 +61,7 @@ class Device:
 
     def reset(self) -> None:
         """Be a card that nothing was done on yet, but for the memory that is taken."""
-        self.memory = MEMORY
+        self.memory, self.fresh = MEMORY, FRESH  # bytes; what new memory is filled with
         self.graph: list[Callable] | None = None
         self.captured: list[weakref.ref] = []  # memory that the graph got from its pool
         self.capturing: Stream | None = None
@@ -150,7 +150,7 @@ class Block:
         self.pool, self.owner, self.memory, self.end = weakref.ref(pool), memory, memory.bytes, MARGIN + size
         self.memory[self.end :] = GUARD
         if memory.size < SPARSE and DEVICE.graph is None:
-            self.memory[MARGIN : self.end] = FRESH
+            self.memory[MARGIN : self.end] = DEVICE.fresh
         DEVICE.blocks.add(self)
         _poison(self.memory, True)
         _poison(self.memory[MARGIN : self.end], False)
