@@ -35,6 +35,10 @@ SIGNATURES = {
 }  # fmt: skip
 
 
+class CublasError(RuntimeError):
+    """cuBLAS refused or failed."""
+
+
 def library() -> ctypes.CDLL:
     """Return cuBLAS as cupy has found it. Raises ImportError or OSError where it is missing."""
     importlib.import_module("cupy_backends.cuda.libs.cublas")  # loads it into this process
@@ -53,7 +57,7 @@ def multiply(
 
     sizes are rows and columns of out, and the length of the sums; left, right and out are an address, the distance of
     columns and the distance of matrices, in floats. Raises ValueError for a size beyond 32 bits,
-    MemoryError or RuntimeError with cuBLAS's status.
+    MemoryError or CublasError with its status.
     """
     _handle().multiply(precision, transposed, sizes, left, right, out, count)
 
@@ -84,7 +88,7 @@ class _Handle:
 
     def _call(self, name: str, *arguments) -> None:
         if status := getattr(self._library, name)(*arguments):
-            kind = MemoryError if status == ALLOCATION_FAILED else RuntimeError
+            kind = MemoryError if status == ALLOCATION_FAILED else CublasError
             raise kind(f"{name} failed with status {status}")
 
 

@@ -1,10 +1,12 @@
 """Steps of training on a GPU as CUDA graphs: the host launches one graph where it would launch a kernel at a time."""
 
-import sys
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 
 import cupy
+
+log = logging.getLogger(__name__)
 
 
 class Captured:
@@ -13,7 +15,7 @@ class Captured:
     It must be the same in every call and do nothing but launch work: it neither waits nor moves data to the GPU, and
     whatever it changes lies where it lay. The first call of some shapes runs it, so that kernels are compiled and the
     memory is there; the second captures it. If that fails, for whatever reason, the function is run from then on as
-    it stands, which a line on stderr says. When memory runs out (MemoryError) all graphs are given up first.
+    it stands, which a warning says. When memory runs out (MemoryError) all graphs are given up first.
     """
 
     def __init__(self):
@@ -51,7 +53,7 @@ class Captured:
             raise
         except Exception as error:
             why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            print(f"basiscli: goes on without a CUDA graph, more slowly ({why})", file=sys.stderr)
+            log.warning(f"goes on without a CUDA graph, more slowly ({why})")
             self._capturing = False
             self._stream = cupy.cuda.Stream()  # a broken capture may not have ended
 

@@ -170,11 +170,13 @@ class Block:
             pool.free.setdefault(self.owner.size, []).append(self.owner)
 
 
+_SANITIZER = [ctypes.CDLL(None)[f"__asan_{un}poison_memory_region"] for un in ("un", "") if emulation.SANITIZED]
+
+
 def _poison(memory: np.ndarray, poisoned: bool) -> None:
     """Have the address sanitizer, where it is there, report every use of some memory, or let it be used again."""
     if emulation.SANITIZED and memory.size:
-        name = f"__asan_{'' if poisoned else 'un'}poison_memory_region"
-        ctypes.CDLL(None)[name](ctypes.c_void_p(memory.ctypes.data), ctypes.c_size_t(memory.size))
+        _SANITIZER[poisoned](ctypes.c_void_p(memory.ctypes.data), ctypes.c_size_t(memory.size))
 
 
 class MemoryPool:
