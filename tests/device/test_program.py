@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from basiscli.device import placement
-from tests.device.test_placement import NETWORKS, RECIPE, run_of
 from tests.emulation import fake
 from tests.emulation.device import CAPTURE_UNSUPPORTED, OUT_OF_MEMORY, CUDARuntimeError
+from tests.helpers.device import NETWORKS, RECIPE, run_of
 
 
 @pytest.fixture
 def device():
+    """A fake GPU of its own for each test: some break it."""
     with fake.installed() as there:
         yield there
 

@@ -1,7 +1,7 @@
 """What stands for a card and its driver: memory, streams, graphs; README.md says which of a card's ways they have.
 
-It is stricter than a card: fresh memory holds NaN, bytes around every array must stay as they are, and waiting and moving
-data, which are counted, are refused while a graph is captured.
+It is stricter than a card: fresh memory holds NaN, bytes around every array must stay as they are, and waiting and
+moving data, which are counted, are refused while a graph is captured.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ ERRORS = {
     ILLEGAL_ADDRESS: "cudaErrorIllegalAddress: an illegal memory access was encountered",
     CAPTURE_UNSUPPORTED: "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing",
     CAPTURE_INVALIDATED: "cudaErrorStreamCaptureInvalidated: operation failed due to a previous error during capture",
-    CAPTURE_IMPLICIT: "cudaErrorStreamCaptureImplicit: operation would make the legacy stream depend on a capturing one",
+    CAPTURE_IMPLICIT: "cudaErrorStreamCaptureImplicit: dependency created on uncaptured work in another stream",
 }
 
 
@@ -180,7 +180,7 @@ def _poison(memory: np.ndarray, poisoned: bool) -> None:
 
 
 class MemoryPool:
-    """cupy's: memory that arrays leave serves the next of the same size; where none is left all that is free goes back."""
+    """cupy's: memory that arrays leave serves the next of the same size; where none is left the free goes back."""
 
     def __init__(self):
         self.free: dict[int, list[Memory]] = {}

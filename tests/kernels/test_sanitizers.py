@@ -1,7 +1,7 @@
 """The kernels under g++'s sanitizers for addresses and undefined behaviour, in a process of its own.
 
-There every byte beside an array and of memory that is free is poisoned. Indices that leave an array, shifts and sums that
-overflow, and pointers that are not aligned end the process.
+There every byte beside an array and of memory that is free is poisoned. Indices that leave an array, shifts and sums
+that overflow, and pointers that are not aligned end the process.
 """
 
 import os
