@@ -6,6 +6,7 @@ moving data, which are counted, are refused while a graph is captured.
 
 import ctypes
 import mmap
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -266,6 +267,24 @@ class Graph:
             DEVICE.check()
         for one in self.work:
             one()
+
+
+class Event:
+    """cupy's, with the time of the host."""
+
+    def record(self, stream=None) -> None:
+        """Note the time."""
+        DEVICE.check()
+        self.time = time.perf_counter()
+
+    def synchronize(self) -> None:
+        """Wait for what came before."""
+        DEVICE.wait()
+
+
+def elapsed_time(start_event: Event, end_event: Event) -> float:
+    """Return the milliseconds from one event to another."""
+    return 1e3 * (end_event.time - start_event.time)
 
 
 Stream.null = Stream(null=True)

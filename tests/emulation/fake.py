@@ -69,7 +69,7 @@ def modules() -> dict[str, ModuleType]:
     )  # fmt: skip
     cupy.cuda = SimpleNamespace(
         runtime=runtime, Stream=device.Stream, MemoryPool=device.MemoryPool, using_allocator=device.using_allocator,
-        get_current_stream=lambda device_id=-1: DEVICE.stream,
+        get_current_stream=lambda device_id=-1: DEVICE.stream, Event=device.Event, get_elapsed_time=device.elapsed_time,
     )  # fmt: skip
     backend.gemmStridedBatchedEx = refused_gemm
     nvrtc.getVersion = lambda: (13, 0)
