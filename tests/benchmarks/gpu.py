@@ -81,7 +81,7 @@ def conduct(options: argparse.Namespace, tree: Path) -> int:
     records = options.out / "records.jsonl"
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(tree), str(ROOT)]), "CUPY_CACHE_DIR": str(tree / "cupy"),
-            "NUMBA_CACHE_DIR": str(tree / "numba"),
+        "NUMBA_CACHE_DIR": str(tree / "numba"),
         "PYTHONUNBUFFERED": "1",
     } | ({"BASISCLI_REHEARSAL": "1"} if options.rehearse else {})  # fmt: skip
     end, code = time.monotonic() + LIMIT, 0

@@ -1,4 +1,4 @@
-"""The benchmark of a card: what it reckons, that a rehearsal does all of it, and that without a card it claims nothing."""
+"""The benchmark of a card: what it reckons, that a rehearsal does all of it, that without a card it claims nothing."""
 
 import argparse
 import subprocess

@@ -57,7 +57,7 @@ class Device:
 
     def __init__(self):
         self.blocks: weakref.WeakSet = weakref.WeakSet()
-        self.taken = 0  # bytes
+        self.taken = self.peak = 0  # bytes, and the most that they were
         self.reset()
 
     def reset(self) -> None:
@@ -130,6 +130,7 @@ class Memory:
             raise CUDARuntimeError(OUT_OF_MEMORY)
         self.size = size
         DEVICE.taken += size
+        DEVICE.peak = max(DEVICE.peak, DEVICE.taken)
         if size < SPARSE:
             raw = np.full(size + ALIGNMENT, GUARD, np.uint8)
         else:
