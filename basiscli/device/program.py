@@ -1,12 +1,11 @@
 """Steps of training on a GPU as CUDA graphs: the host launches one graph where it would launch a kernel at a time."""
 
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 
 import cupy
 
-log = logging.getLogger(__name__)
+from basiscli.notes import log
 
 
 class Captured:

@@ -1,14 +1,13 @@
 """Groups of networks that turn out too large for the memory are trained in halves."""
 
-import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from basiscli.device import placement
 from basiscli.experiments.training_loop import Group
+from basiscli.notes import log
 
-log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 

@@ -1,4 +1,4 @@
-"""Networks that do not fit the memory together are trained in smaller groups; a card that is lost leaves a checkpoint."""
+"""Networks that do not fit the memory together are trained in smaller groups; a lost card leaves a checkpoint."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def train_up_to(most: int):
     return train, asked
 
 
-def test_groups_are_halved_until_they_fit(capsys):
+def test_groups_are_halved_until_they_fit(caplog):
     train, asked = train_up_to(2)
     groups = [Group(tuple(range(9))), Group((9, 10, 11), ("a", "b", "c"))]
     done = list(trained(groups, train))
@@ -40,8 +40,8 @@ def test_groups_are_halved_until_they_fit(capsys):
     assert [member for group, _ in done for member in group.members] == list(range(12))
     assert [group.files for group, _ in done[-2:]] == [("a", "b"), ("c",)]
     assert [result for _, result in done] == [sum(group.members) for group, _ in done]
-    said = capsys.readouterr().err.splitlines()
-    assert said == [f"basiscli: not enough memory (no room); goes on with {most} at once" for most in (4, 2)]
+    said = caplog.messages
+    assert said == [f"not enough memory (no room); goes on with {most} at once" for most in (4, 2)]
 
 
 def test_one_network_that_does_not_fit_is_an_error():
@@ -95,7 +95,9 @@ def test_a_card_that_is_lost_leaves_its_last_checkpoint(basiscli, device, tmp_pa
         lost = basiscli(*words, "--out", tmp_path / "lost")
     assert lost.code == 1
     last = lost.stderr.splitlines()[-1]
-    assert "the GPU failed in training (cudaErrorIllegalAddress" in last and "--resume goes on from what was saved" in last
+    assert (
+        "the GPU failed in training (cudaErrorIllegalAddress" in last and "--resume goes on from what was saved" in last
+    )
     position = load_network(tmp_path / "lost/seed0.h5").position
     assert 1 <= position["epoch"] < 3
 
