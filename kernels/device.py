@@ -1,4 +1,4 @@
-"""Launching the kernels of cuda/*.cu through cupy, and products of matrices through cuBLAS. S seeds.
+"""Launching the kernels of cuda/*.cu through cupy, and products of matrices (`cublas`). S seeds.
 
 A family of kernels is one file. It is compiled when one of its kernels is first launched, for the card that is there,
 and kept in cupy's cache folder. Only the products know about precision: dense maps and convolutions.
@@ -13,6 +13,8 @@ from pathlib import Path
 import cupy
 import numpy as np
 
+from basiscli.kernels import cublas
+
 # float32: as it says. tf32 and bf16: factors rounded to 11 and 8 significant bits, added up in float32.
 PRECISIONS = ("float32", "tf32", "bf16")
 FAMILIES = ("convolution", "normalisation", "pointwise", "pooling", "training")
@@ -20,6 +22,8 @@ FOLDER = Path(__file__).parent / "cuda"
 THREADS = 256
 # More blocks of an elementwise kernel than fill any card: each thread then takes several elements.
 BLOCKS = 4096
+# CUDA's bound for the first axis of a grid.
+MOST_BLOCKS = 2**31 - 1
 _precision = "float32"
 
 
@@ -50,19 +54,25 @@ def options(name: str) -> tuple[str, ...]:
 
 
 def launch(family: str, name: str, grid: tuple[int, ...], threads: int, *arguments) -> None:
-    """Launch a kernel. Of the arguments int becomes int32, float float32, None a null pointer; others are as they are.
+    """Launch a kernel on a grid of one to three dimensions.
 
-    Raises ValueError for a size within a seed beyond 32 bits.
+    Of the arguments int becomes int32, float float32, None a null pointer; others are as they are. After them a kernel
+    of several dimensions gets all but the last of these (`block_of` in common.cuh), since its blocks lie in one row.
+    Raises ValueError for a number of samples, positions or units beyond 32 bits, or for more blocks than a card takes.
     """
-    if all(grid):
+    blocks = math.prod(grid)
+    if blocks > MOST_BLOCKS:
+        raise ValueError(f"{name}: {blocks} blocks are more than a launch can have")
+    if blocks:
         _kernel(family, name, _precision if family == "convolution" else "float32")(
-            (*grid, 1, 1)[:3], (threads, 1, 1), tuple(map(_typed, arguments))
+            (blocks, 1, 1), (threads, 1, 1), tuple(map(_typed, (*arguments, *grid[:-1])))
         )
 
 
-def over(family: str, name: str, count: int, *arguments, rows: int = 1) -> None:
-    """Launch an elementwise kernel over `count` elements, of each of `rows` seeds."""
-    launch(family, name, (min(-(-count // THREADS), BLOCKS), rows), THREADS, *arguments)
+def over(family: str, name: str, count: int, *arguments, rows: int | None = None) -> None:
+    """Launch an elementwise kernel over `count` elements; given `rows`, over as many of each of so many seeds."""
+    blocks = min(-(-count // THREADS), BLOCKS)
+    launch(family, name, (blocks,) if rows is None else (blocks, rows), THREADS, *arguments)
 
 
 def whole(array: "cupy.ndarray") -> "cupy.ndarray":
@@ -85,22 +95,11 @@ def product(a, b, out, transpose_a: bool = False, transpose_b: bool = False) -> 
 
     Rows must be contiguous. cuBLAS has columns where we have rows: it is asked for outᵀ = bᵀ aᵀ.
     """
-    from cupy_backends.cuda.libs import cublas
-
     seeds, rows, columns = out.shape
     depth = a.shape[1] if transpose_a else a.shape[2]
-    one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
-    compute = {
-        "float32": cublas.CUBLAS_COMPUTE_32F,
-        "tf32": cublas.CUBLAS_COMPUTE_32F_FAST_TF32,
-        "bf16": cublas.CUBLAS_COMPUTE_32F_FAST_16BF,
-    }[_precision]
-    kind = cupy.cuda.runtime.CUDA_R_32F
-    cublas.gemmStridedBatchedEx(
-        cupy.cuda.device.get_cublas_handle(), *_operations(transpose_b, transpose_a, cublas), columns, rows, depth,
-        one.ctypes.data, *_operand(b, kind), *_operand(a, kind), zero.ctypes.data, *_operand(out, kind),
-        seeds, compute, cublas.CUBLAS_GEMM_DEFAULT,
-    )  # fmt: skip
+    cublas.multiply(
+        _precision, (transpose_b, transpose_a), (columns, rows, depth), _operand(b), _operand(a), _operand(out), seeds
+    )
 
 
 @cache
@@ -118,24 +117,20 @@ def _typed(argument):
         return argument
     if isinstance(argument, bool | int):
         if not -(2**31) <= argument < 2**31:
-            raise ValueError(f"{argument} elements of one seed are too many for a kernel")
+            raise ValueError(f"{argument} samples, positions or units of one seed are too many for a kernel")
         return np.int32(argument)
     if isinstance(argument, float):
         return np.float32(argument)
     return np.uintp(0) if argument is None else argument
 
 
-def _operations(transpose_first: bool, transpose_second: bool, cublas) -> list[int]:
-    return [cublas.CUBLAS_OP_T if t else cublas.CUBLAS_OP_N for t in (transpose_first, transpose_second)]
-
-
-def _operand(matrix, kind: int) -> tuple[int, int, int, int]:
-    """Return address, type, length of a row and distance of seeds; a shared matrix has a distance of 0."""
+def _operand(matrix) -> tuple[int, int, int]:
+    """Return address, length of a row and distance of seeds; a shared matrix has a distance of 0."""
     if matrix.dtype != np.float32 or matrix.strides[2] != 4:
         raise ValueError("a product takes float32 with contiguous rows")
     # A matrix of one row may have any stride there.
     row = matrix.strides[1] // 4 if matrix.shape[1] > 1 else matrix.shape[2]
-    return matrix.data.ptr, kind, row, matrix.strides[0] // 4 if len(matrix) > 1 else 0
+    return matrix.data.ptr, row, matrix.strides[0] // 4 if len(matrix) > 1 else 0
 
 
 def elements(array) -> np.int64:

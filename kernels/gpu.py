@@ -3,6 +3,8 @@
 S seeds, N samples, C units. A launch serves all seeds. Nothing here waits for the device or moves data to or from it.
 """
 
+import math
+
 import cupy
 import numpy as np
 
@@ -22,6 +24,7 @@ WARPS = 8
 # Dropout compares this many random bits with the rate.
 DROPOUT_BITS = 24
 SQUARES = 64  # blocks that share a sum of squares
+MOST_POSITIONS = 2**31 - 2**16
 
 __all__ = [
     "adamw",
@@ -125,9 +128,9 @@ def unit_sums(dy, out=None):
     dy = whole(dy)
     sums = _empty(len(dy), dy.shape[-1]) if out is None else out
     partials, chunks = _partials(dy)
-    _walk("sum_deviations", dy, dy, partials, walked=SUMMED_CHUNKS, after=(0,))
+    _walk("sum_deviations", dy, dy, partials, 0, walked=SUMMED_CHUNKS)
     pitch = np.int64(sums.strides[0] // 4)
-    over("normalisation", "finish_sums", sums.size, partials, sums, pitch, sums.size, dy.shape[-1], chunks)
+    over("normalisation", "finish_sums", sums.size, partials, sums, pitch, elements(sums), dy.shape[-1], chunks)
     return sums
 
 
@@ -389,7 +392,12 @@ def _map(name, *arrays):
 
 
 def _shape(x, y, kernel, stride, padding):
-    """Return the sizes that every convolution kernel takes, from the shapes of input and output."""
+    """Return the sizes that every convolution kernel takes, from the shapes of input and output.
+
+    Raises ValueError for more positions of a seed than a kernel counts in 32 bits, a block and a part beyond the last.
+    """
+    if (positions := x[1] * max(math.prod(x[2:4]), math.prod(y[2:4]))) > MOST_POSITIONS:
+        raise ValueError(f"{positions} positions of one seed are too many for a convolution")
     return *x[1:], *y[2:], *kernel, stride, padding
 
 
@@ -419,12 +427,12 @@ def _partials(x):
     return _empty(2, len(x), chunks, x.shape[-1]), chunks
 
 
-def _walk(name, like, *arguments, walked=CHUNKS, after=()):
+def _walk(name, like, *arguments, walked=CHUNKS):
     """Launch a kernel over the rows and units of all seeds of an array like `like`."""
     rows, bits, chunk, chunks = _cut(like, walked)
     units = like.shape[-1]
     grid = (-(-units // (1 << bits)), chunks, len(like))
-    launch("normalisation", name, grid, THREADS, *arguments, rows, units, chunk, bits, *after)
+    launch("normalisation", name, grid, THREADS, *arguments, rows, units, chunk, bits)
 
 
 def _moments(x):
@@ -432,10 +440,10 @@ def _moments(x):
     seeds, units = len(x), x.shape[-1]
     mean, variance = _empty(seeds, units), _empty(seeds, units)
     partials, chunks = _partials(x)
-    _walk("sum_deviations", x, x, partials, walked=SUMMED_CHUNKS, after=(1,))
+    _walk("sum_deviations", x, x, partials, 1, walked=SUMMED_CHUNKS)
     over(
-        "normalisation", "finish_moments", mean.size, partials, x, mean, variance, mean.size, x[0].size // units, units,
-        chunks,
+        "normalisation", "finish_moments", mean.size, partials, x, mean, variance, elements(mean), x[0].size // units,
+        units, chunks,
     )  # fmt: skip
     return mean, variance
 
@@ -462,8 +470,8 @@ def _normalise_gradient(dy, x, mean, variance, scale, shift, epsilon, masked):
     partials, chunks = _partials(x)
     _walk("sum_products", x, dy, x, *affine, partials, walked=SUMMED_CHUNKS)
     over(
-        "normalisation", "finish_gradients", mean.size, partials, variance, float(epsilon), dscale, dshift, mean.size,
-        x.shape[-1], chunks,
+        "normalisation", "finish_gradients", mean.size, partials, variance, float(epsilon), dscale, dshift,
+        elements(mean), x.shape[-1], chunks,
     )  # fmt: skip
     _walk("normalise_gradient", x, dy, x, *affine, dscale, dshift, dx)
     return dx, dscale, dshift

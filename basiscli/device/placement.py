@@ -4,6 +4,7 @@
 `kernels.of` finds the kernels of either.
 """
 
+import gc
 import importlib
 import weakref
 from collections.abc import Iterator, Mapping
@@ -103,6 +104,20 @@ def available_memory() -> int:
 
     pool = cupy.get_default_memory_pool()
     return cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+
+
+def release_memory() -> None:
+    """Give memory that no array uses any more back to a GPU's driver."""
+    gc.collect()
+    if _on_gpu:
+        import cupy
+
+        cupy.get_default_memory_pool().free_all_blocks()
+
+
+def failed(error: Exception) -> bool:
+    """Return whether an error is one of a GPU itself, which ends all work on it in this process."""
+    return _on_gpu and type(error).__name__ in ("CUDARuntimeError", "CUDADriverError", "CublasError")
 
 
 def versions() -> dict[str, str]:

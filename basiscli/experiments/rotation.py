@@ -10,6 +10,7 @@ import numpy as np
 
 from basiscli.device import placement
 from basiscli.experiments import rotation_sites, training_loop
+from basiscli.experiments.groups import trained
 from basiscli.experiments.rotation_experiment import Experiment, Result, chance_loss, slice_seed
 from basiscli.experiments.rotation_records import site_records
 from basiscli.experiments.rotation_sites import CONTINUE, NOTHING, Site, Slice
@@ -125,7 +126,8 @@ def _require_same(experiment: Experiment, network: Loaded, site: Site, part: Sli
 def _finished(experiment: Experiment, job: Job, progress: Progress, stop: Callable) -> dict[Slice, Result]:
     """Train what is left of a job, write its files, and return the results of all its slices."""
     results = dict(job.results)
-    for group in job.groups:
+
+    def train(group: training_loop.Group) -> list[NetworkFile]:
         if group.files:
             run = checkpoint.resume(group.files, experiment.dataset)
         else:
@@ -134,7 +136,10 @@ def _finished(experiment: Experiment, job: Job, progress: Progress, stop: Callab
         training_loop.train_to_end(run, save, _every(CHECKPOINT_SECONDS), progress, stop)
         if not run.history:
             _look(run)
-        results |= zip(group.members, [_result(experiment, file) for file in save()], strict=True)
+        return save()
+
+    for group, files in trained(job.groups, train):
+        results |= zip(group.members, [_result(experiment, file) for file in files], strict=True)
     return results
 
 

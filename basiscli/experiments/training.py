@@ -7,7 +7,16 @@ from pathlib import Path
 
 from basiscli.data import Dataset
 from basiscli.errors import BadInput
-from basiscli.experiments.training_loop import Folder, grouped, interruptible, seeds_that_fit, steps_left, train_to_end
+from basiscli.experiments.groups import trained
+from basiscli.experiments.training_loop import (
+    Folder,
+    Group,
+    grouped,
+    interruptible,
+    seeds_that_fit,
+    steps_left,
+    train_to_end,
+)
 from basiscli.files import checkpoint
 from basiscli.files.checkpoint import Prefix
 from basiscli.files.datasets import load_dataset
@@ -180,13 +189,17 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
     steps = sum(steps_left(group, recipe, dataset) for group in groups)
     with interruptible(go_on) as stop, Progress(steps) as progress:
         compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
-        for group in groups:
+
+        def train(group: Group) -> list[NetworkFile]:
             if group.files:
                 run = checkpoint.resume(group.files, dataset)
             else:
                 run = Run.start(network, recipe, dataset, group.members, adjust)
             train_to_end(run, partial(folder.checkpoint, run), folder.due, progress, stop)
-            yield from (_record(folder, file) for file in folder.finish(run))
+            return list(folder.finish(run))
+
+        for _, files in trained(groups, train):
+            yield from (_record(folder, file) for file in files)
 
 
 def dry_run(job: TrainingJob) -> Iterator[dict]:

@@ -211,7 +211,8 @@ def _difference(there: object, wanted: object) -> str:
 def interruptible(go_on: str) -> Iterator[Callable[[], bool]]:
     """Turn SIGINT and SIGTERM into a flag, yielded as a function, so that a step is never cut in two.
 
-    A second signal kills at once, as it would without us. On Interrupted a line says `go_on`.
+    A second signal kills at once, as it would without us. On Interrupted a line says `go_on`. So does the BadInput that
+    is raised where a GPU fails, which takes all arrays with it: what goes on is what was saved last.
     """
     seen: list[int] = []
     previous = {}
@@ -226,6 +227,10 @@ def interruptible(go_on: str) -> Iterator[Callable[[], bool]]:
         yield lambda: bool(seen)
     except Interrupted:
         log.warning(f"interrupted and saved; {go_on}")
+        raise
+    except Exception as error:
+        if placement.failed(error):
+            raise BadInput(f"the GPU failed in training ({error}); {go_on} from what was saved last") from error
         raise
     finally:
         for number, handler in previous.items():

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import platformdirs
 from numba import config, njit
 from numba.core import event
 
@@ -16,6 +15,8 @@ def _cache_folder() -> str:
     numba notices a change in the file of a function, but not in what that file imports (micro.py); and beside the
     sources its files would outlive an uninstallation and shadow the next installation.
     """
+    import platformdirs
+
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())

@@ -50,11 +50,15 @@ struct Tile {
     const int row = threadIdx.x / 8 * HIGH, column = threadIdx.x % 8 * ACROSS;
 #pragma unroll
     for (int k = 0; k < DEPTH; ++k) {
-      float a[HIGH], b[ACROSS];
-      *(float4*)a = *(const float4*)&f.a[k][row];
-      *(float4*)(a + 4) = *(const float4*)&f.a[k][row + 4];
+      const float4 upper = *(const float4*)&f.a[k][row], lower = *(const float4*)&f.a[k][row + 4];
+      const float a[HIGH] = {upper.x, upper.y, upper.z, upper.w, lower.x, lower.y, lower.z, lower.w};
+      float b[ACROSS];
 #pragma unroll
-      for (int j = 0; j < ACROSS; j += 2) *(float2*)(b + j) = *(const float2*)&f.b[k][column + j];
+      for (int j = 0; j < ACROSS; j += 2) {
+        const float2 two = *(const float2*)&f.b[k][column + j];
+        b[j] = two.x;
+        b[j + 1] = two.y;
+      }
 #pragma unroll
       for (int i = 0; i < HIGH; ++i)
 #pragma unroll
@@ -145,10 +149,10 @@ struct Tile {
 // C's tile of a block over the depths first ... last. A problem says how a thread fetches the 16 numbers of its own
 // row of A, where an element of B is, and where one of C goes.
 template <int COLUMNS, class Problem>
-__device__ inline void multiply(const Problem& problem, int first, int last) {
+__device__ inline void multiply(const Problem& problem, const Block& block, int first, int last) {
   __shared__ __align__(16) Factors<COLUMNS> factors;
   constexpr int SHARE = COLUMNS * DEPTH / THREADS;
-  const int t = threadIdx.x, row = blockIdx.x * ROWS, column = blockIdx.y * COLUMNS;
+  const int t = threadIdx.x, row = block.x * ROWS, column = block.y * COLUMNS;
   const auto own = problem.row(row + t);
   float next_a[DEPTH], next_b[SHARE];
   int k_of[SHARE], n_of[SHARE];
@@ -329,45 +333,50 @@ struct WeightGradient {
 };
 
 // Arrays of a seed lie x_seed, w_seed, ... floats apart, 0 for what all seeds share. Grid: tiles of rows, tiles of
-// columns, seeds (times phases, or parts).
+// columns, seeds (times phases, or parts), told as `across` and `down`.
 #define CONVOLUTION(COLUMNS)                                                                                        \
   KERNEL __launch_bounds__(THREADS)                                                                                 \
-      convolution_##COLUMNS(const float* x, wide x_seed, const float* w, wide w_seed, float* y, SHAPE) {            \
+      convolution_##COLUMNS(const float* x, wide x_seed, const float* w, wide w_seed, float* y, SHAPE, int across,  \
+                            int down) {                                                                             \
     const Shape s = SHAPE_VALUE;                                                                                    \
-    const wide y_seed = (wide)samples * out_height * out_width * outputs;                                           \
-    const Forward problem{x + blockIdx.z * x_seed, w + blockIdx.z * w_seed, y + blockIdx.z * y_seed, s};            \
-    multiply<COLUMNS>(problem, 0, kernel_height * kernel_width * inputs);                                           \
+    const Block block = block_of(across, down);                                                                     \
+    const wide seed = block.z, y_seed = (wide)samples * out_height * out_width * outputs;                           \
+    const Forward problem{x + seed * x_seed, w + seed * w_seed, y + seed * y_seed, s};                              \
+    multiply<COLUMNS>(problem, block, 0, kernel_height * kernel_width * inputs);                                    \
   }                                                                                                                 \
   KERNEL __launch_bounds__(THREADS) input_gradient_##COLUMNS(const float* dy, wide dy_seed, const float* w,         \
-                                                             wide w_seed, float* dx, SHAPE) {                       \
+                                                             wide w_seed, float* dx, SHAPE, int across, int down) { \
     const Shape s = SHAPE_VALUE;                                                                                    \
-    const wide seed = blockIdx.z / (stride * stride), dx_seed = (wide)samples * height * width * inputs;            \
-    const int phase = blockIdx.z % (stride * stride);                                                               \
-    const Axis down = axis_of(phase / stride, height, kernel_height, stride, padding);                              \
-    const Axis right = axis_of(phase % stride, width, kernel_width, stride, padding);                               \
-    const InputGradient problem{dy + seed * dy_seed, w + seed * w_seed, dx + seed * dx_seed, s, down, right};       \
-    multiply<COLUMNS>(problem, 0, problem.depth());                                                                 \
+    const Block block = block_of(across, down);                                                                     \
+    const wide seed = block.z / (stride * stride), dx_seed = (wide)samples * height * width * inputs;               \
+    const int phase = block.z % (stride * stride);                                                                  \
+    const Axis vertical = axis_of(phase / stride, height, kernel_height, stride, padding);                          \
+    const Axis horizontal = axis_of(phase % stride, width, kernel_width, stride, padding);                          \
+    const InputGradient problem{dy + seed * dy_seed, w + seed * w_seed, dx + seed * dx_seed, s, vertical, horizontal};\
+    multiply<COLUMNS>(problem, block, 0, problem.depth());                                                          \
   }                                                                                                                 \
   KERNEL __launch_bounds__(THREADS)                                                                                 \
       weight_gradient_##COLUMNS(const float* x, wide x_seed, const float* dy, wide dy_seed, float* sums, SHAPE,     \
-                                int parts, int part) {                                                              \
+                                int parts, int part, int across, int down) {                                        \
     const Shape s = SHAPE_VALUE;                                                                                    \
-    const wide seed = blockIdx.z / parts, size = (wide)kernel_height * kernel_width * inputs * outputs;             \
-    const int first = blockIdx.z % parts * part;                                                                    \
-    const WeightGradient problem{x + seed * x_seed, dy + seed * dy_seed, sums + blockIdx.z * size, s};              \
-    multiply<COLUMNS>(problem, first, min(samples * out_height * out_width, first + part));                         \
+    const Block block = block_of(across, down);                                                                     \
+    const wide seed = block.z / parts, size = (wide)kernel_height * kernel_width * inputs * outputs;                \
+    const int first = block.z % parts * part;                                                                       \
+    const WeightGradient problem{x + seed * x_seed, dy + seed * dy_seed, sums + block.z * size, s};                 \
+    multiply<COLUMNS>(problem, block, first, min(samples * out_height * out_width, first + part));                  \
   }
 
 CONVOLUTION(16)
 CONVOLUTION(32)
 CONVOLUTION(64)
 
-// dw = Σ over parts, in order; sums (S, parts, n), blockIdx.y the seed.
-KERNEL sum_parts(const float* sums, float* dw, wide dw_seed, int n, int parts) {
-  for (wide i = first_item(); i < n; i += item_step()) {
-    const float* from = sums + (wide)blockIdx.y * parts * n + i;
+// dw = Σ over parts, in order; sums (S, parts, n), a row of blocks a seed.
+KERNEL sum_parts(const float* sums, float* dw, wide dw_seed, int n, int parts, int across) {
+  const Block block = block_of(across);
+  for (wide i = first_item(block.x); i < n; i += item_step(across)) {
+    const float* from = sums + (wide)block.y * parts * n + i;
     double sum = 0;
     for (int p = 0; p < parts; ++p) sum += from[(wide)p * n];
-    dw[blockIdx.y * dw_seed + i] = (float)sum;
+    dw[block.y * dw_seed + i] = (float)sum;
   }
 }

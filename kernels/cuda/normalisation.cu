@@ -6,25 +6,30 @@
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / WARP;
 
+// Blocks lie `across` the units, then `down` the chunks of rows, then by seed.
 struct Share {
-  int unit, lane, lanes, first, last;
+  wide seed, first, last;
+  int unit, lane, lanes, chunk;
   bool inside;
 };
 
-__device__ inline Share share_of(int rows, int units, int chunk, int bits) {
+__device__ inline Share share_of(int rows, int units, int chunk, int bits, int across, int down) {
+  const Block block = block_of(across, down);
   Share s;
-  s.unit = (int)((blockIdx.x << bits) + (threadIdx.x & ((1u << bits) - 1)));
+  s.seed = block.z;
+  s.chunk = block.y;
+  s.unit = (block.x << bits) + (int)(threadIdx.x & ((1u << bits) - 1));
   s.lane = (int)(threadIdx.x >> bits);
   s.lanes = THREADS >> bits;
-  s.first = (int)blockIdx.y * chunk + s.lane;
-  s.last = min(rows, (int)(blockIdx.y + 1) * chunk);
+  s.first = (wide)block.y * chunk + s.lane;
+  s.last = min((wide)rows, (block.y + 1ll) * chunk);
   s.inside = s.unit < units;
   return s;
 }
 
 // Adds up what the lanes of each unit hold and writes it to partials (2, S, chunks, C).
 __device__ inline void write_partials(const Share& s, float first, float second, float* partials, int units,
-                                      int bits) {
+                                      int bits, int across, int down) {
   __shared__ float sums[2][THREADS];
   const int t = threadIdx.x;
   sums[0][t] = first;
@@ -38,60 +43,65 @@ __device__ inline void write_partials(const Share& s, float first, float second,
     __syncthreads();
   }
   if (s.lane == 0 && s.inside) {
-    const wide at = ((wide)blockIdx.z * gridDim.y + blockIdx.y) * units + s.unit;
+    const wide at = (s.seed * down + s.chunk) * units + s.unit;
     partials[at] = sums[0][t];
-    partials[(wide)gridDim.z * gridDim.y * units + at] = sums[1][t];
+    partials[(wide)gridDim.x / across * units + at] = sums[1][t];
   }
 }
 
 // Σ (x - pivot) and Σ (x - pivot)², the pivot the first row, or 0.
-KERNEL sum_deviations(const float* x, float* partials, int rows, int units, int chunk, int bits, int pivoted) {
-  const Share s = share_of(rows, units, chunk, bits);
-  x += (wide)blockIdx.z * rows * units;
+KERNEL sum_deviations(const float* x, float* partials, int pivoted, int rows, int units, int chunk, int bits,
+                      int across, int down) {
+  const Share s = share_of(rows, units, chunk, bits, across, down);
+  x += s.seed * rows * units;
   const float pivot = pivoted && s.inside ? x[s.unit] : 0;
   float sum = 0, squares = 0;
   if (s.inside)
-    for (int r = s.first; r < s.last; r += s.lanes) {
-      const float d = x[(wide)r * units + s.unit] - pivot;
+    for (wide r = s.first; r < s.last; r += s.lanes) {
+      const float d = x[r * units + s.unit] - pivot;
       sum += d;
       squares += d * d;
     }
-  write_partials(s, sum, squares, partials, units, bits);
+  write_partials(s, sum, squares, partials, units, bits, across, down);
 }
 
 // scale / √(variance + ε) and what is added then: y = factor x + offset. Seeds of scale and shift lie `pitch` apart.
+// The gradients find out anew which y were above 0. Every fused operation is written out, so that the compiler cannot
+// round one kernel's y otherwise than another's.
 struct Affine {
   float factor, offset;
+
+  __device__ float of(float x) const { return fmaf(x, factor, offset); }
 };
 
-__device__ inline Affine affine_of(const float* mean, const float* variance, const float* scale, const float* shift,
-                                   wide pitch, float epsilon, int units, int unit) {
-  const wide at = (wide)blockIdx.z * units + unit, parameter = blockIdx.z * pitch + unit;
+__device__ inline Affine affine_of(const Share& s, const float* mean, const float* variance, const float* scale,
+                                   const float* shift, wide pitch, float epsilon, int units) {
+  const wide at = s.seed * units + s.unit, parameter = s.seed * pitch + s.unit;
   Affine a;
   a.factor = scale[parameter] / sqrtf(variance[at] + epsilon);
-  a.offset = shift[parameter] - mean[at] * a.factor;
+  a.offset = fmaf(-mean[at], a.factor, shift[parameter]);
   return a;
 }
 
 // Σ dy and Σ dy (x - mean), where `masked` only over the rows whose normalised x is above 0.
 KERNEL sum_products(const float* dy, const float* x, const float* mean, const float* variance, const float* scale,
                     const float* shift, wide pitch, float epsilon, int masked, float* partials, int rows, int units,
-                    int chunk, int bits) {
-  const Share s = share_of(rows, units, chunk, bits);
-  const wide seed = (wide)blockIdx.z * rows * units;
+                    int chunk, int bits, int across, int down) {
+  const Share s = share_of(rows, units, chunk, bits, across, down);
+  const wide seed = s.seed * rows * units;
   float sum = 0, products = 0;
   if (s.inside) {
-    const float m = mean[(wide)blockIdx.z * units + s.unit];
+    const float m = mean[s.seed * units + s.unit];
     Affine a = {0, 0};
-    if (masked) a = affine_of(mean, variance, scale, shift, pitch, epsilon, units, s.unit);
-    for (int r = s.first; r < s.last; r += s.lanes) {
-      const wide i = seed + (wide)r * units + s.unit;
-      const float value = x[i], g = !masked || value * a.factor + a.offset > 0 ? dy[i] : 0;
+    if (masked) a = affine_of(s, mean, variance, scale, shift, pitch, epsilon, units);
+    for (wide r = s.first; r < s.last; r += s.lanes) {
+      const wide i = seed + r * units + s.unit;
+      const float value = x[i], g = !masked || a.of(value) > 0 ? dy[i] : 0;
       sum += g;
       products += g * (value - m);
     }
   }
-  write_partials(s, sum, products, partials, units, bits);
+  write_partials(s, sum, products, partials, units, bits, across, down);
 }
 
 // What follows has one thread for each unit of each seed: n = S C. Chunks are added in their order.
@@ -101,39 +111,39 @@ __device__ inline double total(const float* partials, wide i, int units, int chu
   return sum;
 }
 
-KERNEL finish_sums(const float* partials, float* out, wide pitch, int n, int units, int chunks) {
-  const wide i = first_item();
-  if (i < n) out[i / units * pitch + i % units] = (float)total(partials, i, units, chunks);
+KERNEL finish_sums(const float* partials, float* out, wide pitch, wide n, int units, int chunks) {
+  for (wide i = first_item(); i < n; i += item_step())
+    out[i / units * pitch + i % units] = (float)total(partials, i, units, chunks);
 }
 
-KERNEL finish_moments(const float* partials, const float* x, float* mean, float* variance, int n, int rows, int units,
+KERNEL finish_moments(const float* partials, const float* x, float* mean, float* variance, wide n, int rows, int units,
                       int chunks) {
-  const wide i = first_item();
-  if (i >= n) return;
-  const double deviation = total(partials, i, units, chunks) / rows;
-  const double squares = total(partials + (wide)n * chunks, i, units, chunks) / rows - deviation * deviation;
-  mean[i] = (float)(x[i / units * rows * units + i % units] + deviation);
-  variance[i] = (float)(squares < 0 ? 0 : squares);
+  for (wide i = first_item(); i < n; i += item_step()) {
+    const double deviation = total(partials, i, units, chunks) / rows;
+    const double squares = total(partials + n * chunks, i, units, chunks) / rows - deviation * deviation;
+    mean[i] = (float)(x[i / units * rows * units + i % units] + deviation);
+    variance[i] = (float)(squares < 0 ? 0 : squares);
+  }
 }
 
 KERNEL finish_gradients(const float* partials, const float* variance, float epsilon, float* dscale, float* dshift,
-                        int n, int units, int chunks) {
-  const wide i = first_item();
-  if (i >= n) return;
-  dshift[i] = (float)total(partials, i, units, chunks);
-  dscale[i] = (float)(total(partials + (wide)n * chunks, i, units, chunks) / sqrtf(variance[i] + epsilon));
+                        wide n, int units, int chunks) {
+  for (wide i = first_item(); i < n; i += item_step()) {
+    dshift[i] = (float)total(partials, i, units, chunks);
+    dscale[i] = (float)(total(partials + n * chunks, i, units, chunks) / sqrtf(variance[i] + epsilon));
+  }
 }
 
 // y = factor x + offset (+ skip), rectified if asked for. skip may be null.
 KERNEL normalise(const float* x, const float* skip, const float* mean, const float* variance, const float* scale,
                  const float* shift, wide pitch, float epsilon, int rectify, float* y, int rows, int units, int chunk,
-                 int bits) {
-  const Share s = share_of(rows, units, chunk, bits);
+                 int bits, int across, int down) {
+  const Share s = share_of(rows, units, chunk, bits, across, down);
   if (!s.inside) return;
-  const Affine a = affine_of(mean, variance, scale, shift, pitch, epsilon, units, s.unit);
-  for (int r = s.first; r < s.last; r += s.lanes) {
-    const wide i = ((wide)blockIdx.z * rows + r) * units + s.unit;
-    float value = x[i] * a.factor + a.offset;
+  const Affine a = affine_of(s, mean, variance, scale, shift, pitch, epsilon, units);
+  for (wide r = s.first; r < s.last; r += s.lanes) {
+    const wide i = (s.seed * rows + r) * units + s.unit;
+    float value = a.of(x[i]);
     if (skip) value += skip[i];
     y[i] = rectify ? rectified(value) : value;
   }
@@ -143,25 +153,25 @@ KERNEL normalise(const float* x, const float* skip, const float* mean, const flo
 KERNEL normalise_gradient(const float* dy, const float* x, const float* mean, const float* variance,
                           const float* scale, const float* shift, wide pitch, float epsilon, int masked,
                           const float* dscale, const float* dshift, float* dx, int rows, int units, int chunk,
-                          int bits) {
-  const Share s = share_of(rows, units, chunk, bits);
+                          int bits, int across, int down) {
+  const Share s = share_of(rows, units, chunk, bits, across, down);
   if (!s.inside) return;
-  const wide of_unit = (wide)blockIdx.z * units + s.unit;
-  const Affine a = affine_of(mean, variance, scale, shift, pitch, epsilon, units, s.unit);
+  const wide of_unit = s.seed * units + s.unit;
+  const Affine a = affine_of(s, mean, variance, scale, shift, pitch, epsilon, units);
   const float m = mean[of_unit], inverse = 1 / sqrtf(variance[of_unit] + epsilon);
   const float along = inverse * dscale[of_unit] / (float)rows, level = dshift[of_unit] / (float)rows;
-  for (int r = s.first; r < s.last; r += s.lanes) {
-    const wide i = ((wide)blockIdx.z * rows + r) * units + s.unit;
-    const float value = x[i], g = !masked || value * a.factor + a.offset > 0 ? dy[i] : 0;
+  for (wide r = s.first; r < s.last; r += s.lanes) {
+    const wide i = (s.seed * rows + r) * units + s.unit;
+    const float value = x[i], g = !masked || a.of(value) > 0 ? dy[i] : 0;
     dx[i] = a.factor * (g - level - (value - m) * along);
   }
 }
 
-KERNEL add_units(float* x, const float* b, wide pitch, int rows, int units, int chunk, int bits) {
-  const Share s = share_of(rows, units, chunk, bits);
+KERNEL add_units(float* x, const float* b, wide pitch, int rows, int units, int chunk, int bits, int across, int down) {
+  const Share s = share_of(rows, units, chunk, bits, across, down);
   if (!s.inside) return;
-  const float value = b[blockIdx.z * pitch + s.unit];
-  for (int r = s.first; r < s.last; r += s.lanes) x[((wide)blockIdx.z * rows + r) * units + s.unit] += value;
+  const float value = b[s.seed * pitch + s.unit];
+  for (wide r = s.first; r < s.last; r += s.lanes) x[(s.seed * rows + r) * units + s.unit] += value;
 }
 
 // LayerNorm: a warp a row, n = S R rows of which `rows` a seed.

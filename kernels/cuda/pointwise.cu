@@ -41,12 +41,13 @@ __device__ inline unsigned long long splitmix(unsigned long long z) {
   return z ^ (z >> 31);
 }
 
-// n: elements of one seed; blockIdx.y is the seed. An element is kept where its `bits` random bits reach `bound`.
-KERNEL dropout(const float* x, const float* stream, float* y, wide n, int bits, wide bound, float factor) {
-  const wide seed = blockIdx.y;
+// n: elements of one seed; a row of blocks is a seed. An element is kept where its `bits` random bits reach `bound`.
+KERNEL dropout(const float* x, const float* stream, float* y, wide n, int bits, wide bound, float factor, int across) {
+  const Block block = block_of(across);
+  const wide seed = block.y;
   const unsigned long long a = (unsigned long long)stream[2 * seed], b = (unsigned long long)stream[2 * seed + 1];
   const unsigned long long start = splitmix((a << 32) + b);
-  for (wide i = first_item(); i < n; i += item_step()) {
+  for (wide i = first_item(block.x); i < n; i += item_step(across)) {
     const bool kept = (splitmix(start + (unsigned long long)i) >> (64 - bits)) >= (unsigned long long)bound;
     y[seed * n + i] = kept ? x[seed * n + i] * factor : 0;
   }

@@ -56,15 +56,16 @@ KERNEL sum_losses(const double* losses, const int* hits, double* loss, wide* hit
   }
 }
 
-// Σ g² of a piece of each seed's gradient, (S, pieces) float64; blockIdx.y is the seed.
-KERNEL sum_squares(const float* gradient, wide pitch, int trained, double* partials) {
+// Σ g² of a piece of each seed's gradient, (S, pieces) float64; a row of blocks is a seed.
+KERNEL sum_squares(const float* gradient, wide pitch, int trained, double* partials, int across) {
+  const Block block = block_of(across);
   double sum = 0;
-  for (wide i = first_item(); i < trained; i += item_step()) {
-    const double g = gradient[blockIdx.y * pitch + i];
+  for (wide i = first_item(block.x); i < trained; i += item_step(across)) {
+    const double g = gradient[block.y * pitch + i];
     sum += g * g;
   }
   sum = block_sum(sum);
-  if (threadIdx.x == 0) partials[(wide)blockIdx.y * gridDim.x + blockIdx.x] = sum;
+  if (threadIdx.x == 0) partials[(wide)block.y * across + block.x] = sum;
 }
 
 KERNEL finish_squares(const double* partials, double* out, int pieces) {
@@ -75,13 +76,14 @@ KERNEL finish_squares(const double* partials, double* out, int pieces) {
 }
 
 // The rate (and AdamW's step) lie in memory, where a captured launch finds those of its step. A thread a parameter,
-// blockIdx.y the seed; factor 0 leaves a seed as it is. velocity is null without momentum.
+// a row of blocks a seed; factor 0 leaves a seed as it is. velocity is null without momentum.
 KERNEL sgd(float* theta, const float* gradient, float* velocity, wide pitch, int decayed, int trained,
-           const double* rate, const double* factor, float momentum, int nesterov, float decay) {
-  const wide seed = blockIdx.y;
+           const double* rate, const double* factor, float momentum, int nesterov, float decay, int across) {
+  const Block block = block_of(across);
+  const wide seed = block.y;
   const float scale = (float)factor[seed], step = (float)rate[0];
   if (factor[seed] == 0) return;
-  for (wide i = first_item(); i < trained; i += item_step()) {
+  for (wide i = first_item(block.x); i < trained; i += item_step(across)) {
     const wide at = seed * pitch + i;
     float g = scale * gradient[at];
     if (i < decayed) g += decay * theta[at];
@@ -95,9 +97,10 @@ KERNEL sgd(float* theta, const float* gradient, float* velocity, wide pitch, int
 
 KERNEL adamw(float* theta, const float* gradient, float* first, float* second, wide pitch, int decayed, int trained,
              const double* rate, const double* factor, const double* step, double beta1, double beta2, float epsilon,
-             float decay) {
+             float decay, int across) {
   __shared__ float corrections[2];
-  const wide seed = blockIdx.y;
+  const Block block = block_of(across);
+  const wide seed = block.y;
   if (threadIdx.x == 0) {
     corrections[0] = (float)(1 - pow(beta1, step[0]));
     corrections[1] = (float)(1 - pow(beta2, step[0]));
@@ -105,7 +108,7 @@ KERNEL adamw(float* theta, const float* gradient, float* first, float* second, w
   __syncthreads();
   if (factor[seed] == 0) return;
   const float scale = (float)factor[seed], lr = (float)rate[0];
-  for (wide i = first_item(); i < trained; i += item_step()) {
+  for (wide i = first_item(block.x); i < trained; i += item_step(across)) {
     const wide at = seed * pitch + i;
     const float g = scale * gradient[at];
     const float m = first[at] += (float)(1 - beta1) * (g - first[at]);

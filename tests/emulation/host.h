@@ -1,11 +1,12 @@
 // Stands for what CUDA builds in, so that g++ compiles the kernels of kernels/cuda and a test can run them.
 //
-// Blocks run one after the other, in an order of chance. The threads of a block are fibers that go on in turn until each
-// waits at a barrier or has ended, every time in another order: what a missing barrier leaves to chance comes out wrong.
-// A barrier that some threads never reach, which CUDA leaves undefined, is reported as an error. Shared memory holds NaN
-// when a block begins.
+// Blocks run one after the other. The threads of a block are fibers that go on in turn until each waits at a barrier or
+// has ended. Blocks and threads take their turns in ascending order, in descending order, or in one of chance that is
+// another every time: what a missing barrier leaves to chance comes out wrong in one of them. A barrier that some threads
+// never reach, which CUDA leaves undefined, is reported as an error. Shared memory holds NaN when a block begins.
 
 #pragma once
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -43,7 +44,8 @@ extern "C" char __start_shared_memory[] __attribute__((weak)), __stop_shared_mem
 
 namespace emulation {
 
-constexpr unsigned LANES = 32, STACK = 1 << 16;
+constexpr unsigned LANES = 32, MOST_THREADS = 1024, STACK = 1 << 17;
+enum Order { ASCENDING, DESCENDING };  // a larger number is the seed of an order of chance
 enum Waiting { NOTHING, WARP_BARRIER, BLOCK_BARRIER, ENDED };
 
 struct Fragments {
@@ -51,29 +53,65 @@ struct Fragments {
 };
 struct Fiber {
   ucontext_t context;
+  jmp_buf place;
+  bool begun = false;
   std::vector<char> stack;
   Waiting waiting;
   uint64_t exchanged;
   Fragments fragments;
 };
 
-static std::vector<Fiber> fibers;
+static std::vector<Fiber> fibers(MOST_THREADS);
 static ucontext_t scheduler;
 static const char* failure;
 static void* kernel;
 static void (*run_kernel)(void*);
 
+static jmp_buf scheduler_place;
+
 static Fiber& own() { return fibers[threadIdx.x]; }
 
-static void wait(Waiting at) {
-  Fiber& fiber = own();
-  fiber.waiting = at;
-  swapcontext(&fiber.context, &scheduler);
+// Goes on with a fiber until it waits. swapcontext alone would do, and does for the sanitizers, which know it; it asks the
+// system for its signals twice, so that a switch takes ten times as long.
+__attribute__((noinline)) static void resume(Fiber& fiber) {
+#ifdef __SANITIZE_ADDRESS__
+  fiber.begun = true;
+  swapcontext(&scheduler, &fiber.context);
+#else
+  if (_setjmp(scheduler_place)) return;
+  if (fiber.begun) _longjmp(fiber.place, 1);
+  fiber.begun = true;
+  setcontext(&fiber.context);
+#endif
 }
 
+__attribute__((noinline)) static void wait(Waiting at) {
+  Fiber& fiber = own();
+  fiber.waiting = at;
+#ifdef __SANITIZE_ADDRESS__
+  swapcontext(&fiber.context, &scheduler);
+#else
+  if (!_setjmp(fiber.place)) _longjmp(scheduler_place, 1);
+#endif
+}
+
+// A fiber runs one thread after the other.
 static void start() {
-  run_kernel(kernel);
-  wait(ENDED);
+  for (;;) {
+    run_kernel(kernel);
+    wait(ENDED);
+  }
+}
+
+static void prepare(Fiber& fiber) {
+  fiber.waiting = NOTHING;
+  if (fiber.begun) return;
+  fiber.stack.resize(STACK);
+  getcontext(&fiber.context);
+  fiber.context.uc_stack.ss_sp = fiber.stack.data();
+  fiber.context.uc_stack.ss_size = STACK;
+  fiber.context.uc_link = nullptr;
+  makecontext(&fiber.context, start, 0);
 }
 
 static bool all(unsigned first, unsigned last, Waiting state) {
@@ -86,43 +124,42 @@ static void release(unsigned first, unsigned last) {
   for (unsigned t = first; t < last; ++t) fibers[t].waiting = NOTHING;
 }
 
+static unsigned order;
+static uint64_t state;
+
 static unsigned chance() {
-  static uint64_t state = 1;
   state = state * 6364136223846793005u + 1442695040888963407u;
   return (unsigned)(state >> 33);
 }
 
-// Visits 0 ... count - 1 in an order of chance: a multiple of the number, modulo the next power of two.
+// Visits 0 ... count - 1 in the order of this launch; that of chance is a multiple of the number, modulo the next power
+// of two.
 template <class Visit>
-static bool shuffled(unsigned count, Visit visit) {
-  unsigned size = 1;
+static bool each(unsigned count, Visit visit) {
+  if (order <= DESCENDING) {
+    for (unsigned i = 0; i < count; ++i)
+      if (!visit(order == ASCENDING ? i : count - 1 - i)) return false;
+    return true;
+  }
+  uint64_t size = 1;
   while (size < count) size *= 2;
-  const unsigned factor = chance() | 1, first = chance();
-  for (unsigned k = 0; k < size; ++k) {
-    const unsigned i = (factor * k + first) % size;
-    if (i < count && !visit(i)) return false;
+  const uint64_t factor = chance() | 1, first = chance();
+  for (uint64_t k = 0; k < size; ++k) {
+    const uint64_t i = (factor * k + first) % size;
+    if (i < count && !visit((unsigned)i)) return false;
   }
   return true;
 }
 
 static bool run_block(unsigned threads) {
   if (__start_shared_memory) std::fill(__start_shared_memory, __stop_shared_memory, (char)0xff);
-  for (unsigned t = 0; t < threads; ++t) {
-    Fiber& fiber = fibers[t];
-    fiber.stack.resize(STACK);
-    fiber.waiting = NOTHING;
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.data();
-    fiber.context.uc_stack.ss_size = STACK;
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, start, 0);
-  }
+  for (unsigned t = 0; t < threads; ++t) prepare(fibers[t]);
   while (!all(0, threads, ENDED)) {
     bool moved = false;
-    shuffled(threads, [&](unsigned t) {
+    each(threads, [&](unsigned t) {
       if (fibers[t].waiting == NOTHING) {
         threadIdx = {t, 0, 0};
-        swapcontext(&scheduler, &fibers[t].context);
+        resume(fibers[t]);
         moved = true;
       }
       return true;
@@ -138,20 +175,27 @@ static bool run_block(unsigned threads) {
     }
     if (!moved) {
       failure = "a barrier that some threads never reach";
+      for (Fiber& fiber : fibers) fiber.begun = false;
       return false;
     }
   }
   return true;
 }
 
-static bool run(const unsigned* grid, unsigned threads) {
+// How a kernel is launched: on `blocks` blocks, of which only `count` that are `chosen` are run if there are any.
+struct Launch {
+  unsigned blocks, threads, order, count;
+  const unsigned* chosen;
+};
+
+static bool run(const Launch& launch) {
   failure = nullptr;
-  if (fibers.size() < threads) fibers.resize(threads);
-  gridDim = {grid[0], grid[1], grid[2]};
-  blockDim = {threads, 1, 1};
-  return shuffled(grid[0] * grid[1] * grid[2], [&](unsigned i) {
-    blockIdx = {i % grid[0], i / grid[0] % grid[1], i / grid[0] / grid[1]};
-    return run_block(threads);
+  order = state = launch.order;
+  gridDim = {launch.blocks, 1, 1};
+  blockDim = {launch.threads, 1, 1};
+  return each(launch.count ? launch.count : launch.blocks, [&](unsigned i) {
+    blockIdx = {launch.count ? launch.chosen[i] : i, 0, 0};
+    return run_block(launch.threads);
   });
 }
 
@@ -190,18 +234,18 @@ struct Call {
 };
 
 template <class... Parameters>
-static const char* launch(void (*function)(Parameters...), const unsigned* grid, unsigned threads, void** arguments) {
+static const char* launch(void (*function)(Parameters...), const Launch* how, void** arguments) {
   Call<Parameters...> call{function, arguments};
   kernel = &call;
   run_kernel = Call<Parameters...>::run;
-  return run(grid, threads) ? nullptr : failure;
+  return run(*how) ? nullptr : failure;
 }
 
 }  // namespace emulation
 
 #define KERNEL_OF_THE_LIBRARY(name)                                                                      \
-  extern "C" const char* launch_##name(const unsigned* grid, unsigned threads, void** arguments) {       \
-    return emulation::launch(name, grid, threads, arguments);                                            \
+  extern "C" const char* launch_##name(const emulation::Launch* how, void** arguments) {                 \
+    return emulation::launch(name, how, arguments);                                                      \
   }                                                                                                      \
   extern "C" const char* signature_##name() {                                                            \
     static const std::string letters = emulation::signature(name);                                       \

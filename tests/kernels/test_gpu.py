@@ -28,6 +28,13 @@ MORE_CONVOLUTIONS = [
 ROUNDING = {"float32": 2e-6, "tf32": 1e-3, "bf16": 8e-3}
 
 
+@pytest.fixture(scope="module")
+def device():
+    """The stand-in; every kernel is run in three orders of its blocks and threads, which must give the same bits."""
+    with fake.installed() as there, emulation.taking((emulation.ASCENDING, emulation.DESCENDING, emulation.SHUFFLED)):
+        yield there
+
+
 @pytest.fixture
 def gpu(device):
     return of(sys.modules["cupy"].zeros(1, np.float32))
@@ -278,15 +285,36 @@ def test_the_emulation_finds_a_barrier_that_some_threads_never_reach():
         emulation.run(head + source, 0, "wrong", (1, 1, 1), 32, [np.zeros(32, np.float32)])
 
 
-@pytest.mark.parametrize("barrier", [True, False])
+TURN = (
+    'extern "C" __global__ void turn(float* x) {{ __shared__ float s[64]; s[threadIdx.x] = x[threadIdx.x];'
+    " {barrier} x[threadIdx.x] = s[63 - threadIdx.x]; }}\n"
+)
+
+
+@pytest.mark.parametrize("barrier", ["__syncthreads();", ""])
 def test_the_emulation_shows_a_missing_barrier(barrier):
-    source = (
-        'extern "C" __global__ void turn(float* x) { __shared__ float s[64]; s[threadIdx.x] = x[threadIdx.x];'
-        f"{'__syncthreads();' if barrier else ''} x[threadIdx.x] = s[63 - threadIdx.x]; }}\n"
-    )
     x = np.arange(64, dtype=np.float32)
-    emulation.run(source, 0, "turn", (1, 1, 1), 64, [x])
-    assert np.array_equal(x, np.arange(64)[::-1]) == barrier
+    with emulation.taking((emulation.SHUFFLED,)):
+        emulation.run(TURN.format(barrier=barrier), 0, "turn", (1, 1, 1), 64, [x])
+    assert np.array_equal(x, np.arange(64)[::-1]) == bool(barrier)
+
+
+# What comes out of it depends on which block or thread is last, or first: a race that one order hides.
+RACES = {
+    "blocks": "x[0] = (float)blockIdx.x;",
+    "threads": "if (blockIdx.x == 0) x[0] = (float)threadIdx.x;",
+    "a block reads another's": "x[blockIdx.x] = blockIdx.x ? x[blockIdx.x - 1] + 1 : 1;",
+}
+
+
+@pytest.mark.parametrize("body", RACES.values(), ids=RACES)
+def test_what_depends_on_the_order_of_blocks_or_threads_is_found(body):
+    source, x = f'extern "C" __global__ void race(float* x) {{ {body} }}\n', np.zeros(8, np.float32)
+    with (
+        emulation.taking((emulation.ASCENDING, emulation.DESCENDING)),
+        pytest.raises(AssertionError, match="the order"),
+    ):
+        emulation.run(source, 0, "race", (8, 1, 1), 32, [x])
 
 
 def test_shared_memory_holds_nothing_when_a_block_begins():

@@ -1,0 +1,1 @@
+"""The parts of tests/benchmarks/gpu.py, each run in a process of its own."""
