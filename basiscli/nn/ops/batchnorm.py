@@ -37,8 +37,7 @@ def forward(p, x, train):
 
 def track(p, mean, variance, count):
     """Move p["mean"] and p["variance"] by MOMENTUM towards a batch's mean and its unbiased variance."""
-    p["mean"] += MOMENTUM * (mean - p["mean"])
-    p["variance"] += MOMENTUM * (variance * np.float32(count / max(count - 1, 1)) - p["variance"])
+    kernels.of(mean).follow(p["mean"], p["variance"], mean, variance, MOMENTUM, count / max(count - 1, 1))
 
 
 def backward(dy, cache, need_dx, dp):
