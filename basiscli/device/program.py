@@ -1,50 +1,49 @@
-"""Steps of training on a GPU as CUDA graphs: the host launches one graph where it would launch a kernel at a time."""
+"""A step of training as a program: recorded once and replayed from then on, wherever the work is done.
 
-from collections.abc import Callable
-from contextlib import suppress
+On a GPU the recording is a CUDA graph, on the host a list of kernels with their integers (docs/decisions/program.md).
+What cannot be recorded, and float64, runs as it stands.
+"""
 
-import cupy
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from basiscli import kernels
 
 
-class Captured:
-    """A function of arrays on a GPU, captured once for each set of shapes and replayed from then on.
+class Program:
+    """A function of named arrays and of inputs that is called for many steps: function(arrays, *inputs).
 
-    It must be the same in every call and do nothing but launch work: it neither waits nor moves data to the GPU, and
-    whatever it changes lies where it lay. The first call of some shapes runs it, so that kernels are compiled and the
-    memory is there; the second captures it. Memory comes from a pool that serves these calls alone: a replay writes
-    over what is free in it.
+    It must do the same in every step and leave nothing but what it writes into `arrays`, which stay where they are.
+
+    alone: whether the work of each of the `seeds` may be done without waiting for the others. It takes more memory.
     """
 
-    def __init__(self):
-        self._stream, self._pool = cupy.cuda.Stream(), cupy.cuda.MemoryPool()
-        self._inputs: dict[tuple, list] = {}
-        self._graphs: dict[tuple, object] = {}
+    def __init__(self, function: Callable[..., None], arrays: Mapping[str, np.ndarray], seeds: int, alone: bool):
+        self._function, self._arrays = function, arrays
+        first = next(iter(arrays.values()))
+        if kernels.on_gpu(first):
+            from basiscli.device.captured import Captured
 
-    def __call__(self, function: Callable, *arrays) -> None:
-        """Have function(*arrays) done."""
-        shapes = tuple((array.shape, array.dtype.str) for array in arrays)
-        if shapes in self._inputs:
-            for mine, theirs in zip(self._inputs[shapes], arrays, strict=True):
-                mine[...] = theirs
+            captured = Captured()
+            self._run = lambda inputs: self._each(inputs, lambda *parts: captured(self._once, *parts))
+        elif first.dtype == np.float32:
+            from basiscli.kernels.cpu.replaying import Replayed
+
+            self._run = Replayed(function, arrays, seeds if alone else 0).run
         else:
-            self._inputs[shapes] = [array.copy() for array in arrays]
-            self._run(function, shapes)
-            return
-        if shapes not in self._graphs:
-            self._graphs[shapes] = self._run(function, shapes, capture=True)
-        # The stream is one that the default stream waits for, and the other way round.
-        self._graphs[shapes].launch(self._stream)
+            self._run = lambda inputs: self._each(inputs, self._once)
 
-    def _run(self, function: Callable, shapes: tuple, capture: bool = False) -> object:
-        """Run the function, or note what it launches; returns the graph of that."""
-        with self._stream, cupy.cuda.using_allocator(self._pool.malloc):
-            if not capture:
-                return function(*self._inputs[shapes])
-            self._stream.begin_capture()
-            try:
-                function(*self._inputs[shapes])
-            except BaseException:
-                with suppress(Exception):  # a broken capture may not end either; what broke it is what is told
-                    self._stream.end_capture()
-                raise
-            return self._stream.end_capture()
+    def run(self, inputs: Sequence[np.ndarray]) -> None:
+        """Do the steps of inputs (rows, steps, ...); the inputs of one step are the (rows, ...)."""
+        if not self._run(inputs):
+            self._each(inputs, self._once)
+
+    def _once(self, *inputs: np.ndarray) -> None:
+        self._function(self._arrays, *inputs)
+
+    @staticmethod
+    def _each(inputs: Sequence[np.ndarray], do: Callable[..., None]) -> bool:
+        for step in range(inputs[0].shape[1]):
+            do(*(values[:, step] for values in inputs))
+        return True

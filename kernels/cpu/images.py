@@ -14,9 +14,10 @@ WORD = 8  # bytes of an int64
 def gather(images, index, moves, mean, inverse, hole=0):
     """Pick images, move, mirror and standardise each, and cut a hole; see the reference."""
     out = empty((*index.shape, *images.shape[1:]))
-    index, moves = _whole(index), _whole(moves)
-    # A value for each place of a row of pixels, so that a row is one loop.
-    mean, inverse = (constant(np.tile(np.asarray(values), images.shape[2])) for values in (mean, inverse))
+    images, index, moves = constant(images, images.dtype), _whole(index), _whole(moves)
+    # A value for each place of an image, so that an image that does not move is one loop, and others one a row.
+    places = images.shape[1] * images.shape[2]
+    mean, inverse = (constant(np.tile(np.asarray(values), places)) for values in (mean, inverse))
     _gather(
         images.ctypes.data, images.dtype == np.uint8, images.strides[0], *images.shape[1:], index.ctypes.data,
         moves.ctypes.data, moves.shape[2], mean.ctypes.data, inverse.ctypes.data, hole, out.ctypes.data, *index.shape,
@@ -28,7 +29,7 @@ def gather(images, index, moves, mean, inverse, hole=0):
 def rows(table, index):
     """Return table[index]; see the reference."""
     out = empty((*index.shape, *table.shape[1:]))
-    index = _whole(index)
+    table, index = constant(table), _whole(index)
     size = out[0, 0].size
     _rows(table.ctypes.data, index.ctypes.data, out.ctypes.data, size, *index.shape, seeds=len(index))
     return out
@@ -60,37 +61,43 @@ def _gather(worker, workers, arguments):
     (
         images, is_octets, image, height, width, channels, index, moves, kinds, mean, inverse, hole, out, seeds, samples,
     ) = integers(arguments, 15)  # fmt: skip
-    across = width * channels
-    means, inverses = floats(mean, across), floats(inverse, across)
+    size = height * width * channels
+    means, inverses = floats(mean, size), floats(inverse, size)
     first, last = share(worker, workers, seeds * samples)
     for task in range(first, last):
         source = images + image * words(index, seeds * samples)[task]
-        target = floats(out + BYTES * height * across * task, height * across)
+        result = floats(out + BYTES * size * task, size)
         move = words(moves + WORD * kinds * task, kinds)
         mirrored = kinds > 2 and move[2] == 1
-        # Row by row: `low` to `high` are the pixels that lie in the image after it has moved right.
-        low, high = min(max(move[1], 0), width), max(min(width + move[1], width), 0)
-        for row in range(height):
-            result = target[row * across : (row + 1) * across]
-            if not 0 <= row - move[0] < height or low >= high:
-                _pad(means, inverses, result, 0, across)
-                continue
-            line = source + (row - move[0]) * across * (1 if is_octets else BYTES)
-            if mirrored:
-                if is_octets:
-                    _mirrored(octets(line, across), move[1], channels, means, inverses, result)
-                else:
-                    _mirrored(floats(line, across), move[1], channels, means, inverses, result)
-                continue
-            begin, end = low * channels, high * channels
-            _pad(means, inverses, result, 0, begin)
-            if is_octets:
-                _standardise(octets(line, across)[begin - move[1] * channels :], means[begin:end], inverses[begin:end], result[begin:end])
-            else:
-                _standardise(floats(line, across)[begin - move[1] * channels :], means[begin:end], inverses[begin:end], result[begin:end])
-            _pad(means, inverses, result, end, across)
+        if is_octets:
+            _show(octets(source, size), height, width, channels, move[0], move[1], mirrored, means, inverses, result)
+        else:
+            _show(floats(source, size), height, width, channels, move[0], move[1], mirrored, means, inverses, result)
         if kinds > 2 and hole > 0:
-            _cut(target, move[3] - hole // 2, move[4] - hole // 2, hole, height, width, channels)
+            _cut(result, move[3] - hole // 2, move[4] - hole // 2, hole, height, width, channels)
+
+
+@serial
+def _show(source, height, width, channels, down, right, mirrored, mean, inverse, result):
+    """Standardise an image that is moved and mirrored."""
+    if down == 0 and right == 0 and not mirrored:
+        _standardise(source, mean, inverse, result)
+        return
+    across = width * channels
+    # `low` to `high` are the places of a row that lie in the image after it has moved right.
+    low, high = min(max(right, 0), width) * channels, max(min(width + right, width), 0) * channels
+    for row in range(height):
+        target = result[row * across : (row + 1) * across]
+        if not 0 <= row - down < height or low >= high:
+            _pad(mean, inverse, target, 0, across)
+            continue
+        line = source[(row - down) * across : (row - down + 1) * across]
+        if mirrored:
+            _mirrored(line, right, channels, mean, inverse, target)
+        else:
+            _pad(mean, inverse, target, 0, low)
+            _standardise(line[low - right * channels :], mean[low:], inverse[low:], target[low:high])
+            _pad(mean, inverse, target, high, across)
 
 
 @serial

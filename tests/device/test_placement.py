@@ -94,7 +94,7 @@ def test_what_is_captured_keeps_its_memory_to_itself(device):
 
 def test_what_breaks_a_capture_is_told_and_the_device_goes_on(device):
     cupy = __import__("sys").modules["cupy"]
-    from basiscli.device.program import Captured
+    from basiscli.device.captured import Captured
 
     calls = []
 
