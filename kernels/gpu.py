@@ -331,7 +331,7 @@ def cross_entropy(logits, labels, smoothing=0.0):
 
 def account(loss, hits, samples, alive, total_loss, total_hits):
     """Add a batch to the sums of an epoch in place and return who goes on; see the reference."""
-    alive &= cupy.isfinite(loss)
+    alive &= np.isfinite(loss)
     total_loss += loss * samples
     total_hits += hits
     return alive.astype(np.float64)
@@ -339,7 +339,7 @@ def account(loss, hits, samples, alive, total_loss, total_hits):
 
 def clip(factor, squares, bound):
     """Multiply factor (S,) in place by min(1, bound / norm); see the reference."""
-    factor *= cupy.nan_to_num(bound / cupy.maximum(cupy.sqrt(squares), bound))
+    factor *= np.nan_to_num(bound / np.maximum(np.sqrt(squares), bound))
 
 
 def follow(mean, variance, batch_mean, batch_variance, part, unbiased):

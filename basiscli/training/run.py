@@ -236,10 +236,14 @@ class Run:
         """Return what the networks above the frozen bottom read (S, N, ...), from the cache if there is one."""
         if self.cache:
             return {name: kernels.of(table).rows(table, chosen) for name, table in self.cache.items()}
+        of = self.drawn[1] if self._shows_each_seed_once else None
+        return self.frozen_split.features(self._images(chosen, moves), of)
+
+    def _images(self, chosen: np.ndarray, moves: np.ndarray) -> np.ndarray:
+        """Return the images of a batch (D, N, H, W, C)."""
         hole = augment.hole(augment.parse(self.recipe.augment), self.dataset.train.images.shape[1:3])
         images = batch(self.dataset.train, chosen, moves, self.standard, hole)
-        of = self.drawn[1] if self._shows_each_seed_once else None
-        return self.frozen_split.features(images.astype(self.theta.dtype, copy=False), of)
+        return images.astype(self.theta.dtype, copy=False)
 
     def _augmented(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the image (S, M) and its moves (S, M, 2 or 5) for every item of the epoch, in order."""

@@ -42,9 +42,9 @@ def unit_sums(dy, out=None):
 def add_units(x, b):
     """x += b in place, for x (S, N, ..., C) and b (S, C); returns x."""
     fold = _cut(x)[0]
-    constants = empty((2, len(b), fold * b.shape[1]))
-    _fill(*_units(constant(np.ones((len(b), b.shape[1])))), constants[0].ctypes.data, *b.shape, fold, seeds=len(b))
-    _fill(*_units(b), constants[1].ctypes.data, *b.shape, fold, seeds=len(b))
+    ones, constants = constant(np.ones(b.shape)), empty((2, len(b), fold * b.shape[1]))
+    for place, values in enumerate((ones, b)):
+        _fill(*_units(values), constants[place].ctypes.data, *b.shape, fold, seeds=len(b))
     return _map(AFFINE, x, x, constants, x)
 
 

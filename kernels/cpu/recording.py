@@ -78,7 +78,7 @@ class Recording:
         self._gaps.sort()
         self._ranges: list[tuple[int, int]] = []  # of memory that may stand in a launch
         self._kept: list[np.ndarray] = []
-        self._scratch = (0, 0)  # address, bytes for each worker
+        self._scratch: dict[int, tuple[int, int]] = {}  # address, bytes for each worker
         self._open = True
         for block in blocks:
             self._own(block)
@@ -105,11 +105,17 @@ class Recording:
         return array.view(Traced)
 
     def scratch(self, size: int) -> int:
-        """Return the address of `size` bytes for each worker; launches share them."""
-        wanted = size * max(self.workers, self.alone)
-        if self._scratch[1] < wanted:
-            self._scratch = self._take(wanted), wanted
-        return self._scratch[0]
+        """Return the address of `size` bytes for each worker; launches share them.
+
+        Seeds that do not wait for each other are in different launches at a time: only launches of one size may share
+        then, since a worker's part begins at a multiple of the size.
+        """
+        key = size if self.alone else 0
+        address, there = self._scratch.get(key, (0, 0))
+        if there < size:
+            address = self._take(size * max(self.workers, self.alone))
+            self._scratch[key] = address, size
+        return address
 
     def note(self, address: int, arguments: tuple[int, ...], seeds: int) -> None:
         """Note a launch. Raises Unrecordable if it names memory that may be gone when it is replayed."""
