@@ -7,7 +7,6 @@ is shared by all seeds.
 from itertools import product
 
 import numpy as np
-from scipy.special import erf
 
 SQRT2 = np.sqrt(2.0)
 # Constants of SplitMix64 (Steele, Lea and Flood 2014), the hash behind dropout.
@@ -174,13 +173,13 @@ def relu_gradient(dy, x):
 
 def gelu(x):
     """y = x Φ(x), Φ the normal distribution function (Hendrycks and Gimpel 2016, the exact form)."""
-    return (0.5 * x * (1 + erf(x / SQRT2))).astype(x.dtype)
+    return (0.5 * x * (1 + _erf(x / SQRT2))).astype(x.dtype)
 
 
 def gelu_gradient(dy, x):
     """dx = dy (Φ(x) + x φ(x)), φ the normal density."""
     density = np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
-    return (dy * (0.5 * (1 + erf(x / SQRT2)) + x * density)).astype(dy.dtype)
+    return (dy * (0.5 * (1 + _erf(x / SQRT2)) + x * density)).astype(dy.dtype)
 
 
 def tanh(x):
@@ -409,6 +408,12 @@ def _from_windows(windows, size):
     seeds, samples, height, width, _, units = windows.shape
     split = windows.reshape(seeds, samples, height, width, size, size, units)
     return split.swapaxes(3, 4).reshape(seeds, samples, height * size, width * size, units)
+
+
+def _erf(x):
+    from scipy.special import erf  # takes a third of a second to import, and only GELU needs it
+
+    return erf(x)
 
 
 def _splitmix(z):

@@ -13,22 +13,20 @@ import numpy as np
 from basiscli import kernels
 from basiscli.data import Dataset, Split
 from basiscli.device import placement
-from basiscli.device.program import Program
+from basiscli.device.program import Memory, Program, fits_alone
 from basiscli.nn import cost, weights
 from basiscli.nn.frozen_split import FrozenSplit
 from basiscli.nn.graph import Network, backward, forward
 from basiscli.nn.ops import cross_entropy
 from basiscli.rng import generator
 from basiscli.training import augment, optim
-from basiscli.training.evaluation import evaluate
+from basiscli.training.evaluation import Evaluation
 from basiscli.training.images import SHIFTS, Standardisation, batch, items, probe_batch, steps_per_epoch
 from basiscli.training.pace import Pace
 from basiscli.training.recipe import Recipe
 
 # Part of the free memory that the features of a frozen bottom may take.
 CACHE_PART = 0.25
-# Networks whose activations and gradients take no more than this are trained without waiting for each other.
-ALONE_BYTES = 1 << 23
 
 
 def frozen_paths(network: Network, recipe: Recipe) -> list[str]:
@@ -183,8 +181,16 @@ class Run:
         arrays = {"theta": self.theta, "gradient": np.zeros_like(self.theta), "alive": self.alive}
         arrays |= {"loss": self.totals.loss, "hits": self.totals.hits, **self.optimizer}
         arrays |= {path: self.arrays[path] for path in self.network.weights if path not in self.layout.slots}
-        kept = 2 * self.recipe.batch_size * cost.activations(self.network) * self.theta.itemsize
-        return Program(self._train_step, arrays, len(self.seeds), alone=kept <= ALONE_BYTES)
+        alone = fits_alone(self.theta, 2 * self.recipe.batch_size * cost.activations(self.network))
+        return Program(self._train_step, arrays, len(self.seeds), alone, self._memory)
+
+    @cached_property
+    def _memory(self) -> Memory:
+        return Memory()
+
+    @cached_property
+    def _evaluations(self) -> dict[int, Evaluation]:
+        return {}
 
     def _batches(self) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the inputs of the remaining steps of the epoch: of all whole batches, then of a smaller one.
@@ -291,7 +297,12 @@ class Run:
 
     def evaluate(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
         """Return loss (S,) and accuracy (S,) on a split."""
-        return evaluate(self.network, self.arrays, split, self.standard, self.frozen_split)
+        if id(split) not in self._evaluations:
+            # It holds the split, so that no other one gets its number.
+            self._evaluations[id(split)] = Evaluation(
+                self.network, self.arrays, split, self.standard, self.frozen_split, self._memory
+            )
+        return self._evaluations[id(split)]()
 
 
 def bytes_per_seed(network: Network, recipe: Recipe) -> int:

@@ -59,7 +59,8 @@ def _copy(source, target):
 @Kernel
 def _gather(worker, workers, arguments):
     (
-        images, is_octets, image, height, width, channels, index, moves, kinds, mean, inverse, hole, out, seeds, samples,
+        images, is_octets, image, height, width, channels, index, moves, kinds, mean, inverse, hole, out,
+        seeds, samples,
     ) = integers(arguments, 15)  # fmt: skip
     size = height * width * channels
     means, inverses = floats(mean, size), floats(inverse, size)

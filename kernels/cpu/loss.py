@@ -19,7 +19,7 @@ _HALF, _ONE, _LOWEST = np.float32(0.5), np.float32(1), np.float32(-87)
 
 def cross_entropy(logits, labels, smoothing=0.0):
     """Return loss (S,) float64, hits (S,) and dlogits (S, N, K); see the reference."""
-    seeds, samples, classes = logits.shape
+    seeds, _, classes = logits.shape
     loss, hits, dlogits = empty((seeds,), np.float64), empty((seeds,), np.int64), empty(logits.shape)
     _cross_entropy(
         logits.ctypes.data, labels.ctypes.data, labels.strides[0] if len(labels) > 1 else 0, bits(1 - smoothing),

@@ -240,7 +240,10 @@ def _fill(worker, workers, arguments):
     source, source_seed, target, seeds, units, fold = integers(arguments, 6)
     first, last = share(worker, workers, seeds)
     for s in range(first, last):
-        values, filled = floats(source + s * source_seed, units), floats(target + BYTES * s * fold * units, fold * units)
+        values, filled = (
+            floats(source + s * source_seed, units),
+            floats(target + BYTES * s * fold * units, fold * units),
+        )
         for f in range(fold):
             for c in range(units):
                 filled[f * units + c] = values[c]
@@ -252,7 +255,10 @@ def _finish(worker, workers, arguments):
     sums, total, total_seed, seeds, chunks, units = integers(arguments, 6)
     first, last = share(worker, workers, seeds)
     for s in range(first, last):
-        parts, results = floats(sums + BYTES * s * chunks * units, chunks * units), floats(total + s * total_seed, units)
+        parts, results = (
+            floats(sums + BYTES * s * chunks * units, chunks * units),
+            floats(total + s * total_seed, units),
+        )
         for c in range(units):
             results[c] = _column(parts, chunks, units, c)
 

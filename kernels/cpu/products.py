@@ -10,7 +10,7 @@ read where it lies or packed tile by tile.
 import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
-from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share, parts_of_a_seed
+from basiscli.kernels.cpu.launching import Kernel, integers, parts_of_a_seed, scratch, share
 from basiscli.kernels.cpu.memory import empty
 from basiscli.kernels.cpu.micro import (
     ADD,
@@ -131,9 +131,7 @@ def _run(worker, workers, arguments):
 
 
 @serial
-def _product_in_place(
-    a, a_width, b, b_width, b_transposed, c, c_width, rows, columns, depth, extra, other, panel
-):
+def _product_in_place(a, a_width, b, b_width, b_transposed, c, c_width, rows, columns, depth, extra, other, panel):
     """c = a op(b): each panel of b is packed, then swept over all rows of a."""
     spill = panel + BYTES * min(depth, DEPTH) * COLUMNS
     for start in range(0, depth, DEPTH):
@@ -152,9 +150,7 @@ def _product_in_place(
                 a_tile = a + BYTES * (i * a_width + start)
                 c_tile = c + BYTES * (i * c_width + j)
                 beside = other + BYTES * (j + (i * c_width if extra & MASK else 0))
-                _tile(
-                    height, width, doing, a_tile, a_width, np.int64(1), panel, c_tile, c_width, length, beside, spill
-                )
+                _tile(height, width, doing, a_tile, a_width, np.int64(1), panel, c_tile, c_width, length, beside, spill)
                 i += height
 
 

@@ -1,8 +1,8 @@
 """Recording a step: kernels are noted instead of run, with memory that stays where it is.
 
-While a recording is active in a thread, `memory.empty` takes arrays out of its blocks and a `Kernel` notes its integers.
-No value exists yet, so nothing may depend on one: numpy refuses arrays of a recording, and an address that the
-recording does not own is refused too. Both raise Unrecordable, and the step is then run as it stands.
+While a recording is active in a thread, `memory.empty` takes arrays out of its blocks and a `Kernel` notes its
+integers. No value exists yet, so nothing may depend on one: numpy refuses arrays of a recording, and an address that
+the recording does not own is refused too. Both raise Unrecordable, and the step is then run as it stands.
 """
 
 import bisect

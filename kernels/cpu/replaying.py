@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from llvmlite import ir
@@ -32,11 +33,13 @@ class Replayed:
     """A function of named arrays and of inputs, recorded once for each set of the inputs' shapes.
 
     alone: how many seeds may be worked on without waiting for each other, 0 for none.
+    blocks: memory of other recordings that never run at the same time.
     """
 
-    def __init__(self, function: Callable[..., None], arrays: Mapping[str, np.ndarray], alone: int):
-        self._function, self._arrays, self._alone = function, arrays, alone
-        self._blocks: list[np.ndarray] = []  # no two recordings run at the same time, so they share memory
+    def __init__(
+        self, function: Callable[..., None], arrays: Mapping[str, np.ndarray], alone: int, blocks: list[np.ndarray]
+    ):
+        self._function, self._arrays, self._alone, self._blocks = function, arrays, alone, blocks
         self._recorded: dict[tuple, _Recorded | None] = {}
 
     def run(self, inputs: Sequence[np.ndarray]) -> bool:
@@ -117,9 +120,7 @@ def replay(launches: Sequence[Launch], steps: int, workers: int, alone: int) -> 
         parts = [(_run_alone, (table, alone, part, done.ctypes.data)) for part in split(alone, steps, workers)]
     else:
         arrived = np.zeros(1, np.int64)
-        parts = [
-            (_run_together, (table, worker, workers, steps, arrived.ctypes.data)) for worker in range(workers)
-        ]
+        parts = [(_run_together, (table, worker, workers, steps, arrived.ctypes.data)) for worker in range(workers)]
     # Threads of our own: those of OpenMP may be fewer than asked for, and a barrier would wait for ever.
     helpers = [threading.Thread(target=run, args=arguments) for run, arguments in parts[1:]]
     for helper in helpers:
@@ -131,14 +132,14 @@ def replay(launches: Sequence[Launch], steps: int, workers: int, alone: int) -> 
 
 
 def split(seeds: int, steps: int, workers: int) -> list[np.ndarray]:
-    """Return for each worker the (seed, first step, last + 1) that it runs, in order; all have as many steps, or one more.
+    """Return for each worker the (seed, first step, last + 1) that it runs, in order.
 
-    A seed that two share begins with the second of them and ends with the first, so that neither waits for the other
-    (McNaughton 1959). There are no more workers than seeds.
+    All have as many steps, or one more. A seed that two share begins with the second of them and ends with the first,
+    so that neither waits for the other (McNaughton 1959). There are no more workers than seeds.
     """
     ends = [worker * seeds * steps // workers for worker in range(workers + 1)]
     parts = []
-    for begin, end in zip(ends[:-1], ends[1:], strict=True):
+    for begin, end in pairwise(ends):
         part = []
         for seed in range(begin // steps, -(-end // steps)):
             low, high = max(begin - seed * steps, 0), min(end - seed * steps, steps)

@@ -3,8 +3,6 @@
 Derivation: docs/backprop/normalisation.md.
 """
 
-import numpy as np
-
 from basiscli import kernels
 from basiscli.nn.ops.node import OUTPUTS, Weight, constant
 
