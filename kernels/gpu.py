@@ -56,6 +56,7 @@ __all__ = [
     "next_mask",
     "normalise",
     "normalise_relu",
+    "put",
     "relu",
     "relu_gradient",
     "rows",
@@ -73,7 +74,7 @@ def dense(x, w, b, rectify=False):
     """y = x w + b, or max(x w + b, 0); see the reference."""
     y = _empty(len(w), x.shape[1], w.shape[2])
     product(x, w, y)
-    y = add_units(y, b)
+    y = y if b is None else add_units(y, b)
     return relu(y) if rectify else y
 
 
@@ -352,6 +353,11 @@ def next_mask(stream, period):
     """Count up a stream of masks in place; return it then; see the reference."""
     stream[:, 1] = (stream[:, 1] + 1) % period
     return stream.copy()
+
+
+def put(target, values):
+    """target = values, (S, C) each."""
+    target[...] = values
 
 
 def rows(table, index):

@@ -17,8 +17,10 @@ DROPOUT_BITS = 24
 
 
 def dense(x, w, b, rectify=False):
-    """y = x w + b, or max(x w + b, 0): (S or 1, N, I), (S, I, O), (S, O) -> (S, N, O)."""
-    y = np.matmul(x, w) + b[:, None]
+    """y = x w + b, or max(x w + b, 0): (S or 1, N, I), (S, I, O), (S, O) or None for 0 -> (S, N, O)."""
+    y = np.matmul(x, w)
+    if b is not None:
+        y += b[:, None]
     return relu(y) if rectify else y
 
 
@@ -38,6 +40,11 @@ def dense_weight_gradient(x, dy, out=None, sums=None):
 def unit_sums(dy, out=None):
     """Sum over all axes but the first and the last: (S, N, ..., C) -> (S, C)."""
     return dy.sum(axis=tuple(range(1, dy.ndim - 1)), out=out)
+
+
+def put(target, values):
+    """target = values, (S, C) each."""
+    target[...] = values
 
 
 def add_units(x, b):

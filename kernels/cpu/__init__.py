@@ -18,6 +18,7 @@ from basiscli.kernels.cpu.normalisation import (
     layernorm_gradient,
     normalise,
     normalise_relu,
+    put,
     unit_sums,
 )
 from basiscli.kernels.cpu.optimisers import adamw, clip, sgd, squared_norm
@@ -77,6 +78,7 @@ __all__ = [
     "next_mask",
     "normalise",
     "normalise_relu",
+    "put",
     "relu",
     "relu_gradient",
     "rows",

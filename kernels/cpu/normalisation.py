@@ -39,12 +39,17 @@ def unit_sums(dy, out=None):
     return total
 
 
+def put(target, values):
+    """target = values, (S, C) each."""
+    _fill(*_units(values), *_units(target), *target.shape, 1, seeds=len(target))
+
+
 def add_units(x, b):
     """x += b in place, for x (S, N, ..., C) and b (S, C); returns x."""
     fold = _cut(x)[0]
     ones, constants = constant(np.ones(b.shape)), empty((2, len(b), fold * b.shape[1]))
     for place, values in enumerate((ones, b)):
-        _fill(*_units(values), constants[place].ctypes.data, *b.shape, fold, seeds=len(b))
+        _fill(*_units(values), *_units(constants[place]), *b.shape, fold, seeds=len(b))
     return _map(AFFINE, x, x, constants, x)
 
 
@@ -134,7 +139,7 @@ def _moments(x):
     seeds, units = len(x), x.shape[-1]
     fold, rows, chunk, _ = _cut(x)
     pivot = empty((1, seeds, fold * units))  # the first row of each seed
-    _fill(x.ctypes.data, x.strides[0], pivot.ctypes.data, seeds, units, fold, seeds=seeds)
+    _fill(x.ctypes.data, x.strides[0], *_units(pivot[0]), seeds, units, fold, seeds=seeds)
     mean, variance = empty((seeds, units)), empty((seeds, units))
     sums = _sums(DEVIATIONS, x, x, pivot)
     _add_moments(
@@ -157,7 +162,7 @@ def _gradients(summing, combining, dy, x, mean, variance, scale, shift, epsilon)
     """Return dx, dscale, dshift; with a shift, dy counts where the normalised value is positive."""
     fold, masked = _cut(x)[0], shift is not None
     first = empty((3 if masked else 1, len(x), fold * x.shape[-1]))
-    _fill(*_units(mean), first.ctypes.data, *mean.shape, fold, seeds=len(x))
+    _fill(*_units(mean), *_units(first[0]), *mean.shape, fold, seeds=len(x))
     shift = scale if shift is None else shift
     statistics = [number for values in (mean, variance, scale, shift) for number in _units(values)]
     if masked:
@@ -237,12 +242,12 @@ def _walk(worker, workers, arguments):
 @Kernel
 def _fill(worker, workers, arguments):
     """target[s, f, c] = source[s, c]."""
-    source, source_seed, target, seeds, units, fold = integers(arguments, 6)
+    source, source_seed, target, target_seed, seeds, units, fold = integers(arguments, 7)
     first, last = share(worker, workers, seeds)
     for s in range(first, last):
         values, filled = (
             floats(source + s * source_seed, units),
-            floats(target + BYTES * s * fold * units, fold * units),
+            floats(target + s * target_seed, fold * units),
         )
         for f in range(fold):
             for c in range(units):

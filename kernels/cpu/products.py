@@ -11,7 +11,7 @@ import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
 from basiscli.kernels.cpu.launching import Kernel, integers, parts_of_a_seed, scratch, share
-from basiscli.kernels.cpu.memory import empty
+from basiscli.kernels.cpu.memory import constant, empty
 from basiscli.kernels.cpu.micro import (
     ADD,
     BIAS,
@@ -39,7 +39,8 @@ SUMS = 16
 
 
 def dense(x, w, b, rectify=False):
-    """y = x w + b, or max(x w + b, 0): (S or 1, N, I), (S, I, O), (S, O) -> (S, N, O)."""
+    """y = x w + b, or max(x w + b, 0): (S or 1, N, I), (S, I, O), (S, O) or None for 0 -> (S, N, O)."""
+    b = constant(np.zeros(w.shape[::2])) if b is None else b
     y = empty((len(w), x.shape[1], w.shape[2]))
     _product(x, False, w, False, y, BIAS | (RECTIFY if rectify else 0), b)
     return y

@@ -44,5 +44,5 @@ def backward(dy, cache, need_dx, dp):
     dx, dscale, dshift = kernels.of(dy).batchnorm_gradient(dy, x, mean, variance, scale, EPSILON)
     for name, value in (("scale", dscale), ("shift", dshift)):
         if name in dp:
-            dp[name][...] = value
+            kernels.of(dy).put(dp[name], value)
     return dx
