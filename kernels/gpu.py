@@ -27,6 +27,7 @@ SQUARES = 64  # blocks that share a sum of squares
 MOST_POSITIONS = 2**31 - 2**16
 
 __all__ = [
+    "account",
     "adamw",
     "add",
     "add_units",
@@ -36,6 +37,7 @@ __all__ = [
     "batchnorm_gradient",
     "batchnorm_relu",
     "batchnorm_relu_gradient",
+    "clip",
     "convolution",
     "convolution_input_gradient",
     "convolution_weight_gradient",
@@ -44,6 +46,7 @@ __all__ = [
     "dense_input_gradient",
     "dense_weight_gradient",
     "dropout",
+    "follow",
     "gather",
     "gelu",
     "gelu_gradient",
@@ -53,10 +56,13 @@ __all__ = [
     "layernorm_gradient",
     "max_pool",
     "max_pool_gradient",
+    "next_mask",
     "normalise",
     "normalise_relu",
+    "put",
     "relu",
     "relu_gradient",
+    "rows",
     "sgd",
     "squared_norm",
     "subsample",
@@ -67,24 +73,27 @@ __all__ = [
 ]
 
 
-def dense(x, w, b):
-    """y = x w + b; see the reference."""
+def dense(x, w, b, rectify=False):
+    """y = x w + b, or max(x w + b, 0); see the reference."""
     y = _empty(len(w), x.shape[1], w.shape[2])
     product(x, w, y)
-    return add_units(y, b)
+    y = y if b is None else add_units(y, b)
+    return relu(y) if rectify else y
 
 
-def dense_input_gradient(dy, w):
-    """dx = dy wᵀ; see the reference."""
+def dense_input_gradient(dy, w, x=None):
+    """dx = dy wᵀ, 0 where an x is given and not positive; see the reference."""
     dx = _empty(*dy.shape[:2], w.shape[1])
     product(dy, w, dx, transpose_b=True)
-    return dx
+    return dx if x is None else relu_gradient(dx, x)
 
 
-def dense_weight_gradient(x, dy, out=None):
-    """dw = xᵀ dy, into `out` where it is given; see the reference."""
+def dense_weight_gradient(x, dy, out=None, sums=None):
+    """dw = xᵀ dy into `out`, and Σ_n dy into `sums`, where they are given; see the reference."""
     dw = _empty(len(dy), x.shape[2], dy.shape[2]) if out is None else out
     product(x, dy, dw, transpose_a=True)
+    if sums is not None:
+        unit_sums(dy, sums)
     return dw
 
 
@@ -322,6 +331,41 @@ def cross_entropy(logits, labels, smoothing=0.0):
     )  # fmt: skip
     launch("training", "sum_losses", (seeds,), THREADS, losses, hits, loss, hit, samples)
     return loss, hit, dlogits
+
+
+def account(loss, hits, samples, alive, total_loss, total_hits):
+    """Add a batch to the sums of an epoch in place and return who goes on; see the reference."""
+    alive &= np.isfinite(loss)
+    total_loss += loss * samples
+    total_hits += hits
+    return alive.astype(np.float64)
+
+
+def clip(factor, squares, bound):
+    """Multiply factor (S,) in place by min(1, bound / norm); see the reference."""
+    factor *= np.nan_to_num(bound / np.maximum(np.sqrt(squares), bound))
+
+
+def follow(mean, variance, batch_mean, batch_variance, part, unbiased):
+    """Move running statistics in place towards those of a batch; see the reference."""
+    mean += part * (batch_mean - mean)
+    variance += part * (batch_variance * np.float32(unbiased) - variance)
+
+
+def next_mask(stream, period):
+    """Count up a stream of masks in place; return it then; see the reference."""
+    stream[:, 1] = (stream[:, 1] + 1) % period
+    return stream.copy()
+
+
+def put(target, values):
+    """target = values, (S, C) each."""
+    target[...] = values
+
+
+def rows(table, index):
+    """Return table[index]; see the reference."""
+    return table[index]
 
 
 def sgd(theta, gradient, velocity, counts, rate, factor, momentum, nesterov, decay):

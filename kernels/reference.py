@@ -7,7 +7,6 @@ is shared by all seeds.
 from itertools import product
 
 import numpy as np
-from scipy.special import erf
 
 SQRT2 = np.sqrt(2.0)
 # Constants of SplitMix64 (Steele, Lea and Flood 2014), the hash behind dropout.
@@ -17,24 +16,35 @@ MIX1, MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 DROPOUT_BITS = 24
 
 
-def dense(x, w, b):
-    """y = x w + b: (S or 1, N, I), (S, I, O), (S, O) -> (S, N, O)."""
-    return np.matmul(x, w) + b[:, None]
+def dense(x, w, b, rectify=False):
+    """y = x w + b, or max(x w + b, 0): (S or 1, N, I), (S, I, O), (S, O) or None for 0 -> (S, N, O)."""
+    y = np.matmul(x, w)
+    if b is not None:
+        y += b[:, None]
+    return relu(y) if rectify else y
 
 
-def dense_input_gradient(dy, w):
-    """dx = dy wᵀ: (S, N, O), (S, I, O) -> (S, N, I)."""
-    return np.matmul(dy, w.swapaxes(1, 2))
+def dense_input_gradient(dy, w, x=None):
+    """dx = dy wᵀ, 0 where an x is given and not positive: (S, N, O), (S, I, O), (S, N, I) -> (S, N, I)."""
+    dx = np.matmul(dy, w.swapaxes(1, 2))
+    return dx if x is None else relu_gradient(dx, x)
 
 
-def dense_weight_gradient(x, dy, out=None):
-    """dw = xᵀ dy: (S or 1, N, I), (S, N, O) -> (S, I, O), into `out` where it is given."""
+def dense_weight_gradient(x, dy, out=None, sums=None):
+    """dw = xᵀ dy: (S or 1, N, I), (S, N, O) -> (S, I, O), into `out`, and Σ_n dy into `sums` (S, O), where given."""
+    if sums is not None:
+        unit_sums(dy, sums)
     return np.matmul(np.broadcast_to(x, (len(dy), *x.shape[1:])).swapaxes(1, 2), dy, out=out)
 
 
 def unit_sums(dy, out=None):
     """Sum over all axes but the first and the last: (S, N, ..., C) -> (S, C)."""
     return dy.sum(axis=tuple(range(1, dy.ndim - 1)), out=out)
+
+
+def put(target, values):
+    """target = values, (S, C) each."""
+    target[...] = values
 
 
 def add_units(x, b):
@@ -152,6 +162,12 @@ def dropout(x, stream, rate):
     return np.where(kept, x * (1 / (1 - rate)), 0).astype(x.dtype)
 
 
+def next_mask(stream, period):
+    """Count up the second word of a stream of masks (S, 2) in place, modulo `period`; return the stream then."""
+    stream[:, 1] = (stream[:, 1] + 1) % period
+    return stream.copy()
+
+
 def relu(x):
     """y = max(x, 0)."""
     return np.where(x < 0, 0, x).astype(x.dtype)
@@ -164,13 +180,13 @@ def relu_gradient(dy, x):
 
 def gelu(x):
     """y = x Φ(x), Φ the normal distribution function (Hendrycks and Gimpel 2016, the exact form)."""
-    return (0.5 * x * (1 + erf(x / SQRT2))).astype(x.dtype)
+    return (0.5 * x * (1 + _erf(x / SQRT2))).astype(x.dtype)
 
 
 def gelu_gradient(dy, x):
     """dx = dy (Φ(x) + x φ(x)), φ the normal density."""
     density = np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
-    return (dy * (0.5 * (1 + erf(x / SQRT2)) + x * density)).astype(dy.dtype)
+    return (dy * (0.5 * (1 + _erf(x / SQRT2)) + x * density)).astype(dy.dtype)
 
 
 def tanh(x):
@@ -231,6 +247,12 @@ def batchnorm_gradient(dy, x, mean, variance, scale, epsilon):
     return dx, dscale, dshift
 
 
+def follow(mean, variance, batch_mean, batch_variance, part, unbiased):
+    """Move running statistics (S, C) in place by a part of the way to a batch's mean and to `unbiased` its variance."""
+    mean += part * (batch_mean - mean)
+    variance += part * (batch_variance * variance.dtype.type(unbiased) - variance)
+
+
 def layernorm(x, scale, shift, epsilon):
     """Normalise each sample (and position) over its units: z = (x - mean) / sqrt(var + ε), y = scale z + shift.
 
@@ -267,15 +289,35 @@ def cross_entropy(logits, labels, smoothing=0.0):
     return loss, hits, (np.exp(log_softmax) - target) / logits.shape[1]
 
 
+def account(loss, hits, samples, alive, total_loss, total_hits):
+    """Add a batch's loss and hits, (S,) each, to the sums of an epoch in place, and note whose loss is not finite.
+
+    Returns a factor (S,) float64 for each seed's gradient: 1 if it is alive, else 0.
+    """
+    alive &= np.isfinite(loss)
+    total_loss += loss * samples
+    total_hits += hits
+    return alive.astype(np.float64)
+
+
+def clip(factor, squares, bound):
+    """Multiply factor (S,) in place by min(1, bound / norm), norms as their squares (S,); by 0 where that is NaN.
+
+    It bounds the norm of a gradient (Pascanu et al. 2013).
+    """
+    factor *= np.nan_to_num(bound / np.maximum(np.sqrt(squares), bound))
+
+
 def sgd(theta, gradient, velocity, counts, rate, factor, momentum, nesterov, decay):
     """One step of SGD in place, on the flat parameters of all seeds (S, P).
 
     `counts` is (decayed, trained): the first `decayed` entries have weight decay, those from `trained` on stay as they
     are. `factor` (S,) multiplies each seed's gradient (clipping); a factor of 0 leaves that seed untouched.
     g = factor gradient + decay θ; v = momentum v + g; θ -= rate (g + momentum v if nesterov else v). Velocity may be
-    None where momentum is 0. (Sutskever et al. 2013, in PyTorch's form.)
+    None where momentum is 0. The rate is a number, or one for each seed. (Sutskever et al. 2013, in PyTorch's form.)
     """
     decayed, trained = counts
+    rate = np.broadcast_to(rate, len(theta)).astype(theta.dtype)
     for s in np.flatnonzero(factor):
         parameter = theta[s, :trained]
         g = parameter.dtype.type(factor[s]) * gradient[s, :trained]
@@ -285,16 +327,19 @@ def sgd(theta, gradient, velocity, counts, rate, factor, momentum, nesterov, dec
             v *= momentum
             v += g
             g = g + momentum * v if nesterov else v
-        parameter -= rate * g
+        parameter -= rate[s] * g
 
 
 def adamw(theta, gradient, first, second, counts, rate, factor, step, beta1, beta2, epsilon, decay):
     """One step of AdamW in place (Loshchilov and Hutter 2019); `counts` and `factor` as in `sgd`, `step` from 1.
 
+    Rate and step are a number each, or one for each seed.
     m = β1 m + (1 - β1) g; v = β2 v + (1 - β2) g²; θ -= rate (m̂ / (sqrt(v̂) + ε) + decay θ), hats corrected for step.
     """
     decayed, trained = counts
+    rates, steps = np.broadcast_to(rate, len(theta)), np.broadcast_to(step, len(theta))
     for s in np.flatnonzero(factor):
+        rate, step = float(rates[s]), float(steps[s])
         parameter, m, v = theta[s, :trained], first[s, :trained], second[s, :trained]
         g = parameter.dtype.type(factor[s]) * gradient[s, :trained]
         m += (1 - beta1) * (g - m)
@@ -306,6 +351,11 @@ def adamw(theta, gradient, first, second, counts, rate, factor, step, beta1, bet
 def squared_norm(gradient, trained):
     """Sum of squares of the first `trained` entries of each seed: (S, P) -> (S,) float64."""
     return np.square(gradient[:, :trained], dtype=np.float64).sum(axis=1)
+
+
+def rows(table, index):
+    """Return table[index]: (M, ...), (S, N) -> (S, N, ...)."""
+    return table[index]
 
 
 def gather(images, index, moves, mean, inverse, hole=0):
@@ -365,6 +415,12 @@ def _from_windows(windows, size):
     seeds, samples, height, width, _, units = windows.shape
     split = windows.reshape(seeds, samples, height, width, size, size, units)
     return split.swapaxes(3, 4).reshape(seeds, samples, height * size, width * size, units)
+
+
+def _erf(x):
+    from scipy.special import erf  # takes a third of a second to import, and only GELU needs it
+
+    return erf(x)
 
 
 def _splitmix(z):

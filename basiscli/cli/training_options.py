@@ -107,7 +107,7 @@ _TRAINING = (
         type=click.IntRange(min=0),
         default=1,
         show_default=True,
-        help="Epochs; 0: only at the end.",
+        help="Epochs, and never sooner than 3 s after the last one; 0: only at the end.",
     ),
     click.option("--seed-batch", type=POSITIVE, help="Seeds to train at once.  [default: as many as memory allows]"),
     click.option(

@@ -1,91 +1,72 @@
-"""Steps of training on a GPU as CUDA graphs: the host launches one graph where it would launch a kernel at a time."""
+"""A step of training as a program: recorded once and replayed from then on, wherever the work is done.
 
-from collections.abc import Callable
-from contextlib import suppress
+On a GPU the recording is a CUDA graph, on the host a list of kernels with their integers (docs/decisions/program.md).
+What cannot be recorded, and float64, runs as it stands.
+"""
 
-import cupy
+from collections.abc import Callable, Mapping, Sequence
 
-from basiscli.notes import log
+import numpy as np
+
+from basiscli import kernels
+
+# The arrays of a seed that is worked on without waiting for others take no more than this.
+ALONE_BYTES = 1 << 23
 
 
-class Captured:
-    """A function of arrays on a GPU, captured once for each set of shapes and replayed from then on.
-
-    It must be the same in every call and do nothing but launch work: it neither waits nor moves data to the GPU, and
-    whatever it changes lies where it lay. The first call of some shapes runs it, so that kernels are compiled and the
-    memory is there; the second captures it. If that fails, for whatever reason, the function is run from then on as
-    it stands, which a warning says. When memory runs out (MemoryError) all graphs are given up first.
-    """
+class Memory:
+    """Blocks that programs of one owner work in; they never run at the same time."""
 
     def __init__(self):
-        self._stream = cupy.cuda.Stream()
-        self._steps: dict[tuple, _Step] = {}
-        self._capturing = True
-
-    def __call__(self, function: Callable, *arrays) -> None:
-        """Have function(*arrays) done."""
-        try:
-            self._do(function, arrays)
-        except MemoryError:
-            self._steps.clear()
-            raise
-
-    def _do(self, function: Callable, arrays: tuple) -> None:
-        shapes = tuple((array.shape, array.dtype.str) for array in arrays)
-        known = shapes in self._steps
-        if not known:
-            self._steps[shapes] = _Step(arrays)
-        step = self._steps[shapes]
-        if known:
-            step.take(arrays)
-            if self._capturing and step.graph is None:
-                self._capture(function, step)
-        if step.graph is None:
-            step.run(function, self._stream)
-        else:  # the stream is one that the default stream waits for, and the other way round
-            step.graph.launch(self._stream)
-
-    def _capture(self, function: Callable, step: "_Step") -> None:
-        try:
-            step.capture(function, self._stream)
-        except MemoryError:
-            raise
-        except Exception as error:
-            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            log.warning(f"goes on without a CUDA graph, more slowly ({why})")
-            self._capturing = False
-            self._stream = cupy.cuda.Stream()  # a broken capture may not have ended
+        self.blocks: list[np.ndarray] = []
 
 
-class _Step:
-    """Calls of one set of shapes: their inputs, their graph, and the memory that they alone work in.
+def fits_alone(like: np.ndarray, floats: int) -> bool:
+    """Return whether seeds whose step makes arrays of so many floats should be worked on without waiting for others."""
+    return not kernels.on_gpu(like) and floats * like.itemsize <= ALONE_BYTES
 
-    A pool that several shared would give memory that a graph addresses back to the driver when another runs short.
+
+class Program:
+    """A function of named arrays and of inputs that is called for many steps: function(arrays, *inputs).
+
+    It must do the same in every step and leave nothing but what it writes into `arrays`, which stay where they are.
+
+    alone: whether the work of each of the `seeds` may be done without waiting for the others. It takes more memory.
+    captured: whether to replay on a GPU, too.
     """
 
-    def __init__(self, arrays: tuple):
-        self.inputs = [array.copy() for array in arrays]
-        self.pool = cupy.cuda.MemoryPool()
-        self.graph = None
+    def __init__(
+        self,
+        function: Callable[..., None],
+        arrays: Mapping[str, np.ndarray],
+        seeds: int,
+        alone: bool,
+        memory: Memory | None = None,
+        captured: bool = True,
+    ):
+        self._function, self._arrays = function, arrays
+        first = next(iter(arrays.values()))
+        self._replay = None
+        if kernels.on_gpu(first) and captured:
+            from basiscli.device.captured import Captured
 
-    def take(self, arrays: tuple) -> None:
-        """Put the inputs of a call where the graph finds them."""
-        for mine, theirs in zip(self.inputs, arrays, strict=True):
-            mine[...] = theirs
+            graphs = Captured()
+            self._replay = lambda inputs: self._each(inputs, lambda *parts: graphs(self._once, *parts))
+        elif not kernels.on_gpu(first) and first.dtype == np.float32:
+            from basiscli.kernels.cpu.replaying import Replayed
 
-    def run(self, function: Callable, stream) -> None:
-        """Run the function."""
-        with stream, cupy.cuda.using_allocator(self.pool.malloc):
-            function(*self.inputs)
+            self._replay = Replayed(function, arrays, seeds if alone else 0, (memory or Memory()).blocks).run
 
-    def capture(self, function: Callable, stream) -> None:
-        """Make the graph of what the function launches."""
-        with stream, cupy.cuda.using_allocator(self.pool.malloc):
-            stream.begin_capture()
-            try:
-                function(*self.inputs)
-            except BaseException:
-                with suppress(Exception):  # what broke the capture is what is told
-                    stream.end_capture()
-                raise
-            self.graph = stream.end_capture()
+    def run(self, inputs: Sequence[np.ndarray]) -> None:
+        """Do the steps of inputs (rows, steps, ...); the inputs of one step are the (rows, ...)."""
+        if self._replay is None or not self._replay(inputs):
+            self._each(inputs, self._once)
+
+    def _once(self, *inputs: np.ndarray) -> None:
+        self._function(self._arrays, *inputs)
+
+    @staticmethod
+    def _each(inputs: Sequence[np.ndarray], do: Callable[..., None]) -> bool:
+        for step in range(inputs[0].shape[1]):
+            do(*(values[:, step] for values in inputs))
+        return True

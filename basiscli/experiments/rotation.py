@@ -1,6 +1,5 @@
 """The rotation experiment (docs/rotate.md): train networks around a fixed map, and set the arms beside the identity."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -133,7 +132,7 @@ def _finished(experiment: Experiment, job: Job, progress: Progress, stop: Callab
         else:
             run = start(experiment, job.network, job.site, group.members)
         save = partial(_save, experiment, job, group.members, run)
-        training_loop.train_to_end(run, save, _every(CHECKPOINT_SECONDS), progress, stop)
+        training_loop.train_to_end(run, save, training_loop.due_after(1, CHECKPOINT_SECONDS), progress, stop)
         if not run.history:
             _look(run)
         return save()
@@ -141,21 +140,6 @@ def _finished(experiment: Experiment, job: Job, progress: Progress, stop: Callab
     for group, files in trained(job.groups, train):
         results |= zip(group.members, [_result(experiment, file) for file in files], strict=True)
     return results
-
-
-def _every(seconds: float) -> Callable[[Run], bool]:
-    """Return what says whether so many seconds have gone since it last said so."""
-    last = time.monotonic()
-
-    def due(run: Run) -> bool:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < seconds:
-            return False
-        last = now
-        return True
-
-    return due
 
 
 def _look(run: Run) -> None:

@@ -195,7 +195,7 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
                 run = checkpoint.resume(group.files, dataset)
             else:
                 run = Run.start(network, recipe, dataset, group.members, adjust)
-            train_to_end(run, partial(folder.checkpoint, run), folder.due, progress, stop)
+            train_to_end(run, partial(folder.checkpoint, run), folder.due(), progress, stop)
             return list(folder.finish(run))
 
         for _, files in trained(groups, train):

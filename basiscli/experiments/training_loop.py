@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from basiscli.training.progress import Progress
 from basiscli.training.recipe import Recipe
 from basiscli.training.run import Run, bytes_per_seed
 
+# Seconds between two checkpoints, at least: on small networks one takes longer than an epoch.
+CHECKPOINT_SECONDS = 3.0
+# Seconds of training between two looks at the display and at Ctrl-C.
+PAUSE = 0.1
 # Part of the free memory that the networks in training may take together.
 MEMORY_PART = 0.5
 
@@ -109,9 +114,9 @@ class Folder:
                 sources.record(writer, source, "test", "post")
         return file
 
-    def due(self, run: Run) -> bool:
-        """Whether a checkpoint is to be written after the epoch that has just ended."""
-        return bool(self.checkpoint_every) and run.epoch % self.checkpoint_every == 0
+    def due(self) -> Callable[[Run], bool]:
+        """Return what says after an epoch of a run whether a checkpoint is to be written."""
+        return due_after(self.checkpoint_every, CHECKPOINT_SECONDS)
 
     def checkpoint(self, run: Run) -> None:
         """Write how far the networks of a run have come."""
@@ -168,13 +173,32 @@ def train_to_end(
 ) -> None:
     """Train a run to its end, saving after the epochs that are `due`. Raises Interrupted, saved, when `stop()`."""
     while not run.finished:
-        complete = run.train_epoch(stop, lambda: progress.tick(run))
+        complete = run.train_epoch(stop, lambda steps: progress.tick(run, steps), PAUSE)
         if complete:
             progress.close_epoch(run)
         if not complete or (due(run) and not run.finished):
             save()
         if not complete:
             raise Interrupted
+
+
+def due_after(epochs: int, seconds: float) -> Callable[[Run], bool]:
+    """Return what says after an epoch whether so many epochs and seconds have gone since it last did; 0 epochs: never.
+
+    So an interruption that leaves no time to save costs `epochs` epochs or `seconds` seconds, whichever is longer.
+    """
+    saved_epoch, saved_time = None, time.monotonic()
+
+    def due(run: Run) -> bool:
+        nonlocal saved_epoch, saved_time
+        saved_epoch = run.epoch - 1 if saved_epoch is None else saved_epoch
+        now = time.monotonic()
+        if not epochs or run.epoch - saved_epoch < epochs or now - saved_time < seconds:
+            return False
+        saved_epoch, saved_time = run.epoch, now
+        return True
+
+    return due
 
 
 def grouped(members: Sequence, found: Mapping[object, NetworkFile], size: int) -> Iterator[Group]:

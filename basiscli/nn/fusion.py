@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-from basiscli.nn.ops import add, batchnorm, batchnorm_relu, pointwise
+from basiscli.nn.ops import add, batchnorm, batchnorm_relu, dense, pointwise
 from basiscli.nn.ops.node import Node
 
 
@@ -13,7 +14,7 @@ def readers(nodes: Collection[Node]) -> Counter:
 
 
 def fused(nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """Return the nodes with BatchNorm, an addition to its output, and the ReLU after it as one node.
+    """Return the nodes with each ReLU in the node before it, where every rule below finds what it is for.
 
     A chain is fused only where each of its outputs has one reader. Intermediate outputs do not exist afterwards, so
     use the result only when no activation is kept.
@@ -21,11 +22,14 @@ def fused(nodes: Sequence[Node]) -> tuple[Node, ...]:
     by_name, uses = {node.name: node for node in nodes}, readers(nodes)
     for relu in nodes:
         if relu.op is pointwise and relu.options["function"] == "relu":
-            _fuse(relu, by_name, uses)
+            _fuse_batchnorm(relu, by_name, uses)
+            _fuse_dense(relu, by_name, uses)
+    for node in list(by_name.values()):
+        _fuse_mask(node, by_name, uses)
     return tuple(by_name.values())
 
 
-def _fuse(relu: Node, nodes: dict[str, Node], uses: Counter) -> None:
+def _fuse_batchnorm(relu: Node, nodes: dict[str, Node], uses: Counter) -> None:
     """Replace a ReLU and the BatchNorm that feeds it, in place; nothing where another op feeds it."""
     norm, chain, skip = nodes.get(relu.inputs[0]), list(relu.inputs[:1]), []
     if norm is not None and norm.op is add:
@@ -39,3 +43,22 @@ def _fuse(relu: Node, nodes: dict[str, Node], uses: Counter) -> None:
         del nodes[name]
     inputs = (*norm.inputs, *skip)
     nodes[relu.name] = Node(relu.name, batchnorm_relu, inputs, {}, norm.weights, relu.shape, norm.name)
+
+
+def _fuse_dense(relu: Node, nodes: dict[str, Node], uses: Counter) -> None:
+    """Replace a ReLU and the dense map that feeds it: the product rectifies its sums."""
+    before = nodes.get(relu.inputs[0])
+    if before is not None and before.op is dense and uses[before.name] == 1:
+        del nodes[before.name]
+        nodes[relu.name] = replace(
+            relu, op=dense, inputs=before.inputs, options={"rectify": True}, weights=before.weights, owner=before.name
+        )
+
+
+def _fuse_mask(node: Node, nodes: dict[str, Node], uses: Counter) -> None:
+    """Have a dense map that alone reads a rectified one mask its gradient: the product of one does it for the other."""
+    below = nodes.get(node.inputs[0])
+    rectified = below is not None and below.op is dense and below.options.get("rectify")
+    if node.op is dense and rectified and uses[below.name] == 1:
+        nodes[node.name] = replace(nodes[node.name], options={**node.options, "masks": True})
+        nodes[below.name] = replace(below, options={**below.options, "masked": True})

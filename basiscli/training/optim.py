@@ -35,10 +35,10 @@ def rate(schedule: str, lr: float, step: int, total: int, warmup: int) -> float:
     return lr * 0.1 ** sum(t >= part for part in STEPS) if schedule == "step" else lr
 
 
-def clip_factors(gradient: np.ndarray, trained: int, clip: float) -> np.ndarray:
-    """Return min(1, clip / |g|) for each seed's gradient (S, P): it bounds the norm (Pascanu et al. 2013)."""
-    norms = np.sqrt(kernels.of(gradient).squared_norm(gradient, trained))
-    return clip / np.maximum(norms, clip)
+def clip(factor: np.ndarray, gradient: np.ndarray, trained: int, bound: float) -> None:
+    """Multiply factor (S,) in place by min(1, bound / |g|) for each seed's gradient (S, P) (Pascanu et al. 2013)."""
+    kernel = kernels.of(gradient)
+    kernel.clip(factor, kernel.squared_norm(gradient, trained), bound)
 
 
 def step(
@@ -48,14 +48,17 @@ def step(
     state: Mapping[str, np.ndarray],
     layout: Layout,
     factor: np.ndarray,
-    lr: float,
-    number: int,
+    lr: float | np.ndarray,
+    number: int | np.ndarray,
     *,
     momentum: float,
     nesterov: bool,
     weight_decay: float,
 ) -> None:
-    """Take the `number`-th step (from 1) in place; `factor` (S,) multiplies each gradient, 0 stops that seed."""
+    """Take the `number`-th step (from 1) in place; `factor` (S,) multiplies each gradient, 0 stops that seed.
+
+    Rate and number may be arrays (S,) float64.
+    """
     kernel, counts = kernels.of(theta), (layout.decayed, layout.trained)
     if optimizer == "sgd":
         kernel.sgd(theta, gradient, state["velocity"], counts, lr, factor, momentum, nesterov, weight_decay)

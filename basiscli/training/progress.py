@@ -38,9 +38,9 @@ class Progress(AbstractContextManager):
         """Note a line that stays."""
         log.info(text)
 
-    def tick(self, run: Run) -> None:
-        """Count one step."""
-        self._done += 1
+    def tick(self, run: Run, steps: int) -> None:
+        """Count some steps."""
+        self._done += steps
         if self._live:
             # Which seeds are alive is asked of a GPU once an epoch: the question waits for all steps before it.
             if self._alive[0] is not run or not placement.on_gpu():

@@ -13,14 +13,16 @@ import numpy as np
 from basiscli import kernels
 from basiscli.data import Dataset, Split
 from basiscli.device import placement
+from basiscli.device.program import Memory, Program, fits_alone
 from basiscli.nn import cost, weights
 from basiscli.nn.frozen_split import FrozenSplit
 from basiscli.nn.graph import Network, backward, forward
 from basiscli.nn.ops import cross_entropy
 from basiscli.rng import generator
 from basiscli.training import augment, optim
-from basiscli.training.evaluation import evaluate
+from basiscli.training.evaluation import Evaluation
 from basiscli.training.images import SHIFTS, Standardisation, batch, items, probe_batch, steps_per_epoch
+from basiscli.training.pace import Pace
 from basiscli.training.recipe import Recipe
 
 # Part of the free memory that the features of a frozen bottom may take.
@@ -142,63 +144,92 @@ class Run:
         """Whether every image is seen in the nine shifts and in no other way."""
         return self.recipe.augment == augment.ALL_SHIFTS or augment.parse(self.recipe.augment) == ("shift",)
 
-    def train_epoch(self, stop: Callable[[], bool] = lambda: False, tick: Callable[[], None] = lambda: None) -> bool:
+    def train_epoch(
+        self,
+        stop: Callable[[], bool] | None = None,
+        tick: Callable[[int], None] | None = None,
+        pause: float = 0.0,
+    ) -> bool:
         """Train to the end of the epoch and evaluate; False if `stop()` said so after some step.
 
-        `tick` is called after every step. A seed whose loss is not finite is not updated from then on.
+        `tick` is called with the number of steps done since it was last, and `stop` asked after it: after every step,
+        or after steps that take about `pause` seconds. A seed whose loss is not finite is not updated from then on.
         """
-        for chosen, moves, labels, rate, number in self._batches():
-            self._step(chosen, moves, labels, rate, number)
-            self.totals.samples += labels.shape[1]
-            self.step += 1
-            tick()
-            if stop():
-                return False
+        for inputs in self._batches():
+            done, steps = 0, inputs[0].shape[1]
+            while done < steps:
+                count = min(self._pace.steps(pause), steps - done) if stop or tick else steps
+                with self._pace.measured(count):
+                    self._program.run([values[:, done : done + count] for values in inputs])
+                self.totals.samples += count * inputs[0].shape[2]
+                self.step, done = self.step + count, done + count
+                if tick:
+                    tick(count)
+                if stop and stop():
+                    return False
         self._close_epoch()
         return True
 
     @cached_property
-    def _gradient(self) -> np.ndarray:
-        return np.zeros_like(self.theta)
+    def _pace(self) -> "Pace":
+        return Pace()
 
     @cached_property
-    def _dweights(self) -> dict[str, np.ndarray]:
-        views = self.layout.views(self._gradient)
-        return {path: views[path] for path in self.layout.trained_paths()}
+    def _program(self) -> Program:
+        """What trains on batches."""
+        self.cache  # noqa: B018  (worked out now: a program only launches work)
+        arrays = {"theta": self.theta, "gradient": np.zeros_like(self.theta), "alive": self.alive}
+        arrays |= {"loss": self.totals.loss, "hits": self.totals.hits, **self.optimizer}
+        arrays |= {path: self.arrays[path] for path in self.network.weights if path not in self.layout.slots}
+        alone = fits_alone(self.theta, 2 * self.recipe.batch_size * cost.activations(self.network))
+        return Program(self._train_step, arrays, len(self.seeds), alone, self._memory)
 
     @cached_property
-    def _captured(self) -> Callable[..., None]:
-        """What trains on one batch on a GPU: the step captured as a graph."""
-        from basiscli.device.program import Captured
+    def _memory(self) -> Memory:
+        return Memory()
 
-        self.cache  # noqa: B018  (worked out now: what is captured only launches work)
-        return Captured()
+    @cached_property
+    def _evaluations(self) -> dict[int, Evaluation]:
+        return {}
 
-    def _step(self, *batch) -> None:
-        if kernels.on_gpu(self.theta):
-            self._captured(self._train_step, *batch)
-        else:
-            self._train_step(*batch)
+    def _batches(self) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the inputs of the remaining steps of the epoch: of all whole batches, then of a smaller one.
 
-    def _batches(self) -> Iterator[tuple]:
-        """Yield the remaining batches of the epoch: indices (D, N), moves (D, N, 2 or 5), labels (D, N), rate, number.
-
-        D counts the different seeds; the number is that of the step, from 1. On a GPU all of it is there when the epoch
-        begins, rate and number too.
+        They are items (D, steps, N), moves (D, steps, N, 2 or 5), labels (S, steps, N), rates and numbers of the steps,
+        from 1, (S, steps). D is S, or counts the different seeds where these pass a shared frozen bottom once. All of
+        it is where the work is done.
         """
-        split, recipe = self.dataset.train, self.recipe
-        count = items(split, recipe.augment)
-        order = np.stack(
-            [generator(recipe.stream_seed("order", s), "order", self.epoch).permutation(count) for s in self.drawn[0]]
-        )
-        chosen, moves = self._augmented(order)
-        labels, schedule = placement.to_device_cached(split.labels), self._schedule()
-        if kernels.on_gpu(self.theta):
-            chosen, moves = (placement.to_device(array.astype(np.int32)) for array in (chosen, moves))
-            schedule = placement.to_device(np.array(schedule, np.float64))
-        for step in range(self.step, len(schedule)):
-            part = slice(step * recipe.batch_size, (step + 1) * recipe.batch_size)
-            yield chosen[:, part], moves[:, part], labels[chosen[:, part]], *schedule[step]
+        split, recipe, (different, of) = self.dataset.train, self.recipe, self.drawn
+        count, size = items(split, recipe.augment), recipe.batch_size
+        order = [generator(recipe.stream_seed("order", s), "order", self.epoch).permutation(count) for s in different]
+        chosen, moves = self._augmented(np.stack(order))
+        labels = split.labels[chosen]
+        if self.cache and self._shifted:
+            chosen = chosen * len(SHIFTS) + (moves[..., 0] + 1) * 3 + moves[..., 1] + 1
+        if of is not None:
+            labels = labels[of]
+            chosen, moves = (chosen, moves) if self._shows_each_seed_once else (chosen[of], moves[of])
+        per_item = [self._placed(values) for values in (chosen, moves, labels)]
+        schedule = np.array(self._schedule(), np.float64).T
+        per_step = [placement.to_device(np.broadcast_to(values, (len(self.seeds), len(values)))) for values in schedule]
+        whole, steps = count // size, schedule.shape[1]
+        for begin, end, samples in ((self.step, whole, size), (max(self.step, whole), steps, count - whole * size)):
+            if begin < end:
+                part = slice(begin * size, begin * size + (end - begin) * samples)
+                cut = [values[:, part] for values in per_item]
+                yield (
+                    *(values.reshape(len(values), end - begin, samples, *values.shape[2:]) for values in cut),
+                    *(values[:, begin:end] for values in per_step),
+                )
+
+    @property
+    def _shows_each_seed_once(self) -> bool:
+        """Whether images are gathered once for networks of the same seed: they pass a shared frozen bottom then."""
+        return self.frozen_split.shared and not self.cache
+
+    def _placed(self, values: np.ndarray) -> np.ndarray:
+        """Return integers of an epoch where the work is done, in the type that its kernels read."""
+        return placement.to_device(values.astype(np.int32)) if kernels.on_gpu(self.theta) else values
 
     def _schedule(self) -> list[tuple[float, int]]:
         """Return learning rate and number of each step of the epoch."""
@@ -207,13 +238,18 @@ class Run:
         numbers = range(self.epoch * per_epoch, (self.epoch + 1) * per_epoch)
         return [(optim.rate(recipe.schedule, recipe.lr, number, total, warmup), number + 1) for number in numbers]
 
-    def _inputs(self, chosen: np.ndarray, moves: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
-        """Return images or their cached features (D, N, ...)."""
-        if not self.cache:
-            hole = augment.hole(augment.parse(self.recipe.augment), self.dataset.train.images.shape[1:3])
-            return batch(self.dataset.train, chosen, moves, self.standard, hole)
-        rows = chosen * len(SHIFTS) + (moves[..., 0] + 1) * 3 + moves[..., 1] + 1 if self._shifted else chosen
-        return {name: table[rows] for name, table in self.cache.items()}
+    def _features(self, chosen: np.ndarray, moves: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what the networks above the frozen bottom read (S, N, ...), from the cache if there is one."""
+        if self.cache:
+            return {name: kernels.of(table).rows(table, chosen) for name, table in self.cache.items()}
+        of = self.drawn[1] if self._shows_each_seed_once else None
+        return self.frozen_split.features(self._images(chosen, moves), of)
+
+    def _images(self, chosen: np.ndarray, moves: np.ndarray) -> np.ndarray:
+        """Return the images of a batch (D, N, H, W, C)."""
+        hole = augment.hole(augment.parse(self.recipe.augment), self.dataset.train.images.shape[1:3])
+        images = batch(self.dataset.train, chosen, moves, self.standard, hole)
+        return images.astype(self.theta.dtype, copy=False)
 
     def _augmented(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the image (S, M) and its moves (S, M, 2 or 5) for every item of the epoch, in order."""
@@ -226,27 +262,24 @@ class Run:
         ]
         return order, np.stack([augment.moves(names, size, order.shape[1], stream) for stream in streams])
 
-    def _train_step(self, chosen, moves, labels, rate, number) -> None:
-        recipe, network, (_, of), gradient = self.recipe, self.frozen_split.above, self.drawn, self._gradient
-        inputs = self._inputs(chosen, moves)
-        if self.cache:
-            features = inputs if of is None else {name: values[of] for name, values in inputs.items()}
-        else:
-            features = self.frozen_split.features(inputs.astype(self.theta.dtype, copy=False), of)
-        labels = labels if of is None else labels[of]
-        logits, _, caches = forward(network, self.arrays, features, train=True)
+    def _train_step(self, arrays, chosen, moves, labels, rate, number) -> None:
+        """Train on a batch; `arrays` holds all that changes."""
+        recipe, network, kernel = self.recipe, self.frozen_split.above, kernels.of(self.theta)
+        theta, gradient = arrays["theta"], arrays["gradient"]
+        dweights = self.layout.views(gradient)
+        dweights = {path: dweights[path] for path in self.layout.trained_paths()}
+        features = self._features(chosen, moves)
+        logits, _, caches = forward(network, {**arrays, **self.layout.views(theta)}, features, train=True)
         loss, hits, dlogits = cross_entropy.forward(logits, labels, recipe.label_smoothing)
-        self.alive &= np.isfinite(loss)
-        backward(network, caches, cross_entropy.backward(dlogits), self._dweights)
-        factor = self.alive.astype(np.float64)
+        samples = labels.shape[1]
+        factor = kernel.account(loss, hits, samples, arrays["alive"], arrays["loss"], arrays["hits"])
+        backward(network, caches, cross_entropy.backward(dlogits), dweights)
         if recipe.clip is not None:
-            factor *= np.nan_to_num(optim.clip_factors(gradient, self.layout.trained, recipe.clip))
+            optim.clip(factor, gradient, self.layout.trained, recipe.clip)
         optim.step(
-            recipe.optimizer, self.theta, gradient, self.optimizer, self.layout, factor, rate, number,
+            recipe.optimizer, theta, gradient, arrays, self.layout, factor, rate, number,
             momentum=recipe.momentum, nesterov=recipe.nesterov, weight_decay=recipe.weight_decay,
         )  # fmt: skip
-        self.totals.loss += loss * labels.shape[1]
-        self.totals.hits += hits
 
     def _close_epoch(self) -> None:
         """Note the epoch's results in the history and go to the next one."""
@@ -264,7 +297,12 @@ class Run:
 
     def evaluate(self, split: Split) -> tuple[np.ndarray, np.ndarray]:
         """Return loss (S,) and accuracy (S,) on a split."""
-        return evaluate(self.network, self.arrays, split, self.standard, self.frozen_split)
+        if id(split) not in self._evaluations:
+            # It holds the split, so that no other one gets its number.
+            self._evaluations[id(split)] = Evaluation(
+                self.network, self.arrays, split, self.standard, self.frozen_split, self._memory
+            )
+        return self._evaluations[id(split)]()
 
 
 def bytes_per_seed(network: Network, recipe: Recipe) -> int:

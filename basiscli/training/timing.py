@@ -14,6 +14,8 @@ from basiscli.training.run import Run
 
 # Steps that are measured, after one that compiles; the shortest counts, as nothing makes a step faster than it is.
 STEPS = 3
+# Short steps are measured several at a time, in seconds, as they are trained.
+PAUSE = 0.02
 # A measured step has about this many multiply-adds at most, seconds on a slow machine; longer ones are extrapolated.
 MULTIPLY_ADDS = 10**11
 
@@ -36,10 +38,10 @@ def seconds(network: Network, recipe: Recipe, dataset: Dataset, seeds: Sequence[
 
 def _step(network: Network, recipe: Recipe, dataset: Dataset, seeds: Sequence[int]) -> float:
     run = Run.start(network, recipe, replace(dataset, test=_first(dataset.test)), seeds)
-    times = [_now()]
-    while len(times) < STEPS + 2:
-        run.train_epoch(lambda: len(times) > STEPS + 1, lambda: times.append(_now()))
-    return min(after - before for before, after in pairwise(times[1:]))
+    marks = [(_now(), 0)]
+    while len(marks) < STEPS + 2:
+        run.train_epoch(lambda: len(marks) > STEPS + 1, lambda steps: marks.append((_now(), steps)), PAUSE)
+    return min((end - begin) / steps for (begin, _), (end, steps) in pairwise(marks))
 
 
 def _evaluation(run: Run, part: Split) -> float:

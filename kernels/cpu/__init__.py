@@ -5,26 +5,29 @@ from basiscli.kernels.cpu.convolution import (
     convolution_input_gradient,
     convolution_weight_gradient,
 )
-from basiscli.kernels.cpu.images import gather
-from basiscli.kernels.cpu.loss import cross_entropy
+from basiscli.kernels.cpu.images import gather, rows
+from basiscli.kernels.cpu.loss import account, cross_entropy
 from basiscli.kernels.cpu.normalisation import (
     add_units,
     batchnorm,
     batchnorm_gradient,
     batchnorm_relu,
     batchnorm_relu_gradient,
+    follow,
     layernorm,
     layernorm_gradient,
     normalise,
     normalise_relu,
+    put,
     unit_sums,
 )
-from basiscli.kernels.cpu.optimisers import adamw, sgd, squared_norm
+from basiscli.kernels.cpu.optimisers import adamw, clip, sgd, squared_norm
 from basiscli.kernels.cpu.pointwise import (
     add,
     dropout,
     gelu,
     gelu_gradient,
+    next_mask,
     relu,
     relu_gradient,
     tanh,
@@ -43,6 +46,7 @@ from basiscli.kernels.cpu.pooling import (
 from basiscli.kernels.cpu.products import dense, dense_input_gradient, dense_weight_gradient
 
 __all__ = [
+    "account",
     "adamw",
     "add",
     "add_units",
@@ -52,6 +56,7 @@ __all__ = [
     "batchnorm_gradient",
     "batchnorm_relu",
     "batchnorm_relu_gradient",
+    "clip",
     "convolution",
     "convolution_input_gradient",
     "convolution_weight_gradient",
@@ -60,6 +65,7 @@ __all__ = [
     "dense_input_gradient",
     "dense_weight_gradient",
     "dropout",
+    "follow",
     "gather",
     "gelu",
     "gelu_gradient",
@@ -69,10 +75,13 @@ __all__ = [
     "layernorm_gradient",
     "max_pool",
     "max_pool_gradient",
+    "next_mask",
     "normalise",
     "normalise_relu",
+    "put",
     "relu",
     "relu_gradient",
+    "rows",
     "sgd",
     "squared_norm",
     "subsample",

@@ -6,14 +6,14 @@ from basiscli.kernels.cpu.launching import Kernel, integers, share
 from basiscli.kernels.cpu.micro import BYTES, LANES, clear_vector, copy_vector, load, store
 
 
-def copy_positions(x, y, whole):
+def copy_positions(x, y, whole, seeds):
     """Fill `whole` (N, ...) with 0, and y (N, H, W, C), a view of it, with as many units of x as both have.
 
-    x is (N, H, W, I); x and y may have any strides but over their units.
+    `seeds` have as many of the images each. x is (N, H, W, I); x and y may have any strides but over their units.
     """
     units = min(x.shape[3], y.shape[3])
     _copy(x.ctypes.data, *x.strides[:3], y.ctypes.data, *y.strides[:3], whole.ctypes.data, *y.shape[:3], units,
-          whole[0].size)  # fmt: skip
+          whole[0].size, seeds=seeds)  # fmt: skip
 
 
 @Kernel

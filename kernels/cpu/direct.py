@@ -14,8 +14,9 @@ import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
 from basiscli.kernels.cpu.copying import copy_positions
+from basiscli.kernels.cpu.folding import add_folds, side_by_side, turned
 from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
-from basiscli.kernels.cpu.memory import empty
+from basiscli.kernels.cpu.memory import constant, empty
 from basiscli.kernels.cpu.micro import (
     BYTES,
     COLUMNS,
@@ -44,7 +45,7 @@ INTEGER = 8
 def convolution(x, w, stride, padding, y):
     """y = w * x: (S or 1, N, H, W, I), (S, KH, KW, I, O) -> (S, N, H', W', O)."""
     fold = _fold(w.shape, stride, y.shape[3])
-    w = _side_by_side(w, fold, stride)
+    w = w if fold == 1 else side_by_side(w, fold, stride)
     x, kernel, depth, offsets = _taps(x, w.shape[1:3], padding)
     w, y = w.reshape(len(w), *kernel, depth, w.shape[4]), _folded(y, fold)
     _convolve(x, w, False, range(len(offsets)), offsets, (stride, fold * stride), y)
@@ -54,8 +55,7 @@ def convolution_input_gradient(dy, w, stride, padding, dx):
     """dx: each phase of its positions is a convolution of dy with the taps that see it, outputs as inputs."""
     _, height, width, _, outputs = w.shape
     if outputs < LANES and stride == 1 and height == width > padding:
-        turned = np.ascontiguousarray(w[:, ::-1, ::-1].swapaxes(3, 4))
-        convolution(dy, turned, 1, width - 1 - padding, dx)
+        convolution(dy, turned(w), 1, width - 1 - padding, dx)
         return
     for phase in np.ndindex(min(stride, dx.shape[2]), min(stride, dx.shape[3])):
         # Position p = stride a + phase is seen through tap k by output (p + padding - k) / stride, if that is whole.
@@ -77,8 +77,7 @@ def convolution_weight_gradient(x, dy, stride, padding, dw):
     _, height, width, inputs, outputs = dw.shape
     wide = empty((len(dw), height, width + (fold - 1) * stride, inputs, fold * outputs))
     _add_up(x, _folded(dy, fold), (stride, fold * stride), padding, wide)
-    wide = wide.reshape(*wide.shape[:4], fold, outputs)
-    dw[...] = sum(wide[:, :, k * stride : k * stride + width, :, k] for k in range(fold))
+    add_folds(wide, fold, stride, dw)
 
 
 def _fold(weights, stride, columns):
@@ -97,36 +96,26 @@ def _folded(y, fold):
     return y.reshape(*y.shape[:3], y.shape[3] // fold, fold * y.shape[4])
 
 
-def _side_by_side(w, fold, stride):
-    """Return weights of `fold` positions, (S, KH, KW + (fold - 1) stride, I, fold O): 0 for what one does not see."""
-    if fold == 1:
-        return w
-    seeds, height, width, inputs, outputs = w.shape
-    wide = np.zeros((seeds, height, width + (fold - 1) * stride, inputs, fold, outputs), w.dtype)
-    for k in range(fold):
-        wide[:, :, k * stride : k * stride + width, :, k] = w
-    return wide.reshape(*wide.shape[:4], fold * outputs)
-
-
 def _add_up(x, dy, strides, padding, dw):
     """Fill dw (S, KH, KW, I, O); `strides` are those over rows and columns of x."""
     seeds, samples, out_height, out_width, outputs = dy.shape
     x, _, depth, offsets = _taps(x, dw.shape[1:3], padding)
-    offsets = np.array(offsets, np.int64)
+    offsets = constant(offsets, np.int64)
     taps = len(offsets)
     columns = _whole_vectors(outputs)
     parts = max(1, min(PARTS, samples * out_height * out_width // PART))
     # Taps are summed apart where there are few parts to share among the workers.
     tap_block = taps if parts == PARTS else 1
     sums = empty((seeds, parts, taps * depth, columns))
-    zeros = np.zeros(depth, np.float32)
+    zeros = constant(np.zeros(depth))
     memory, pitch = scratch(BYTES * DEPTH * columns + INTEGER * taps * DEPTH)
     _sum_outer_products(
         x.ctypes.data, x.strides[0] if len(x) > 1 else 0, dy.ctypes.data, dy.strides[0], sums.ctypes.data,
         sums.strides[1], zeros.ctypes.data, offsets.ctypes.data, taps, tap_block, *strides, seeds, *x.shape[1:],
-        *dy.shape[2:], depth, parts, memory, pitch,
+        *dy.shape[2:], depth, parts, memory, pitch, seeds=seeds,
     )  # fmt: skip
-    _sum_parts(sums.ctypes.data, sums.strides[1], dw.ctypes.data, dw.strides[0], seeds, parts, taps * depth, outputs)
+    _sum_parts(sums.ctypes.data, sums.strides[1], dw.ctypes.data, dw.strides[0], seeds, parts, taps * depth, outputs,
+               seeds=seeds)  # fmt: skip
 
 
 def _taps(x, kernel, padding):
@@ -141,7 +130,7 @@ def _taps(x, kernel, padding):
     padded = empty((len(x), samples, rows, columns + 2 * padding, units))
     images = padded.reshape(-1, rows, 1, (columns + 2 * padding) * units)
     inside = images[..., padding * units : (padding + columns) * units]
-    copy_positions(x.reshape(-1, rows, 1, columns * units), inside, images)
+    copy_positions(x.reshape(-1, rows, 1, columns * units), inside, images, len(x))
     return padded, (height, 1), width * units, [(k - padding, 0) for k in range(height)]
 
 
@@ -154,18 +143,18 @@ def _convolve(x, w, transposed, taps, offsets, strides, y):
     seeds, _, _, inputs, outputs = w.shape
     if transposed:
         inputs, outputs = outputs, inputs
-    numbers = np.array(taps, np.int64)
-    offsets = np.array(offsets, np.int64)
+    numbers = constant(taps, np.int64)
+    offsets = constant(offsets, np.int64)
     packed = empty((seeds, len(taps) * inputs, _whole_vectors(outputs)))
     _pack_weights(w.ctypes.data, w.strides[0], packed.ctypes.data, packed.strides[0], numbers.ctypes.data, len(taps),
-                  seeds, inputs, outputs, transposed)  # fmt: skip
-    zeros = np.zeros(inputs, np.float32)
+                  seeds, inputs, outputs, transposed, seeds=seeds)  # fmt: skip
+    zeros = constant(np.zeros(inputs))
     addresses = (POSITIONS // ROWS * len(taps) + 1) * ROWS + POSITIONS
     memory, pitch = scratch(INTEGER * addresses + BYTES * (outputs + COLUMNS + ROWS * COLUMNS))
     _convolve_positions(
         x.ctypes.data, x.strides[0] if len(x) > 1 else 0, packed.ctypes.data, packed.strides[0], y.ctypes.data,
         *y.strides[:4], zeros.ctypes.data, offsets.ctypes.data, len(taps), *strides,
-        *y.shape[1:], *x.shape[2:], inputs, len(y), memory, pitch,
+        *y.shape[1:], *x.shape[2:], inputs, len(y), memory, pitch, seeds=len(y),
     )  # fmt: skip
 
 

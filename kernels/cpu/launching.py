@@ -2,7 +2,8 @@
 
 A kernel is a function run(worker, workers, arguments) compiled to machine code once; `arguments` is the address of its
 integers: addresses, strides and counts. Each worker takes its own share of the tasks, so that what it writes, and the
-order of every sum, does not depend on how many there are.
+order of every sum, does not depend on how many there are. While a step is recorded, launches are noted instead
+(recording.py).
 """
 
 import threading
@@ -14,6 +15,7 @@ from llvmlite import ir
 from numba import cfunc, get_num_threads, prange, types
 from numba.extending import intrinsic
 
+from basiscli.kernels.cpu import recording
 from basiscli.kernels.cpu.compiling import parallel, serial
 
 _SIGNATURE = types.void(types.int64, types.int64, types.int64)
@@ -34,8 +36,14 @@ class Kernel:
         self._compiled = cfunc(_SIGNATURE, cache=True)(self._function)
         return self._compiled.address
 
-    def __call__(self, *arguments: int) -> None:
-        """Run with these integers, one worker a thread."""
+    def __call__(self, *arguments: int, seeds: int = 0) -> None:
+        """Run with these integers, one worker a thread.
+
+        seeds: given if the tasks are in the order of so many seeds, each with as many as any other.
+        """
+        if current := recording.current():
+            current.note(self._address, arguments, seeds)
+            return
         table = np.array(arguments, np.int64)
         _launch(self._address, get_num_threads(), table.ctypes.data)
 
@@ -46,16 +54,27 @@ def scratch(size: int) -> tuple[int, int]:
     Every Python thread has its own. What lies there is undefined.
     """
     stride = -(-size // PAGE) * PAGE + 3 * PAGE // 2  # workers do not share pages, nor the same sets of the cache
+    if current := recording.current():
+        return current.scratch(stride), stride
     wanted = stride * get_num_threads() + PAGE
     if getattr(_own, "size", 0) < wanted:
         _own.memory, _own.size = np.empty(wanted, np.uint8), wanted
     return -(-_own.memory.ctypes.data // PAGE) * PAGE, stride
 
 
+def parts_of_a_seed(seeds: int) -> int:
+    """Return how many tasks the work of each of so many seeds should be cut into."""
+    current = recording.current()
+    if current and current.alone:
+        return 1
+    # Seeds rarely divide among the threads: smaller tasks then.
+    return get_num_threads() if seeds == 1 else -(-get_num_threads() * 2 // seeds)
+
+
 @parallel
 def _launch(function, workers, arguments):
     for worker in prange(workers):
-        _call(function, np.int64(worker), workers, arguments)
+        call_kernel(function, np.int64(worker), workers, arguments)
 
 
 @serial
@@ -65,7 +84,7 @@ def share(worker, workers, tasks):
 
 
 @intrinsic
-def _call(typing_context, function, worker, workers, arguments):
+def call_kernel(typing_context, function, worker, workers, arguments):
     """Call the kernel at an address."""
 
     def generate(context, builder, signature, arguments):

@@ -10,6 +10,8 @@ from threading import RLock
 
 import numpy as np
 
+from basiscli.kernels.cpu import recording
+
 # Smaller arrays come from numpy: the system keeps their memory itself.
 LARGE = 1 << 20
 ALIGNMENT = 64
@@ -67,7 +69,9 @@ _POOL = Pool()
 
 
 def empty(shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
-    """Return an array whose values are undefined, like np.empty."""
+    """Return an array whose values are undefined, like np.empty; one at a fixed address while a step is recorded."""
+    if current := recording.current():
+        return current.empty(shape, dtype)
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < LARGE:
         return np.empty(shape, dtype)
@@ -75,3 +79,10 @@ def empty(shape: tuple[int, ...], dtype=np.float32) -> np.ndarray:
     step = 1 << (size.bit_length() - 3)
     whole = np.asarray(_Lease(_POOL, -(-size // step) * step + ALIGNMENT))
     return whole[:size].view(dtype).reshape(shape)
+
+
+def constant(values, dtype=np.float32) -> np.ndarray:
+    """Return an array that a launch may read, made of values that are known now; it stays as long as a recording."""
+    array = np.ascontiguousarray(values, dtype)
+    current = recording.current()
+    return current.keep(array) if current else array

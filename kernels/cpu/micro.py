@@ -33,6 +33,9 @@ VECTORS = 2
 COLUMNS = LANES * VECTORS
 UNROLL = 4
 BYTES = 4
+# What `extended_tile` does to a sum, and which of it goes together.
+ADD, BIAS, RECTIFY, MASK = 1, 2, 4, 8
+EXTRAS = (0, ADD, BIAS, BIAS | RECTIFY, ADD | RECTIFY, MASK, ADD | MASK)
 
 FLOAT = ir.FloatType()
 INT = ir.IntType(64)
@@ -254,6 +257,51 @@ def product_tile(typing_context, rows, columns, add, a, a_row, a_step, b, c, c_r
 
 
 @intrinsic
+def extended_tile(typing_context, rows, columns, extra, a, a_row, a_step, b, c, c_row, depth, other):
+    """Like `product_tile`, with more done to every sum before it is stored.
+
+    extra is 0 or ADD: c is added; with RECTIFY: then max(..., 0); or BIAS: other[j] is added, RECTIFY too; or MASK:
+    0 is stored where other[r, j], which lies as c does, is not positive, ADD too.
+    """
+
+    def generate(context, builder, signature, arguments):
+        rows, columns, *operands = arguments
+        _for_each_shape(builder, _emit_extended_tile, rows, columns, *operands)
+        return context.get_dummy_value()
+
+    return types.void(*[_int64] * 11), generate
+
+
+@intrinsic
+def sum_vectors(typing_context, source, step, depth, target):
+    """target[j] = Σ_k source[k, j] for LANES columns, `step` floats from row to row."""
+
+    def generate(context, builder, signature, arguments):
+        source, step, depth, target = arguments
+        source, target = _pointer(builder, source), _pointer(builder, target)
+
+        def row(k):
+            return load_vector(builder, _at(builder, source, builder.mul(k, step)))
+
+        # As many sums as are unrolled, so that no addition waits for the one before.
+        sums = [ir.Constant(VECTOR, [0.0] * LANES)] * UNROLL
+        unrolled = builder.and_(depth, _constant(-UNROLL))
+        turns = builder.sdiv(unrolled, _constant(UNROLL))
+
+        def add_turn(turn, sums):
+            first = builder.mul(turn, _constant(UNROLL))
+            return [builder.fadd(total, row(builder.add(first, _constant(u)))) for u, total in enumerate(sums)]
+
+        sums = loop(builder, _constant(0), turns, 1, sums, add_turn)
+        total = builder.fadd(builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3]))
+        (total,) = loop(builder, unrolled, depth, 1, [total], lambda k, sums: [builder.fadd(sums[0], row(k))])
+        store_vector(builder, total, target)
+        return context.get_dummy_value()
+
+    return types.void(*[_int64] * 4), generate
+
+
+@intrinsic
 def gathered_tile(typing_context, columns, sources, pitch, taps, depth, b, targets, offset):
     """c[r, j] = Σ_tk a[t, r, k] b[t, k, j] for ROWS rows and LANES or COLUMNS columns, rows that lie anywhere.
 
@@ -398,7 +446,38 @@ def _store_tile(builder, sums, vectors, add, c, c_row) -> None:
 
 def _emit_tile(builder, rows: int, vectors: int, add, a, a_row, a_step, b, c, c_row, depth) -> None:
     """Emit the tile of a fixed shape: the loop over k with rows x vectors accumulators, then the stores."""
-    a, b, c = (_pointer(builder, pointer) for pointer in (a, b, c))
+    sums = _emit_sums(builder, rows, vectors, a, a_row, a_step, b, depth)
+    _store_tile(builder, sums, vectors, add, _pointer(builder, c), c_row)
+
+
+def _emit_extended_tile(builder, rows, vectors, extra, a, a_row, a_step, b, c, c_row, depth, other) -> None:
+    sums = _emit_sums(builder, rows, vectors, a, a_row, a_step, b, depth)
+    c, other, zero = _pointer(builder, c), _pointer(builder, other), ir.Constant(VECTOR, [0.0] * LANES)
+
+    def emit(builder, extra: int) -> None:
+        bias = _columns(builder, other, _constant(0), vectors) if extra & BIAS else None
+        for r in range(rows):
+            place = builder.mul(c_row, _constant(r))
+            row, values = _at(builder, c, place), sums[r * vectors : (r + 1) * vectors]
+            if extra & (ADD | BIAS):
+                present = bias or _columns(builder, row, _constant(0), vectors)
+                values = [builder.fadd(*pair) for pair in zip(present, values, strict=True)]
+            if extra & RECTIFY:  # NaN stays NaN: a diverged seed must be seen
+                values = [builder.select(builder.fcmp_ordered("<", v, zero), zero, v) for v in values]
+            if extra & MASK:
+                seen = _columns(builder, _at(builder, other, place), _constant(0), vectors)
+                values = [
+                    builder.select(builder.fcmp_ordered(">", x, zero), v, zero)
+                    for x, v in zip(seen, values, strict=True)
+                ]
+            _store_columns(builder, values, row)
+
+    _switch(builder, extra, {choice: (choice,) for choice in EXTRAS}, emit, ())
+
+
+def _emit_sums(builder, rows: int, vectors: int, a, a_row, a_step, b, depth) -> list:
+    """Emit the loop over k of a tile of a fixed shape; return its rows x vectors sums."""
+    a, b = _pointer(builder, a), _pointer(builder, b)
     a_rows = [_at(builder, a, builder.mul(a_row, _constant(r))) for r in range(rows)]
 
     def accumulate(k, sums):
@@ -408,8 +487,7 @@ def _emit_tile(builder, rows: int, vectors: int, add, a, a_row, a_step, b, c, c_
 
     unrolled = builder.and_(depth, _constant(-UNROLL))
     sums = loop(builder, _constant(0), unrolled, UNROLL, _zeros(rows, vectors), accumulate)
-    sums = loop(builder, unrolled, depth, 1, sums, accumulate)
-    _store_tile(builder, sums, vectors, add, c, c_row)
+    return loop(builder, unrolled, depth, 1, sums, accumulate)
 
 
 def loop(builder, start, stop, stride, values, body):

@@ -1,64 +1,94 @@
 """Optimiser steps over the flat parameters of all seeds, fused: every array is read and written once.
 
-P parameters of a seed; a task is (seed, run of CHUNK parameters).
+P parameters of a seed; a task is (seed, run of CHUNK parameters). Rates and counts of steps are one for each seed, in
+memory, since they change from step to step while a recorded launch stays the same.
 """
 
-import math
-
 import numpy as np
-from numba import prange
 
-from basiscli.kernels.cpu.compiling import parallel, serial
+from basiscli.kernels.cpu.compiling import serial
+from basiscli.kernels.cpu.launching import Kernel, integers, share
+from basiscli.kernels.cpu.memory import constant, empty
+from basiscli.kernels.cpu.views import bits, doubles, floats, real
 
 CHUNK = 16384
 # A long sum runs in so many parts, which become a vector.
 PARTIAL_SUMS = 32
-_NONE = np.empty((0, 0), np.float32)
 
 
 def sgd(theta, gradient, velocity, counts, rate, factor, momentum, nesterov, decay):
     """One step of SGD in place; see the reference."""
-    # Floats enter as float32: a float64 factor would drag every element through double precision.
+    velocity = theta if velocity is None else velocity
+    rate, factor = _per_seed(rate, theta), _per_seed(factor, theta)
     _sgd(
-        theta, gradient, _NONE if velocity is None else velocity, *counts, np.float32(rate), factor.astype(np.float32),
-        np.float32(momentum), nesterov, np.float32(decay),
+        *_flat(theta), *_flat(gradient), *_flat(velocity), *counts, rate.ctypes.data, factor.ctypes.data,
+        bits(momentum), bool(nesterov), bits(decay), len(theta), seeds=len(theta),
     )  # fmt: skip
 
 
 def adamw(theta, gradient, first, second, counts, rate, factor, step, beta1, beta2, epsilon, decay):
     """One step of AdamW in place; see the reference."""
+    rate, factor, step = (_per_seed(values, theta) for values in (rate, factor, step))
+    settings = constant([beta1, beta2, epsilon, decay], np.float64)
+    addresses = (array.ctypes.data for array in (rate, factor, step, settings))
     _adamw(
-        theta, gradient, first, second, *counts, np.float32(rate / (1 - beta1**step)), factor.astype(np.float32),
-        np.float32(1 / math.sqrt(1 - beta2**step)), np.float32(1 - beta1), np.float32(1 - beta2), np.float32(epsilon),
-        np.float32(1 - rate * decay),
+        *_flat(theta), *_flat(gradient), *_flat(first), *_flat(second), *counts, *addresses, len(theta),
+        seeds=len(theta),
     )  # fmt: skip
 
 
 def squared_norm(gradient, trained):
     """Sum of squares of the first `trained` entries of each seed: (S, P) -> (S,) float64."""
-    total = np.empty(len(gradient))
-    _squared_norm(gradient, trained, total)
+    total = empty((len(gradient),), np.float64)
+    _squared_norm(*_flat(gradient), trained, total.ctypes.data, len(gradient), seeds=len(gradient))
     return total
 
 
-@parallel
-def _sgd(theta, gradient, velocity, decayed, trained, rate, factor, momentum, nesterov, decay):
+def clip(factor, squares, bound):
+    """Multiply factor (S,) in place by min(1, bound / norm); see the reference."""
+    limit = constant([bound], np.float64)
+    _clip(factor.ctypes.data, squares.ctypes.data, limit.ctypes.data, len(factor), seeds=len(factor))
+
+
+def _per_seed(values, theta):
+    """Return one float64 for each seed."""
+    if isinstance(values, np.ndarray) and values.dtype == np.float64 and values.shape == (len(theta),):
+        return values if values.flags.c_contiguous else values.copy()
+    return np.full(len(theta), values, np.float64)
+
+
+def _flat(array):
+    """Return (address, stride over seeds in bytes) of (S, P)."""
+    return array.ctypes.data, array.strides[0]
+
+
+@Kernel
+def _sgd(worker, workers, arguments):
+    (
+        theta, theta_seed, gradient, gradient_seed, velocity, velocity_seed, decayed, trained, rate, factor,
+        momentum_bits, nesterov, decay_bits, seeds,
+    ) = integers(arguments, 14)  # fmt: skip
+    momentum, decay = real(momentum_bits), real(decay_bits)
     blocks = (trained + CHUNK - 1) // CHUNK
-    for task in prange(len(theta) * blocks):
-        s, block = divmod(np.int64(task), blocks)
-        if factor[s] == 0:
+    begin, end = share(worker, workers, seeds * blocks)
+    for task in range(begin, end):
+        s, block = divmod(task, blocks)
+        lr, own = np.float32(doubles(rate, seeds)[s]), np.float32(doubles(factor, seeds)[s])
+        if own == 0:
             continue
         start, stop = block * CHUNK, min((block + 1) * CHUNK, trained)
         border = min(max(decayed, start), stop)
-        for first, last, shrink in ((start, border, decay), (border, stop, np.float32(0))):
-            # Slices and no branch inside the loops, so that LLVM turns each into vectors.
-            parameter, g = theta[s, first:last], gradient[s, first:last]
+        # Slices and no branch inside the loops, so that LLVM turns each into vectors.
+        parameters, gradients = floats(theta + s * theta_seed, trained), floats(gradient + s * gradient_seed, trained)
+        velocities = floats(velocity + s * velocity_seed, trained)
+        for low, high, shrink in ((start, border, decay), (border, stop, np.float32(0))):
+            parameter, g, v = parameters[low:high], gradients[low:high], velocities[low:high]
             if momentum == 0:
-                _plain_run(parameter, g, rate, factor[s], shrink)
+                _plain_run(parameter, g, lr, own, shrink)
             elif nesterov:
-                _nesterov_run(parameter, g, velocity[s, first:last], rate, factor[s], momentum, shrink)
+                _nesterov_run(parameter, g, v, lr, own, momentum, shrink)
             else:
-                _momentum_run(parameter, g, velocity[s, first:last], rate, factor[s], momentum, shrink)
+                _momentum_run(parameter, g, v, lr, own, momentum, shrink)
 
 
 @serial
@@ -82,18 +112,28 @@ def _nesterov_run(parameter, gradient, velocity, rate, factor, momentum, decay):
         parameter[i] -= rate * (g + momentum * velocity[i])
 
 
-@parallel
-def _adamw(theta, gradient, first, second, decayed, trained, rate, factor, correction, gain1, gain2, epsilon, shrink):
+@Kernel
+def _adamw(worker, workers, arguments):
+    (
+        theta, theta_seed, gradient, gradient_seed, first, first_seed, second, second_seed, decayed, trained,
+        rate, factor, step, settings, seeds,
+    ) = integers(arguments, 15)  # fmt: skip
+    beta1, beta2, epsilon, decay = doubles(settings, 4)
     blocks = (trained + CHUNK - 1) // CHUNK
-    for task in prange(len(theta) * blocks):
-        s, block = divmod(np.int64(task), blocks)
-        if factor[s] == 0:
+    begin, end = share(worker, workers, seeds * blocks)
+    for task in range(begin, end):
+        s, block = divmod(task, blocks)
+        lr, own, number = doubles(rate, seeds)[s], np.float32(doubles(factor, seeds)[s]), doubles(step, seeds)[s]
+        if own == 0:
             continue
         start, stop = block * CHUNK, min((block + 1) * CHUNK, trained)
         border = min(max(decayed, start), stop)
-        for low, high, kept in ((start, border, shrink), (border, stop, np.float32(1))):
-            parameter, m, v = theta[s, low:high], first[s, low:high], second[s, low:high]
-            _adamw_run(parameter, gradient[s, low:high], m, v, rate, factor[s], correction, gain1, gain2, epsilon, kept)
+        corrected, correction = np.float32(lr / (1 - beta1**number)), np.float32(1 / np.sqrt(1 - beta2**number))
+        gain1, gain2, small = np.float32(1 - beta1), np.float32(1 - beta2), np.float32(epsilon)
+        for low, high, kept in ((start, border, np.float32(1 - lr * decay)), (border, stop, np.float32(1))):
+            parameter, g = floats(theta + s * theta_seed, high)[low:], floats(gradient + s * gradient_seed, high)[low:]
+            m, v = floats(first + s * first_seed, high)[low:], floats(second + s * second_seed, high)[low:]
+            _adamw_run(parameter, g, m, v, corrected, own, correction, gain1, gain2, small, kept)
 
 
 @serial
@@ -105,18 +145,34 @@ def _adamw_run(parameter, gradient, m, v, rate, factor, correction, gain1, gain2
         parameter[i] = kept * parameter[i] - rate * m[i] / (np.sqrt(v[i]) * correction + epsilon)
 
 
-@parallel
-def _squared_norm(gradient, trained, total):
+@Kernel
+def _squared_norm(worker, workers, arguments):
     # One task a seed: the sum has one order. Where it is used (clipping), a seed's gradient fits the cache.
-    for task in prange(len(gradient)):
-        s = np.int64(task)
-        partial = np.zeros(PARTIAL_SUMS)
-        whole = trained // PARTIAL_SUMS * PARTIAL_SUMS
-        for start in range(0, whole, PARTIAL_SUMS):
-            for lane in range(PARTIAL_SUMS):
-                g = np.float64(gradient[s, start + lane])
-                partial[lane] += g * g
-        for i in range(whole, trained):
-            g = np.float64(gradient[s, i])
-            partial[0] += g * g
-        total[s] = partial.sum()
+    gradient, gradient_seed, trained, total, seeds = integers(arguments, 5)
+    begin, end = share(worker, workers, seeds)
+    for s in range(begin, end):
+        doubles(total, seeds)[s] = _squares(floats(gradient + s * gradient_seed, trained))
+
+
+@serial
+def _squares(values):
+    partial = np.zeros(PARTIAL_SUMS)
+    whole = len(values) // PARTIAL_SUMS * PARTIAL_SUMS
+    for start in range(0, whole, PARTIAL_SUMS):
+        for lane in range(PARTIAL_SUMS):
+            g = np.float64(values[start + lane])
+            partial[lane] += g * g
+    for i in range(whole, len(values)):
+        g = np.float64(values[i])
+        partial[0] += g * g
+    return partial.sum()
+
+
+@Kernel
+def _clip(worker, workers, arguments):
+    factor, squares, limit, seeds = integers(arguments, 4)
+    begin, end = share(worker, workers, seeds)
+    for s in range(begin, end):
+        bound, norm = doubles(limit, 1)[0], np.sqrt(doubles(squares, seeds)[s])
+        if not norm <= bound:
+            doubles(factor, seeds)[s] *= bound / norm if norm > bound else 0.0  # of a norm that is NaN, nothing

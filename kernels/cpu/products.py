@@ -8,61 +8,74 @@ read where it lies or packed tile by tile.
 """
 
 import numpy as np
-from numba import get_num_threads
 
 from basiscli.kernels.cpu.compiling import serial
-from basiscli.kernels.cpu.launching import Kernel, integers, share
-from basiscli.kernels.cpu.memory import empty
+from basiscli.kernels.cpu.launching import Kernel, integers, parts_of_a_seed, scratch, share
+from basiscli.kernels.cpu.memory import constant, empty
 from basiscli.kernels.cpu.micro import (
+    ADD,
+    BIAS,
     BYTES,
     COLUMNS,
     LANES,
+    MASK,
+    RECTIFY,
     ROWS,
-    address,
     copy_vector,
+    extended_tile,
     load,
     product_tile,
     store,
+    sum_vectors,
     transpose_block,
 )
 
 # A longer sum is taken in pieces of this length, each added to c. A constant: it fixes the order of every sum.
 DEPTH = 1024
-ALIGNMENT = 64
+# What a product does besides, with what lies at another address: beside ADD, BIAS, RECTIFY and MASK of a tile.
+SUMS = 16
 
 # Below, np.int64(1) instead of 1: to numba a literal is a type of its own, and compiles a function once more.
 
 
-def dense(x, w, b):
-    """y = x w + b: (S or 1, N, I), (S, I, O), (S, O) -> (S, N, O)."""
+def dense(x, w, b, rectify=False):
+    """y = x w + b, or max(x w + b, 0): (S or 1, N, I), (S, I, O), (S, O) or None for 0 -> (S, N, O)."""
+    b = constant(np.zeros(w.shape[::2])) if b is None else b
     y = empty((len(w), x.shape[1], w.shape[2]))
-    _product(x, False, w, False, b, y)
+    _product(x, False, w, False, y, BIAS | (RECTIFY if rectify else 0), b)
     return y
 
 
-def dense_input_gradient(dy, w):
-    """dx = dy wᵀ: (S, N, O), (S, I, O) -> (S, N, I)."""
+def dense_input_gradient(dy, w, x=None):
+    """dx = dy wᵀ, 0 where an x is given and not positive: (S, N, O), (S, I, O), (S, N, I) -> (S, N, I)."""
     dx = empty((len(w), dy.shape[1], w.shape[1]))
-    _product(dy, False, w, True, None, dx)
+    _product(dy, False, w, True, dx, 0 if x is None else MASK, x)
     return dx
 
 
-def dense_weight_gradient(x, dy, out=None):
-    """dw = xᵀ dy: (S or 1, N, I), (S, N, O) -> (S, I, O), into `out` where it is given."""
+def dense_weight_gradient(x, dy, out=None, sums=None):
+    """dw = xᵀ dy: (S or 1, N, I), (S, N, O) -> (S, I, O), into `out`, and Σ_n dy into `sums` (S, O), where given."""
     dw = empty((len(dy), x.shape[2], dy.shape[2])) if out is None else out
-    _product(x, True, dy, False, None, dw)
+    _product(x, True, dy, False, dw, 0 if sums is None else SUMS, sums)
     return dw
 
 
-def _product(a, a_transposed, b, b_transposed, bias, c):
-    """c = op(a) op(b) + bias for each seed, each matrix C-contiguous (the seeds may lie anywhere)."""
+def _product(a, a_transposed, b, b_transposed, c, extra, other):
+    """c = op(a) op(b) for each seed, each matrix C-contiguous (the seeds may lie anywhere).
+
+    extra: what is done with `other` besides.
+    """
     seeds, rows, columns = c.shape
+    depth = a.shape[1] if a_transposed else a.shape[2]
     row_block, column_block = _blocks(seeds, rows, columns, a_transposed)
-    no_bias = bias is None
+    panels = -(-column_block // COLUMNS) if a_transposed else 1
+    strip = ROWS + LANES if a_transposed else 0
+    memory, pitch = scratch(BYTES * (min(depth, DEPTH) * (COLUMNS * panels + strip) + ROWS * COLUMNS))
+    other = c if other is None else other
     _run(
-        *_matrices(a), a_transposed, *_matrices(b), b_transposed,
-        c.ctypes.data if no_bias else bias.ctypes.data, 0 if no_bias else bias.strides[0] // BYTES, not no_bias,
-        *_matrices(c)[:2], seeds, rows, columns, a.shape[1] if a_transposed else a.shape[2], row_block, column_block,
+        *_matrices(a), a_transposed, *_matrices(b), b_transposed, *_matrices(c)[:2], extra, other.ctypes.data,
+        other.strides[0] if len(other) > 1 else 0, seeds, rows, columns, depth, row_block, column_block, memory, pitch,
+        seeds=seeds,
     )  # fmt: skip
 
 
@@ -75,7 +88,7 @@ def _matrices(array):
 
 def _blocks(seeds, rows, columns, a_transposed):
     """Return (rows, columns) of a task so that every thread has some; only the speed depends on the choice."""
-    wanted = get_num_threads() if seeds == 1 else -(-get_num_threads() * 2 // seeds)
+    wanted = parts_of_a_seed(seeds)
     column_tasks = min(wanted, -(-columns // COLUMNS))
     # A transposed `a` is packed once a task, for all its columns: split its rows instead.
     if a_transposed and rows >= wanted * ROWS:
@@ -92,10 +105,9 @@ def _split(length, parts, unit):
 @Kernel
 def _run(worker, workers, arguments):
     (
-        a, a_seed, a_width, a_transposed, b, b_seed, b_width, b_transposed, bias, bias_seed, has_bias,
-        c, c_seed, seeds, rows, columns, depth, row_block, column_block,
-    ) = integers(arguments, 19)  # fmt: skip
-    biased = has_bias != 0
+        a, a_seed, a_width, a_transposed, b, b_seed, b_width, b_transposed, c, c_seed, extra, other, other_seed,
+        seeds, rows, columns, depth, row_block, column_block, memory, pitch,
+    ) = integers(arguments, 21)  # fmt: skip
     row_tasks = (rows + row_block - 1) // row_block
     column_tasks = (columns + column_block - 1) // column_block
     first, last = share(worker, workers, seeds * row_tasks * column_tasks)
@@ -106,24 +118,27 @@ def _run(worker, workers, arguments):
         a_task = a + BYTES * (seed * a_seed + (first_row if a_transposed else first_row * a_width))
         b_task = b + BYTES * (seed * b_seed + (first_column * b_width if b_transposed else first_column))
         c_task = c + BYTES * (seed * c_seed + first_row * columns + first_column)
-        if biased:
-            _fill_rows(bias + BYTES * (seed * bias_seed + first_column), c_task, columns, height, width)
+        beside = other + seed * other_seed + BYTES * (first_column + (first_row * columns if extra & MASK else 0))
         if a_transposed:
-            _product_packing_a(a_task, a_width, b_task, b_width, c_task, columns, height, width, depth, biased)
+            sums = beside if extra & SUMS and first_row == 0 else np.int64(0)
+            _product_packing_a(
+                a_task, a_width, b_task, b_width, c_task, columns, height, width, depth, sums, memory + pitch * worker
+            )
         else:
             _product_in_place(
-                a_task, a_width, b_task, b_width, b_transposed != 0, c_task, columns, height, width, depth, biased
-            )
+                a_task, a_width, b_task, b_width, b_transposed != 0, c_task, columns, height, width, depth, extra,
+                beside, memory + pitch * worker,
+            )  # fmt: skip
 
 
 @serial
-def _product_in_place(a, a_width, b, b_width, b_transposed, c, c_width, rows, columns, depth, add):
-    """c (+)= a op(b): each panel of b is packed, then swept over all rows of a."""
-    scratch = np.empty(min(depth, DEPTH) * COLUMNS + ROWS * COLUMNS + ALIGNMENT, np.float32)
-    panel = _aligned(scratch)
+def _product_in_place(a, a_width, b, b_width, b_transposed, c, c_width, rows, columns, depth, extra, other, panel):
+    """c = a op(b): each panel of b is packed, then swept over all rows of a."""
     spill = panel + BYTES * min(depth, DEPTH) * COLUMNS
     for start in range(0, depth, DEPTH):
         length = min(DEPTH, depth - start)
+        # A bias comes with the first piece of a sum, a rectifier or a mask with the last.
+        doing = (extra & BIAS if start == 0 else ADD) | (extra & ~BIAS if start + length == depth else 0)
         for j in range(0, columns, COLUMNS):
             width = min(COLUMNS, columns - j)
             if b_transposed:
@@ -135,33 +150,29 @@ def _product_in_place(a, a_width, b, b_width, b_transposed, c, c_width, rows, co
                 height = next_height(rows - i)
                 a_tile = a + BYTES * (i * a_width + start)
                 c_tile = c + BYTES * (i * c_width + j)
-                _tile(
-                    height, width, add or start > 0, a_tile, a_width, np.int64(1), panel, c_tile, c_width, length, spill
-                )
+                beside = other + BYTES * (j + (i * c_width if extra & MASK else 0))
+                _tile(height, width, doing, a_tile, a_width, np.int64(1), panel, c_tile, c_width, length, beside, spill)
                 i += height
-    scratch[0] = 0  # keeps the scratch array alive to this point
 
 
 @serial
-def _product_packing_a(a, a_width, b, b_width, c, c_width, rows, columns, depth, add):
-    """c (+)= aᵀ b: all panels of b are packed, then each tile of aᵀ, whose columns would share few cache sets."""
+def _product_packing_a(a, a_width, b, b_width, c, c_width, rows, columns, depth, sums, packed):
+    """c = aᵀ b: all panels of b are packed, then each tile of aᵀ, whose columns would share few cache sets.
+
+    The columns of b are summed up at `sums`, an address or 0.
+    """
     panels = (columns + COLUMNS - 1) // COLUMNS
     longest = min(depth, DEPTH)
-    scratch = np.empty(longest * (COLUMNS * panels + ROWS + LANES) + ROWS * COLUMNS + ALIGNMENT, np.float32)
-    packed = _aligned(scratch)
     strip = packed + BYTES * longest * COLUMNS * panels
     spill = strip + BYTES * longest * (ROWS + LANES)
     for start in range(0, depth, DEPTH):
         length = min(DEPTH, depth - start)
+        doing = np.int64(0) if start == 0 else np.int64(ADD)
         for p in range(panels):
-            width = min(COLUMNS, columns - p * COLUMNS)
-            pack(
-                b + BYTES * (start * b_width + p * COLUMNS),
-                b_width,
-                length,
-                width,
-                packed + BYTES * p * length * COLUMNS,
-            )
+            width, panel = min(COLUMNS, columns - p * COLUMNS), packed + BYTES * p * length * COLUMNS
+            pack(b + BYTES * (start * b_width + p * COLUMNS), b_width, length, width, panel)
+            if sums:
+                _sum_rows(panel, panel_width(width), length, start > 0, width, sums + BYTES * p * COLUMNS, spill)
         i = 0
         while i < rows:
             height = next_height(rows - i)
@@ -171,10 +182,19 @@ def _product_packing_a(a, a_width, b, b_width, c, c_width, rows, columns, depth,
                 panel = packed + BYTES * p * length * COLUMNS
                 c_tile = c + BYTES * (i * c_width + p * COLUMNS)
                 _tile(
-                    height, width, add or start > 0, strip, np.int64(1), stride, panel, c_tile, c_width, length, spill
+                    height, width, doing, strip, np.int64(1), stride, panel, c_tile, c_width, length, np.int64(0), spill
                 )
             i += height
-    scratch[0] = 0  # keeps the scratch array alive to this point
+
+
+@serial
+def _sum_rows(panel, columns, depth, add, width, sums, spill):
+    """sums[j] = (sums[j] if add) + Σ_k panel[k, j] for j < width."""
+    for j in range(0, width, LANES):
+        sum_vectors(panel + BYTES * j, columns, depth, spill)
+        for lane in range(min(LANES, width - j)):
+            value, target = load(spill + BYTES * lane), sums + BYTES * (j + lane)
+            store(load(target) + value if add else value, target)
 
 
 @serial
@@ -185,19 +205,26 @@ def next_height(left):
 
 
 @serial
-def _tile(height, width, add, a, a_row, a_step, panel, c, c_row, depth, spill):
+def _tile(height, width, extra, a, a_row, a_step, panel, c, c_row, depth, other, spill):
     """One tile of c; the last columns, where they are no whole vectors, are computed in `spill` and copied."""
     columns = panel_width(width)
     if width == columns:
-        whole_tile(height, columns, add, a, a_row, a_step, panel, c, c_row, depth)
+        finished_tile(height, columns, extra, a, a_row, a_step, panel, c, c_row, depth, other)
         return
-    fresh = width == columns  # False here; a literal would be compiled once more
-    whole_tile(height, columns, fresh, a, a_row, a_step, panel, spill, columns, depth)
+    finished_tile(height, columns, extra & 0, a, a_row, a_step, panel, spill, columns, depth, other)
     for i in range(height):
         for j in range(width):
             target = c + BYTES * (i * c_row + j)
             value = load(spill + BYTES * (i * columns + j))
-            store(load(target) + value if add else value, target)
+            if extra & ADD:
+                value = load(target) + value
+            if extra & BIAS:
+                value = load(other + BYTES * j) + value
+            if extra & RECTIFY and value < 0:
+                value = np.float32(0)
+            if extra & MASK and not load(other + BYTES * (i * c_row + j)) > 0:
+                value = np.float32(0)
+            store(value, target)
 
 
 @serial
@@ -213,19 +240,8 @@ def whole_tile(height, columns, add, a, a_row, a_step, panel, c, c_row, depth):
 
 
 @serial
-def _aligned(scratch):
-    return (address(scratch) + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
-
-
-@serial
-def _fill_rows(row, c, c_width, rows, columns):
-    whole = columns // LANES * LANES
-    for i in range(rows):
-        target = c + BYTES * i * c_width
-        for j in range(0, whole, LANES):
-            copy_vector(row + BYTES * j, target + BYTES * j)
-        for j in range(whole, columns):
-            store(load(row + BYTES * j), target + BYTES * j)
+def finished_tile(height, columns, extra, a, a_row, a_step, panel, c, c_row, depth, other):
+    extended_tile(height, columns, extra, a, a_row, a_step, panel, c, c_row, depth, other)
 
 
 @serial

@@ -11,7 +11,7 @@ import numpy as np
 
 from basiscli.kernels.cpu.compiling import serial
 from basiscli.kernels.cpu.launching import Kernel, integers, scratch, share
-from basiscli.kernels.cpu.memory import empty
+from basiscli.kernels.cpu.memory import constant, empty
 from basiscli.kernels.cpu.micro import BYTES, COLUMNS, LANES, add_vector, position_table, prefetch, transpose_block
 from basiscli.kernels.cpu.positions import next_position, position
 from basiscli.kernels.cpu.products import next_height, panel_width, whole_tile
@@ -70,15 +70,17 @@ def convolution_weight_gradient(x, dy, padding, dw):
     tiles = samples * -(-out_height // OUTPUTS) * -(-out_width // OUTPUTS)
     parts = max(1, min(PARTS, tiles // (2 * max(inputs, outputs))))
     sums = empty((seeds, parts, BLOCK, inputs, outputs))
-    zeros = np.zeros(max(inputs, outputs), np.float32)
+    zeros = constant(np.zeros(max(inputs, outputs)))
     chunk = SHORT if inputs + outputs < WIDE else LONG
     inside = _point_stride(min(inputs, INPUTS), chunk), _point_stride(outputs, chunk)
     memory, stride = scratch(BLOCK * sum(inside) + INTEGER * BLOCK)
     _sum_products(
         x.ctypes.data, _seed_stride(x), dy.ctypes.data, dy.strides[0], sums.ctypes.data, sums.strides[1],
         zeros.ctypes.data, seeds, *x.shape[1:], *dy.shape[2:], padding, parts, chunk, *inside, memory, stride,
+        seeds=seeds,
     )  # fmt: skip
-    _transform_sums(sums.ctypes.data, sums.strides[1], dw.ctypes.data, dw.strides[0], seeds, parts, inputs, outputs)
+    _transform_sums(sums.ctypes.data, sums.strides[1], dw.ctypes.data, dw.strides[0], seeds, parts, inputs, outputs,
+                    seeds=seeds)  # fmt: skip
 
 
 def _weights(w, turned):
@@ -89,19 +91,20 @@ def _weights(w, turned):
     u = empty((seeds, BLOCK, inputs * outputs))
     memory, stride = scratch(BYTES * TAPS * TAPS * LANES * LANES)
     _transform_weights(w.ctypes.data, w.strides[0], u.ctypes.data, u.strides[0], u.strides[1], seeds, *w.shape[3:],
-                       turned, memory, stride)  # fmt: skip
+                       turned, memory, stride, seeds=seeds)  # fmt: skip
     return u
 
 
 def _convolve(x, u, outputs, padding, y):
     """Y = Aᵀ ((Bᵀ d B) u) A for each tile; x (S or 1, N, H, W, I), y (S, N, H', W', O)."""
     inputs = x.shape[4]
-    zeros = np.zeros(max(inputs, outputs), np.float32)
+    zeros = constant(np.zeros(max(inputs, outputs)))
     inside = _point_stride(inputs, TILES), _point_stride(min(UNITS, outputs), TILES)
     memory, stride = scratch(BLOCK * sum(inside) + BYTES * outputs + INTEGER * 2 * BLOCK)
     _convolve_tiles(
         x.ctypes.data, _seed_stride(x), u.ctypes.data, u.strides[0], u.strides[1], y.ctypes.data, y.strides[0],
         zeros.ctypes.data, len(y), *x.shape[1:], *y.shape[2:], padding, *inside, memory, stride,
+        seeds=len(y),
     )  # fmt: skip
 
 

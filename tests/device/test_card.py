@@ -27,10 +27,10 @@ def card():
 @pytest.fixture(params=[True, False], ids=["graphs", "no graphs"])
 def captured(request, monkeypatch):
     """Steps are captured as graphs, or not."""
-    from basiscli.device import program
+    from basiscli.device import captured as graphs
 
     if not request.param:
-        monkeypatch.setattr(program._Step, "capture", lambda *_: None)
+        monkeypatch.setattr(graphs._Step, "capture", lambda *_: None)
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])

@@ -61,7 +61,7 @@ def test_no_step_waits_and_nothing_moves_within_an_epoch(device):
         run = run_of(NETWORKS["resnet with projections"](), replace(RECIPE, epochs=2, batch_size=5))
         run.train_epoch()
         counted = []
-        run.train_epoch(tick=lambda: counted.append((device.waits, device.uploads)))
+        run.train_epoch(tick=lambda steps: counted.append((device.waits, device.uploads)))
     assert len(counted) == 4 and len(set(counted)) == 1
 
 

@@ -190,10 +190,10 @@ def test_one_step_agrees_with_pytorch(name):
     )
     recipe = Recipe(weight_decay=0.01, nesterov=True, label_smoothing=0.1, lr=0.1, batch_size=32, schedule="constant")
     run = Run.start(network, recipe, digits, [0, 1])
-    batch = next(run._batches())
-    images, labels = run._inputs(*batch[:2]), batch[2]
+    chosen, moves, labels = (values[:, 0] for values in next(run._batches())[:3])
+    images = run._images(chosen, moves)
     before = {path: values.copy() for path, values in run.arrays.items()}
-    run._train_step(*batch)
+    run.train_epoch(stop=lambda: True)
     for s in range(2):
         exact, single = (
             peer_step(torch, network, before, s, images, labels, recipe, t) for t in ("float64", "float32")

@@ -54,7 +54,8 @@ def test_a_seed_is_the_same_in_any_company(dataset, optimizer, norm):
 @pytest.mark.slow
 def test_the_same_on_any_number_of_threads_and_out_of_the_cache(tmp_path):
     script = (
-        "from basiscli import data, models; from basiscli.training.run import Recipe, Run\n"
+        "from basiscli import data; from basiscli.nn import models; from basiscli.training.recipe import Recipe\n"
+        "from basiscli.training.run import Run\n"
         "digits = data.load('digits')\n"
         "network = models.mlp((8, 8, 1), 10, [70, 30], norm='batch')\n"
         "run = Run.start(network, Recipe(epochs=1, clip=1.0), digits, [0, 1])\n"
@@ -85,8 +86,8 @@ def test_training_lowers_the_loss_and_reaches_a_known_accuracy(dataset):
 def test_only_the_streams_that_vary_differ(dataset, vary):
     run = Run.start(network_of(dataset), replace(RECIPE, vary=vary), dataset, [3, 4])
     different_init = (run.theta[0] != run.theta[1]).any()
-    chosen, moves, labels, _, _ = next(run._batches())
-    images = run._inputs(chosen, moves)
+    chosen, moves, labels = (values[:, 0] for values in next(run._batches())[:3])
+    images = run._images(chosen, moves)
     different_order = (labels[0] != labels[1]).any()
     assert different_init == ("init" in vary)
     assert different_order == ("order" in vary)
@@ -96,8 +97,8 @@ def test_only_the_streams_that_vary_differ(dataset, vary):
 
 def test_all_shifts_show_every_image_in_every_place_once(dataset):
     run = Run.start(network_of(dataset), replace(RECIPE, augment="all-shifts", batch_size=1350), dataset, [0])
-    chosen, moves, labels, _, _ = next(run._batches())
-    images = run._inputs(chosen, moves)
+    chosen, moves, labels = (values[:, 0] for values in next(run._batches())[:3])
+    images = run._images(chosen, moves)
     assert images.shape == (1, 1350, 8, 8, 1)
     expected, expected_labels = probe_batch(dataset.train, run.standard, range(1350), shifted=True)
     assert sorted(map(bytes, images[0])) == sorted(map(bytes, expected[0]))
@@ -142,7 +143,7 @@ def test_clipping_bounds_the_step(dataset):
     recipe = replace(RECIPE, momentum=0.0, clip=1e-3, lr=1.0, schedule="constant")
     run = Run.start(network_of(dataset), recipe, dataset, [0, 1])
     before = run.theta.copy()
-    run._train_step(*next(run._batches()))
+    run.train_epoch(stop=lambda: True)
     np.testing.assert_allclose(np.linalg.norm(run.theta - before, axis=1), 1e-3, rtol=1e-3)
 
 

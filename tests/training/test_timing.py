@@ -3,6 +3,7 @@
 import pytest
 
 from basiscli import data
+from basiscli.device.program import Program
 from basiscli.nn import models
 from basiscli.training import timing
 from basiscli.training.recipe import Recipe
@@ -21,17 +22,18 @@ class Clock:
 def clock(monkeypatch):
     """Charge 2 s a step and 0.5 s an image in training, 0.1 s an image in evaluation."""
     clock = Clock()
-    train_step, evaluate = Run._train_step, Run.evaluate
+    replay, evaluate = Program.run, Run.evaluate
 
-    def charged_step(run, chosen, *rest):
-        clock.now += 2 + 0.5 * chosen.shape[1] + (10 if not run.step else 0)  # the first compiles
-        return train_step(run, chosen, *rest)
+    def charged_steps(program, inputs):
+        _, steps, samples = inputs[0].shape
+        clock.now += steps * (2 + 0.5 * samples) + (10 if inputs[4][0, 0] == 1 else 0)  # the first compiles
+        replay(program, inputs)
 
     def charged_evaluation(run, split):
         clock.now += 0.1 * len(split.labels)
         return evaluate(run, split)
 
-    monkeypatch.setattr(Run, "_train_step", charged_step)
+    monkeypatch.setattr(Program, "run", charged_steps)
     monkeypatch.setattr(Run, "evaluate", charged_evaluation)
     monkeypatch.setattr(timing, "time", clock)
     return clock

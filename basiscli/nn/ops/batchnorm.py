@@ -3,8 +3,6 @@
 Derivation: docs/backprop/normalisation.md.
 """
 
-import numpy as np
-
 from basiscli import kernels
 from basiscli.nn.ops.node import OUTPUTS, Weight, constant
 
@@ -37,8 +35,7 @@ def forward(p, x, train):
 
 def track(p, mean, variance, count):
     """Move p["mean"] and p["variance"] by MOMENTUM towards a batch's mean and its unbiased variance."""
-    p["mean"] += MOMENTUM * (mean - p["mean"])
-    p["variance"] += MOMENTUM * (variance * np.float32(count / max(count - 1, 1)) - p["variance"])
+    kernels.of(mean).follow(p["mean"], p["variance"], mean, variance, MOMENTUM, count / max(count - 1, 1))
 
 
 def backward(dy, cache, need_dx, dp):
@@ -47,5 +44,5 @@ def backward(dy, cache, need_dx, dp):
     dx, dscale, dshift = kernels.of(dy).batchnorm_gradient(dy, x, mean, variance, scale, EPSILON)
     for name, value in (("scale", dscale), ("shift", dshift)):
         if name in dp:
-            dp[name][...] = value
+            kernels.of(dy).put(dp[name], value)
     return dx

@@ -29,5 +29,5 @@ def backward(dy, cache, need_dx, dp):
         dx, dscale, dshift = kernel.batchnorm_gradient(g, x, mean, variance, scale, EPSILON)
     for name, value in (("scale", dscale), ("shift", dshift)):
         if name in dp:
-            dp[name][...] = value
+            kernels.of(dy).put(dp[name], value)
     return dx if y is None else (dx, g)

@@ -14,17 +14,25 @@ def weights(inputs: int, outputs: int, gain: float) -> dict[str, Weight]:
     }
 
 
-def forward(p, x, train):
-    """y = x w + b."""
-    return kernels.of(x).dense(x, p["w"], p["b"]), (x, p["w"])
+def forward(p, x, train, rectify=False, masks=False, masked=False):
+    """y = x w + b, or max(x w + b, 0) to `rectify`, which the graph asks for where a ReLU follows (nn/fusion.py).
+
+    masks: x was rectified, and dx is to be 0 where x is 0. masked: dy will be 0 where y is 0.
+    """
+    y = kernels.of(x).dense(x, p["w"], p["b"], rectify)
+    return y, (x, p["w"], masks, y if rectify and not masked else None)
 
 
 def backward(dy, cache, need_dx, dp):
-    """dw = xᵀ dy, db = Σ_n dy, dx = dy wᵀ."""
-    x, w = cache
+    """dw = xᵀ dy, db = Σ_n dy, dx = dy wᵀ, for dy [y > 0] in the place of dy where y was rectified."""
+    x, w, masks, y = cache
     kernel = kernels.of(dy)
+    if y is not None:
+        dy = kernel.relu_gradient(dy, y)
+    # Before dw: an optimiser may change w as soon as dw is known.
+    dx = kernel.dense_input_gradient(dy, w, x if masks else None) if need_dx else None
     if "w" in dp:
-        kernel.dense_weight_gradient(x, dy, dp["w"])
-    if "b" in dp:
+        kernel.dense_weight_gradient(x, dy, dp["w"], dp.get("b"))
+    elif "b" in dp:
         kernel.unit_sums(dy, dp["b"])
-    return kernel.dense_input_gradient(dy, w) if need_dx else None
+    return dx

@@ -24,8 +24,7 @@ def forward(p, x, train, rate):
     """In training draw the next mask, a function of `stream` alone, and apply it."""
     if not train:
         return x, None
-    p["stream"][:, 1] = (p["stream"][:, 1] + 1) % WORDS
-    stream = p["stream"].copy()
+    stream = kernels.of(x).next_mask(p["stream"], WORDS)
     return kernels.of(x).dropout(x, stream, rate), (stream, rate)
 
 

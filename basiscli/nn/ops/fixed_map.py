@@ -17,7 +17,7 @@ def weights(units: int) -> dict[str, Weight]:
 def forward(p, x, train):
     """y = x w."""
     w = p["w"]
-    y = kernels.of(x).dense(_rows(x), w, np.zeros_like(w[:, 0]))
+    y = kernels.of(x).dense(_rows(x), w, None)
     return y.reshape(len(w), *x.shape[1:]), w
 
 

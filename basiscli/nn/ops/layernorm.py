@@ -28,5 +28,5 @@ def backward(dy, cache, need_dx, dp):
     dx, dscale, dshift = kernels.of(dy).layernorm_gradient(dy, x, scale, EPSILON)
     for name, value in (("scale", dscale), ("shift", dshift)):
         if name in dp:
-            dp[name][...] = value
+            kernels.of(dy).put(dp[name], value)
     return dx

@@ -21,7 +21,7 @@ def device():
 
 @pytest.fixture
 def captured(device):
-    from basiscli.device.program import Captured
+    from basiscli.device.captured import Captured
 
     return Captured()
 
