@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,7 +35,9 @@ def together(*options: Callable) -> Callable:
 
 
 class NamesOption(click.Option):
-    """An option whose help says `{names}` for the names that it takes."""
+    """An option of names, whose help says `{names}` for those that it takes."""
+
+    type: Names
 
     def get_help_record(self, context: click.Context) -> tuple[str, str] | None:
         record = super().get_help_record(context)
@@ -140,7 +143,7 @@ dead = click.option(
 correlating = together(tap, positions, dead)
 
 
-def inputs(name: str, what: str, **more: object) -> Callable:
+def inputs(name: str, what: str, **more: Any) -> Callable:
     """Return the option of the images that networks are shown."""
     return click.option(name, type=Choice("basiscli.files.activations:SPLITS"), help=what, **more)
 

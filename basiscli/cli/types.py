@@ -24,7 +24,7 @@ class Choice(click.Choice):
         self.home, self.case_sensitive = home, case_sensitive
 
     @cached_property
-    def choices(self) -> Sequence[str]:
+    def choices(self) -> Sequence[str]:  # type: ignore[override]
         """The names, in the library's order."""
         return constant(self.home)
 

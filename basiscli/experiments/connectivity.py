@@ -29,7 +29,7 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Study:
+class WidthSweep:
     """How to look at the networks of each width.
 
     matching, walking: keywords of `interpolation.requests` and `interpolation.plan`. corrected None: none and what the
@@ -130,63 +130,65 @@ class Looked:
     unmatched: dict[tuple[str, str], dict[Pair, Curve]] = field(default_factory=dict)
 
 
-def sweep_widths(study: Study, groups: Iterator[tuple[float, list[str]]]) -> Iterator[dict]:
+def sweep_widths(sweep: WidthSweep, groups: Iterator[tuple[float, list[str]]]) -> Iterator[dict]:
     """Yield a record for each width, match, correction and split: means over pairs with intervals over networks.
 
     The degraded matches come last, since what they have to correlate follows from all widths.
     """
     widths = []
     for width, paths in groups:
-        networks = interpolation.load_alike(paths, study.dataset)
-        widths.append(_look(study, width, paths, networks))
+        networks = interpolation.load_alike(paths, sweep.dataset)
+        widths.append(_look(sweep, width, paths, networks))
         for match, permutations in widths[-1].aligned.items():
-            yield from _walk(study, widths[-1], networks, match, permutations)
-    if not study.degrade:
+            yield from _walk(sweep, widths[-1], networks, match, permutations)
+    if not sweep.degrade:
         return
     for match in [match for match in widths[0].aligned if match != matching.NONE]:
-        goal = study.degrade_to
+        goal = sweep.degrade_to
         if goal is None:
             goal = min(_mean(one.correlations.applied[match].values()) for one in widths) - degradation.BELOW
         for one in widths:
-            networks = interpolation.load_alike(one.paths, study.dataset)
-            for degraded in _degraded(study, one, networks, match, goal):
+            networks = interpolation.load_alike(one.paths, sweep.dataset)
+            for degraded in _degraded(sweep, one, networks, match, goal):
                 one.correlations.applied[degraded.name] = degraded.applied
                 one.images[degraded.name] = one.images[match] if degraded.images is None else degraded.images
-                yield from _walk(study, one, networks, degraded.name, degraded.permutations, goal)
+                yield from _walk(sweep, one, networks, degraded.name, degraded.permutations, goal)
 
 
-def _look(study: Study, width: float, paths: Sequence[str], networks: Sequence[Loaded]) -> Looked:
+def _look(sweep: WidthSweep, width: float, paths: Sequence[str], networks: Sequence[Loaded]) -> Looked:
     """Match and correlate the networks of a width."""
     log.info(f"width {width:g}: matching")
-    requests = interpolation.requests(study.matches, seed=SEED, **study.matching)
+    requests = interpolation.requests(sweep.matches, seed=SEED, **sweep.matching)
     aligned = dict(interpolation.alignments(networks, requests))
     log.info(f"width {width:g}: correlating")
     there = len(dataset_of(networks[0]).train.labels)
     images = {name: min(one.samples or there, there) if one.needs_moments else None for name, one in requests.items()}
-    return Looked(width, paths, aligned, images, _correlate(study, paths, study.probe, aligned, networks[0]))
+    return Looked(width, paths, aligned, images, _correlate(sweep, paths, sweep.probe, aligned, networks[0]))
 
 
-def _degraded(study: Study, looked: Looked, networks: Sequence[Loaded], match: str, goal: float) -> Iterator[Degraded]:
+def _degraded(
+    sweep: WidthSweep, looked: Looked, networks: Sequence[Loaded], match: str, goal: float
+) -> Iterator[Degraded]:
     """Yield a match made worse by a circle of partners and, if it is of activations, by matching on fewer images."""
     segments, r = unit_groups(networks[0].network).layers, looked.correlations.layers
     yield degradation.circled(match, segments, r, looked.aligned[match], goal)
-    request = interpolation.requests([match], seed=SEED, **study.matching)[match]
+    request = interpolation.requests([match], seed=SEED, **sweep.matching)[match]
     if match == matching.ACTIVATIONS:
         log.info(f"width {looked.width:g}: matching on fewer images")
         yield degradation.fewer_images(match, segments, r, networks, request, looked.images[match], goal)
 
 
 def _walk(
-    study: Study, looked: Looked, networks: Sequence[Loaded], match: str, aligned: Mapping[Pair, Permutations],
+    sweep: WidthSweep, looked: Looked, networks: Sequence[Loaded], match: str, aligned: Mapping[Pair, Permutations],
     goal: float | None = None,
 ) -> Iterator[dict]:  # fmt: skip
     """Walk all pairs under a match, and yield its records."""
     log.info(f"width {looked.width:g}: walking, {match}")
-    corrected = study.corrected or (corrections.NONE, corrections.default(networks[0].network))
+    corrected = sweep.corrected or (corrections.NONE, corrections.default(networks[0].network))
     corrections.require_possible(networks[0].network, corrected)
-    walk = interpolation.plan(networks, dataset_of(networks[0]), study.splits, seed=SEED, **study.walking)
+    walk = interpolation.plan(networks, dataset_of(networks[0]), sweep.splits, seed=SEED, **sweep.walking)
     walked = list(interpolation.walk_pairs(walk, networks, match, aligned, corrected))
-    shared = _of_networks(looked, networks) | _of_match(study, looked, match, goal)
+    shared = _of_networks(looked, networks) | _of_match(sweep, looked, match, goal)
     for correct in corrected:
         for split in walk.splits:
             curves = {(one.a, one.b): one.curves[split] for one in walked if one.correct == correct}
@@ -208,25 +210,29 @@ def _walk(
 
 
 def _correlate(
-    study: Study, paths: Sequence[str], probe: str, aligned: Mapping[str, Mapping[Pair, Permutations]], first: Loaded
+    sweep: WidthSweep,
+    paths: Sequence[str],
+    probe: str,
+    aligned: Mapping[str, Mapping[Pair, Permutations]],
+    first: Loaded,
 ) -> Correlations:
     """Correlate all pairs on the probe, also under the permutations of every match."""
     found = Correlations(applied={match: {} for match in aligned})
     segments = unit_groups(first.network).layers
     by_layer: dict[Pair, list] = {}
     rows: dict[tuple[str, Pair], list[float]] = {}
-    opened = activations.open_all(paths, split=probe, tap=study.tap, dataset=study.dataset)
+    opened = activations.open_all(paths, split=probe, tap=sweep.tap, dataset=sweep.dataset)
     found.images = max(opened[0].samples.values())
     with nulls.workers(max(opened[0].layers.values())) as spread:
-        for moments in pairs.layer_moments(opened, study.request.seed, True, study.positions):
-            for one in assess(moments, study.request, spread):
+        for moments in pairs.layer_moments(opened, sweep.request.seed, True, sweep.positions):
+            for one in assess(moments, sweep.request, spread):
                 pair, scores = (one.pair.a, one.pair.b), one.pair.scores
                 by_layer.setdefault(pair, []).append(one.fields)
                 found.dead += sum(scores.dead) / sum(scores.units)
                 for match, permutations in aligned.items():
                     applied = degradation.paired(scores.r, segments[moments.layer], permutations[pair])
                     rows.setdefault((match, pair), []).append(applied)
-                if study.degrade:
+                if sweep.degrade:
                     found.layers.setdefault(pair, {})[moments.layer] = scores.r.astype(np.float32)
     found.dead /= sum(map(len, by_layer.values()))
     found.scores = {pair: {name: _mean([one[name] for one in of]) for name in SCORES} for pair, of in by_layer.items()}
@@ -248,7 +254,7 @@ def _of_networks(looked: Looked, networks: Sequence[Loaded]) -> dict:
     }
 
 
-def _of_match(study: Study, looked: Looked, match: str, goal: float | None) -> dict:
+def _of_match(sweep: WidthSweep, looked: Looked, match: str, goal: float | None) -> dict:
     """Return the fields of a record that say on what was matched, and what the pairs correlate."""
     found = looked.correlations
     tables = {name: {pair: one[name] for pair, one in found.scores.items()} for name in SCORES}
@@ -257,7 +263,7 @@ def _of_match(study: Study, looked: Looked, match: str, goal: float | None) -> d
         fields |= _with_intervals(name, values)
     return {
         "matched_images": looked.images[match],
-        "correlated_on": study.probe,
+        "correlated_on": sweep.probe,
         "correlated_images": found.images,
         "degraded_to": goal,
         "equal_correlation": degradation.is_equal(fields["correlation"], goal),

@@ -89,7 +89,7 @@ def _records(
             while notes:  # not before a record is sure to come: an error is told in one line
                 log.warning(notes.pop(0))
             _warn_of_few_rows(found)
-            of_layer = []
+            of_layer: list = []
             for one in assess.assess(found, request, spread):
                 if results:
                     _store(results, one.pair)

@@ -24,8 +24,8 @@ def match_files(
     targets: where the networks go in the order of the first, by their paths. The permutations go into `out`. Raises
     BadInput for networks that do not fit together, and where a file exists that is to be written, unless `force`.
     """
-    for target in (*targets.values(), *([out] if out else [])):
-        hdf5.require_new(target, force)
+    for written in (*targets.values(), *([out] if out else [])):
+        hdf5.require_new(written, force)
     networks = [load(path) for path in paths]
     reference, *others = networks
     found = []

@@ -104,7 +104,8 @@ def slice_seed(network: Loaded, part: Slice) -> int:
 
 def _require_alike(networks: Sequence[Loaded]) -> None:
     """Raise BadInput for networks that cannot be one experiment."""
-    first, seeds = networks[0], {}
+    first = networks[0]
+    seeds: dict[int, str] = {}
     for network in networks:
         file = network.file
         if file.architecture.get("rotated"):

@@ -51,7 +51,7 @@ def _record(
     reference: Mapping[tuple[int, int], Result],
 ) -> dict:
     protocol, architecture = experiment.protocol, site.network.architecture
-    histories = [network.file.history.get("test_accuracy", ()) for network in experiment.networks]
+    histories = [network.file.history.get("test_accuracy", np.empty(0)) for network in experiment.networks]
     good = {run: result for run, result in found.items() if not result.failed}
     pairs = [run for run in good if not reference[run].failed]
     record = {
@@ -117,7 +117,7 @@ def _exact(experiment: Experiment, site: Site) -> dict[Arm, dict[str, float | No
                 errors[part.arm] += list(random_maps.reconstruction_errors([kept[tap]], m[None]))
     return {
         arm: {
-            "fold_residual": None if None in residuals[arm] else max(residuals[arm]),
+            "fold_residual": _largest(residuals[arm]),
             "reconstruction_error": float(np.mean(errors[arm])) if rectified else None,
         }
         for arm in residuals
@@ -140,6 +140,12 @@ def fold_residual(
     if site.retrained and touched - {path.rpartition("/")[0] for path in site.retrained}:
         return None
     return logit_difference(logits, predict(site.network, changed, images)[0])
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    """Return the largest value, None if one is not known."""
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from basiscli.data import Dataset
 from basiscli.device import placement
@@ -227,8 +228,9 @@ def steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
 
 def _difference(there: object, wanted: object) -> str:
     """Name the first field in which two descriptions differ."""
-    both = isinstance(there, dict) and isinstance(wanted, dict)
-    return (both and networks.difference(there, wanted)) or f"{there}, not {wanted}"
+    if isinstance(there, dict) and isinstance(wanted, dict) and (field := networks.difference(there, wanted)):
+        return field
+    return f"{there}, not {wanted}"
 
 
 @contextmanager
@@ -239,7 +241,7 @@ def interruptible(go_on: str) -> Iterator[Callable[[], bool]]:
     is raised where a GPU fails, which takes all arrays with it: what goes on is what was saved last.
     """
     seen: list[int] = []
-    previous = {}
+    previous: dict[signal.Signals, Any] = {}
 
     def note(number, frame):
         seen.append(number)

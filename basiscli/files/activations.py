@@ -208,12 +208,13 @@ def record_files(
     """
     for path, target in targets.items():
         source = narrow(chosen(computed(path, split, tap, dataset), layers), samples)
+        checksum = str(source.inputs).partition("/")[0]
         with hdf5.writing(target, force) as writer:
             writer.attributes(
                 {
                     "kind": hdf5.ACTIVATIONS,
                     "network": path,
-                    "dataset": {"checksum": source.inputs.partition("/")[0]},
+                    "dataset": {"checksum": checksum},
                     "command": command,
                 }
             )

@@ -90,7 +90,7 @@ def difference(theirs: Mapping, ours: Mapping) -> str | None:
 
 def differing(theirs: Mapping, ours: Mapping) -> str | None:
     """Return the first field in which two descriptions differ, None if they are the same."""
-    return next((name for name in ours | theirs if theirs.get(name) != ours.get(name)), None)
+    return next((name for name in [*ours, *theirs] if theirs.get(name) != ours.get(name)), None)
 
 
 def require_finite(loaded: Loaded) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from basiscli import atomic
@@ -72,7 +72,9 @@ def walk(
     step is blocked and yielded, too; nothing else stops.
     """
     by_name = {step.name: step for step in steps}
-    waiting, running, outcomes = dict(by_name), {}, {}
+    waiting = dict(by_name)
+    running: dict[Future, Step] = {}
+    outcomes: dict[str, dict] = {}
     while waiting or running:
         for step in [step for step in waiting.values() if set(step.after) <= set(outcomes)]:
             if lost := [name for name in step.after if outcomes[name]["status"] != DONE]:
@@ -170,7 +172,7 @@ def _run(folder: Path, step: Step, lock: int, threads: int | None) -> tuple[int,
                 [sys.executable, "-m", "basiscli.cli.follow", *step.words], cwd=folder, env=environment,
                 stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, pass_fds=(lock,), start_new_session=True,
             )  # fmt: skip
-            with process.stdin:  # open as long as this process lives
+            with process.stdin or nullcontext():  # open as long as this process lives
                 _, ended, usage = os.wait4(process.pid, 0)
         code = process.returncode = os.waitstatus_to_exitcode(ended)
         if code:

@@ -1,6 +1,7 @@
 """The architectures and what each costs, as records (docs/models.md)."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from basiscli.errors import BadInput
 from basiscli.nn import cost, models
@@ -8,7 +9,7 @@ from basiscli.notes import log
 from basiscli.training import defaults
 
 # What is listed: a model and what it leaves open.
-LISTED = (
+LISTED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("mlp", {"hidden": (512, 512, 512)}),
     ("convnet", {}),
     ("vgg", {"depth": 11}),

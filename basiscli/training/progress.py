@@ -1,5 +1,6 @@
-"""How far training has come, on stderr: a live display on a terminal, a line an epoch elsewhere."""
+"""How far training has come, where notes are shown: a live display on a terminal, a note an epoch elsewhere."""
 
+import logging
 import sys
 import time
 from contextlib import AbstractContextManager
@@ -19,7 +20,7 @@ class Progress(AbstractContextManager):
         self._total, self._done, self._began = steps, 0, time.monotonic()
         self._live = None
         self._alive: tuple = (None, ())
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
             from rich.console import Console
             from rich.live import Live
 

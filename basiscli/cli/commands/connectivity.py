@@ -103,7 +103,7 @@ def command(
         groups = connectivity.taken(paths_from(files))
     else:
         groups = _trained(chosen, widths)
-    study = connectivity.Study(
+    sweep = connectivity.WidthSweep(
         matches=matches,
         matching={"restarts": restarts, "from_init": from_init},
         corrected=corrected,
@@ -117,7 +117,7 @@ def command(
         degrade_to=degrade_to,
         dataset=chosen["dataset"] if files and _given(context, "dataset") else None,
     )
-    found = connectivity.sweep_widths(study, groups)
+    found = connectivity.sweep_widths(sweep, groups)
     records.emit(drawn(found, "connectivity_figure", plot, chosen["force"]), style, row=_row)
 
 
