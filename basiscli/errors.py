@@ -8,11 +8,11 @@ class BadInput(ValueError):
     In a program the message names the parameter. It is a ValueError.
 
     >>> import basiscli
-    >>> try:
-    ...     basiscli.correlate([[1, 2], [3, 4]], [[1, 2]])
-    ... except ValueError as error:
-    ...     print(error)
-    y has 1 sample: correlations need two or more
+    >>> basiscli.correlate([[1, 2], [3, 4]], [[1, 2]])
+    Traceback (most recent call last):
+    basiscli.errors.BadInput: y has 1 sample: correlations need two or more
+    >>> issubclass(basiscli.BadInput, ValueError)
+    True
     """
 
     def __init__(self, message: object) -> None:

@@ -101,7 +101,9 @@ class TrainedNetwork:
             probe_batch(shown, loaded.standard, range(start, min(start + size, count)))[0]
             for start in range(0, count, size)
         )
-        return np.concatenate([predict(loaded.network, loaded.arrays, batch)[0][0] for batch in batches])
+        logits: NDArray[np.float32]
+        logits = np.concatenate([predict(loaded.network, loaded.arrays, batch)[0][0] for batch in batches])
+        return logits
 
     def activations(self, layer: str, images: ArrayLike, *, tap: str = "post") -> NDArray[np.float32]:
         """Return the activations (N, ..., units) of a layer, after its nonlinearity (tap="post") or before ("pre").
