@@ -77,7 +77,7 @@ def load_permutations(path: str | Path, groups: UnitGroups) -> StoredPermutation
 def _require_fit(path: str | Path, permutations: Mapping[str, np.ndarray], groups: UnitGroups) -> None:
     sizes = {group: len(p) if p.ndim == 1 else p.shape for group, p in permutations.items()}
     if sizes != groups.groups:
-        group = next(name for name in sizes | groups.groups if sizes.get(name) != groups.groups.get(name))
+        group = next(name for name in {**sizes, **groups.groups} if sizes.get(name) != groups.groups.get(name))
         raise BadInput(
             f"{path}: permutes {group} of {sizes.get(group, 0)} units, "
             f"the networks have {groups.groups.get(group, 0)}: made for another architecture"

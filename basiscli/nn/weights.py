@@ -29,7 +29,7 @@ def checksum(arrays: Iterable[np.ndarray]) -> str:
     """Return the SHA-256, in hex, of the bytes of arrays one after the other."""
     digest = hashlib.sha256()
     for values in arrays:
-        digest.update(np.ascontiguousarray(values))
+        digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
 
 
