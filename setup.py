@@ -35,7 +35,7 @@ setup(
         "click>=8.1",
         "h5py>=3.10",
         "matplotlib>=3.8",
-        "numba>=0.60",
+        "numba>=0.61",
         "numpy>=1.26",
         "platformdirs>=3",
         "pooch>=1.8",
@@ -57,6 +57,10 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.5",
             "ruff>=0.6",
+            # Builds the archives whose files a test counts.
+            "setuptools>=77,<85",
+            # Finds the lowest versions that are declared (.ci/run).
+            "uv>=0.5",
         ],
         "bench": ["torch>=2.4"],
     },
