@@ -41,16 +41,17 @@ def curve(run: Run, epochs: int | None) -> Iterator[tuple[float, float]]:
         lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov,
     )  # fmt: skip
     for run.epoch in range(epochs or recipe.epochs):
-        losses = [step(run, p, optimizer, *batch) for batch in run._batches()]
+        batches = ([values[:, n] for values in inputs] for inputs in run._batches() for n in range(inputs[0].shape[1]))
+        losses = [step(run, p, optimizer, *batch) for batch in batches]
         yield float(np.mean(losses)), accuracy(run, p)
 
 
-def step(run: Run, p: dict, optimizer, chosen, moves, labels: np.ndarray, rate: float, number: int) -> float:
+def step(run: Run, p: dict, optimizer, chosen, moves, labels: np.ndarray, rate: np.ndarray, number) -> float:
     """Make one step and return its loss."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = float(rate[0])
     optimizer.zero_grad()
-    logits = logits_of(torch, run.network, p, torch.tensor(run._inputs(chosen, moves)[0]))
+    logits = logits_of(torch, run.network, p, torch.tensor(run._images(chosen, moves)[0]))
     loss = torch.nn.functional.cross_entropy(
         logits, torch.tensor(labels[0]), label_smoothing=run.recipe.label_smoothing
     )
