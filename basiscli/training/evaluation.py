@@ -63,7 +63,7 @@ class Evaluation:
         rows, index = self._seeds if self._alone else 1, np.arange(len(self._split.labels))
         whole = len(index) // self._size * self._size
         parts = (index[:whole].reshape(-1, self._size), index[None, whole:])
-        return [tuple(np.broadcast_to(v, (rows, *v.shape)) for v in self._inputs(part)) for part in parts if part.size]
+        return [tuple(np.repeat(v[None], rows, axis=0) for v in self._inputs(part)) for part in parts if part.size]
 
     def _inputs(self, index: np.ndarray) -> Iterator[np.ndarray]:
         inputs = (index, np.zeros((*index.shape, 2), np.int64), self._split.labels[index])

@@ -211,7 +211,7 @@ class Run:
             chosen, moves = (chosen, moves) if self._shows_each_seed_once else (chosen[of], moves[of])
         per_item = [self._placed(values) for values in (chosen, moves, labels)]
         schedule = np.array(self._schedule(), np.float64).T
-        per_step = [placement.to_device(np.broadcast_to(values, (len(self.seeds), len(values)))) for values in schedule]
+        per_step = [placement.to_device(np.tile(values, (len(self.seeds), 1))) for values in schedule]
         whole, steps = count // size, schedule.shape[1]
         for begin, end, samples in ((self.step, whole, size), (max(self.step, whole), steps, count - whole * size)):
             if begin < end:
