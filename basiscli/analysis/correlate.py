@@ -107,10 +107,10 @@ def crossings_of(halves: Sequence[Moments], units: tuple[np.ndarray, np.ndarray]
     return [Crossing(r, of_half, dead) for r, of_half in zip(tables, constant, strict=True)]
 
 
-def matched_held_out(halves: Sequence[Moments], drop_dead: bool = False) -> float | None:
-    """Return the held-out score of `compare` alone, for two assignments instead of three."""
+def held_out_alone(halves: Sequence[Moments], drop_dead: bool = False) -> np.ndarray:
+    """Return `Scores.held_out` of `compare` alone, for two assignments instead of three."""
     crossings = crossings_of(halves, _scored_units(halves, drop_dead))
-    return mean(held_out(crossings, [assign(one.r) for one in crossings]))
+    return held_out(crossings, [assign(one.r) for one in crossings])
 
 
 def held_out(crossings: Sequence[Crossing], assigned: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from basiscli.analysis.correlate import compare, inverse_root, matched_held_out, standardised
+from basiscli.analysis.correlate import compare, held_out_alone, inverse_root, mean, standardised
 from basiscli.analysis.moments import Moments, merge
 from basiscli.analysis.random_maps import haar
 from basiscli.device.threads import blas
@@ -29,7 +29,8 @@ BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "V
 class Null:
     """Scores of many draws, (draws,) each; held_out is empty where it is undefined.
 
-    correlations: the matched correlations of single units, held out if there are two halves, of the first few draws.
+    correlations: the matched correlations of single units, of the first few draws; held out if there are two halves,
+    and then of the standardised units where the null has them.
     standardised_held_out: held out, with the units divided by their standard deviations before they are rotated.
     """
 
@@ -189,11 +190,14 @@ def _in_float32(half: Moments) -> Moments:
 def _rotated_draw(
     raw: Sequence[Moments], standard: Sequence[Moments], live: np.ndarray, seed: int, drop_dead: bool, draw: int
 ) -> tuple:
-    """Return the scores of `_score`, and the standardised one held out."""
+    """Return the scores of `_score`, and the held-out one of standardised units, of which the single units are then."""
     q = np.eye(len(raw[0].means[1]), dtype=np.float32)
     q[np.ix_(live, live)] = haar(generator(seed, "rotated", draw), len(live), np.float32)
     scores = _score([_rotate(half, q) for half in raw], drop_dead, draw)
-    return *scores, matched_held_out([_rotate(half, q) for half in standard], drop_dead) if standard else None
+    if not standard:
+        return *scores, None
+    single = held_out_alone([_rotate(half, q) for half in standard], drop_dead)
+    return *scores[:2], single if draw < KEPT_DRAWS else None, mean(single)
 
 
 def _rotate(half: Moments, q: np.ndarray) -> Moments:

@@ -131,7 +131,7 @@ class Correlation(Scores):
     def plot(self) -> "Figure":
         """Return a figure: r as the units come, r after matching, and the correlations of matched units.
 
-        They are drawn over those of the rotated null, of units as they are, not standardised.
+        They are drawn held out, over those of some draws of the rotated null.
         """
         from basiscli.plots.networks import pair_figure
 

@@ -119,7 +119,8 @@ class TrainedNetwork:
         source = activations.of_network(
             loaded.path, loaded.network, loaded.arrays, loaded.standard, dataset, split="test", tap=tap
         )
-        return placement.to_host(source.read([layer], 0, len(shown.labels))[layer])
+        found: NDArray[np.float32] = placement.to_host(source.read([layer], 0, len(shown.labels))[layer])
+        return found
 
     def permute(self, permutations: Mapping[str, ArrayLike]) -> "TrainedNetwork":
         """Return the network with the units of groups in another order; it computes the same function.

@@ -132,12 +132,8 @@ def _distribution(axis: Axes, scores: Scores, null: Null | None) -> None:
     if null is None:
         behind = ("in sample", scores.in_sample, scores.matched, IN_SAMPLE)
     else:
-        behind = (
-            "rotated",
-            null.correlations,
-            float(null.correlations.mean()) if len(null.correlations) else None,
-            NULL,
-        )
+        draws = null.standardised_held_out if len(null.standardised_held_out) else null.in_sample
+        behind = ("rotated null", null.correlations, float(draws.mean()) if len(draws) else None, NULL)
     lowest = min(values.min(initial=0) for _, values, *_ in (behind, held_out))
     edges = np.linspace(min(-0.2, lowest), 1, 41)
     axis.hist(behind[1], edges, density=True, color=behind[3], alpha=0.5, histtype="stepfilled")

@@ -191,3 +191,11 @@ def test_privilege():
 
 def test_privilege_of_a_single_unit_is_undefined():
     assert privileges([np.array([[1.0, 0], [0, 0]])], 5, 0)[0].z is None
+
+
+def test_single_units_are_those_of_the_standardised_null():
+    """What a figure draws of a null has the mean that a table shows."""
+    a, b = relu_features(0), relu_features(0) * np.geomspace(1, 50, 12)
+    null = rotated(split(a, b), 10, 0)
+    assert null.correlations.mean() == pytest.approx(null.standardised_held_out.mean())
+    assert abs(null.correlations.mean() - null.held_out.mean()) > 0.01
