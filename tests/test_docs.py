@@ -134,3 +134,12 @@ def test_nothing_in_the_tree_is_of_one_machine():
         if path.suffix in {".py", ".md", ".toml", ".txt", ""} and path.is_file() and not ignored & set(path.parts):
             text = path.read_text(errors="replace")
             assert not re.search(r"/(home|root|tmp|work)/\w", text), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_prose_is_wrapped_at_120_columns(page):
+    """Code, tables and lines that are one link may be longer."""
+    prose = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.S | re.M)
+    for line in prose.splitlines():
+        free = line.lstrip().startswith("|") or re.fullmatch(r"\s*(?:[-*] )?!?\[[^]]*\]\([^)]*\)\S*", line)
+        assert len(line) <= 120 or free, f"{page.name}: {line[:60]}..."

@@ -182,7 +182,7 @@ def connectivity_figure(records: Sequence[Mapping]) -> Figure:
     """Draw the records of `basiscli connectivity`: barrier against width beside correlation against width.
 
     Left, a line a condition, on the first split that was evaluated; right, the matched correlation, held out, between
-    its rotated null and the best rotation, and the correlation under every match. Hollow marks are matches undone in
+    its rotated null and its aligned ceiling, and the correlation under every match. Hollow marks are matches undone in
     part, bars intervals over networks.
     """
     first = [record for record in records if record["split"] == records[0]["split"]]

@@ -107,15 +107,15 @@ def _rotation(rows: Sequence[Mapping], figure: FigureBase) -> str:
 
 
 def _correlation(rows: Sequence[Mapping], figure: FigureBase) -> str:
-    """Correlation of matched units against width, between arbitrary axes and the best rotation."""
+    """Correlation of matched units against width, between the rotated null and the aligned ceiling."""
     (axis,) = _axes(figure, "correlation, held out")
     at = np.arange(len(rows))
     if all(row["null"] is not None and row["ceiling"] is not None for row in rows):
         axis.fill_between(at, _values(rows, "null"), _values(rows, "ceiling"), color=NULL, alpha=0.18, linewidth=0)
     for field, colour, name in (
-        ("ceiling", CEILING, "best rotation"),
+        ("ceiling", CEILING, "aligned ceiling"),
         ("matched", HELD_OUT, "single units"),
-        ("null", GREY, "arbitrary axes"),
+        ("null", GREY, "rotated null"),
     ):
         _points(axis, at, rows, field, colour, name)
     axis.set_ylim(0, 1)
@@ -125,15 +125,15 @@ def _correlation(rows: Sequence[Mapping], figure: FigureBase) -> str:
         f"width {width}: {_told(row, 'matched')} between {_told(row, 'null')} and {_told(row, 'ceiling')}"
         for width, row in zip(widths, rows, strict=True)
     ]
-    return "Correlation of matched units, between arbitrary axes and the best rotation. " + "; ".join(told) + "."
+    return "Correlation of matched units, between the rotated null and the aligned ceiling. " + "; ".join(told) + "."
 
 
 def _freezing(rows: Sequence[Mapping], figure: FigureBase) -> str:
-    """Rise of the correlation, and of its excess over arbitrary axes, after each frozen prefix."""
+    """Rise of the correlation, and of its excess over the rotated null, after each frozen prefix."""
     (axis,) = _axes(figure, "rise over free networks")
     at = np.arange(len(rows))
     _points(axis, at - 0.04, rows, "rise", HELD_OUT, "correlation")
-    _points(axis, at + 0.04, rows, "excess_rise", IN_SAMPLE, "over arbitrary axes")
+    _points(axis, at + 0.04, rows, "excess_rise", IN_SAMPLE, "excess over null")
     axis.axhline(0, color=GREY, linewidth=0.8)
     _finish(axis, [f"{row['prefix']}, at {row['layer']}" for row in rows], "layers frozen")
     told = [f"{row['prefix']} frozen: {_told(row, 'rise')}, excess {_told(row, 'excess_rise')}" for row in rows]
@@ -153,7 +153,7 @@ def _connectivity(records: Sequence[Mapping], rows: Sequence[Mapping], figure: F
     _points(above, at, rows, "barrier", HELD_OUT, "matched")
     above.set_ylim(min(0, above.get_ylim()[0]), None)
     _points(below, at, rows, "matched_held_out", HELD_OUT, "single units")
-    _points(below, at, rows, "rotated_held_out_mean", GREY, "arbitrary axes")
+    _points(below, at, rows, "rotated_held_out_mean", GREY, "rotated null")
     below.set_ylim(0, 1)
     _finish(above, [])
     names = [claims.name_of(width) for width in widths]

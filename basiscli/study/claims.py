@@ -14,9 +14,9 @@ STATEMENTS = {
     "C3": "The basis correlation rises when a few early layers are frozen identically.",
     "C4": "Linear mode connectivity improves with width, but not because the basis correlation does.",
 }
-# C1: an accuracy that is too little to call a loss. C2: the share of the way from arbitrary axes to common ones, below
-# which networks are far from one basis and above which they have one. C3, C4: a correlation that is too little to call
-# a rise. C4: the part of the narrowest networks' barrier that is too little to call a fall.
+# C1: an accuracy that is too little to call a loss. C2: the share of the way from the rotated null to the aligned
+# ceiling, below which networks are far from one basis and above which they have one. C3, C4: a correlation that is too
+# little to call a rise. C4: the part of the narrowest networks' barrier that is too little to call a fall.
 LOSS, FAR, NEAR, RISE, FALL = 0.005, 0.5, 0.8, 0.02, 0.1
 
 Record = Mapping[str, object]
@@ -158,21 +158,24 @@ def contrasts(records: Iterable[Record]) -> list[dict]:
 
 
 def c2(records: Sequence[Record]) -> Verdict | None:
-    """The widest networks are far from one basis: less than half of the way from arbitrary axes to common ones."""
+    """The widest networks are far from one basis: less than half of the way from rotated null to aligned ceiling."""
     rows = [row for row in by_width(records) if row["share"] is not None]
     if not rows:
         return None
     widest = rows[-1]
     share = Estimate.of(widest, "share", "%")
     if share.below(FAR):
-        verdict, because = SHOWN, f"less than {100 * FAR:.0f} % of the way from arbitrary axes to common ones"
+        verdict, because = SHOWN, f"less than {100 * FAR:.0f} % of the way from the rotated null to the aligned ceiling"
     elif share.above(NEAR):
-        verdict, because = REFUTED, f"more than {100 * NEAR:.0f} % of the way from arbitrary axes to common ones"
+        verdict, because = (
+            REFUTED,
+            f"more than {100 * NEAR:.0f} % of the way from the rotated null to the aligned ceiling",
+        )
     else:
         verdict, because = UNDECIDED, f"the interval is neither below {100 * FAR:.0f} % nor above {100 * NEAR:.0f} %"
-    names = {"correlation of single units": "matched", "of arbitrary axes": "null", "of the best rotation": "ceiling"}
+    names = {"matched correlation": "matched", "rotated null": "null", "aligned ceiling": "ceiling"}
     beside = {name: Estimate.of(widest, field) for name, field in names.items()}
-    measure = f"of the way from arbitrary axes to common ones, width {name_of(widest['width'])}"
+    measure = f"of the way from the rotated null to the aligned ceiling, width {name_of(widest['width'])}"
     return Verdict("C2", verdict, because, measure, share, widest["networks"], beside)
 
 
@@ -209,14 +212,14 @@ def c3(records: Sequence[Record]) -> Verdict | None:
     if rise.above(0):
         verdict, because = (
             SHOWN,
-            f"the correlation rises for certain; its excess over arbitrary axes {_direction(excess)}",
+            f"the correlation rises for certain; its excess over the rotated null {_direction(excess)}",
         )
     elif rise.below(RISE):
         verdict, because = REFUTED, f"the correlation rises by less than {RISE}"
     else:
         verdict, because = UNDECIDED, "the interval of the rise holds 0"
     measure = f"rise of the correlation at {last['layer']}, {last['prefix']} layers frozen"
-    beside = {"rise of the excess over arbitrary axes": excess} if excess else {}
+    beside = {"rise of the excess over the rotated null": excess} if excess else {}
     return Verdict("C3", verdict, because, measure, rise, last["networks"], beside)
 
 

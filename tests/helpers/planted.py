@@ -42,7 +42,7 @@ def rotations(
 
 
 def correlations(share: Sequence[float] = (0.2, 0.2, 0.25), noise: float = 0.01) -> list[dict]:
-    """Pairs of networks that are, at each width, this share of the way from arbitrary axes to common ones."""
+    """Pairs of networks that are, at each width, this share of the way from the rotated null to the aligned ceiling."""
     rng, found = np.random.default_rng(0), []
     for width, part in zip(WIDTHS, share, strict=True):
         for a, b in combinations(range(NETWORKS), 2):

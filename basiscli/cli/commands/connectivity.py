@@ -80,7 +80,7 @@ def command(
     Trains networks of several widths and seeds, or takes trained ones, which may differ in nothing but width and seed.
     For every width, match and correction: the barrier on the straight line between two networks, the correlation of
     the units that were matched, on images that the matching has not seen, and for the same pairs the held-out
-    correlation, its rotated null and its ceiling under the best rotation; means over pairs, with intervals over
+    correlation, its rotated null and its aligned ceiling; means over pairs, with intervals over
     networks (docs/connectivity.md). What is trained already is kept.
 
     \b
