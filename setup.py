@@ -54,7 +54,7 @@ setup(
             "pytest-xdist>=3.5",
             "ruff>=0.6",
         ],
-        "bench": ["torch>=2.4"],
+        "bench": ["torch>=2.4", "jax>=0.4.30"],
     },
     entry_points={"console_scripts": ["basiscli = basiscli.cli.group:main"]},
 )
