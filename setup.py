@@ -62,7 +62,7 @@ setup(
             # Finds the lowest versions that are declared (.ci/run).
             "uv>=0.5",
         ],
-        "bench": ["torch>=2.4"],
+        "bench": ["torch>=2.4", "jax>=0.4.30"],
     },
     entry_points={"console_scripts": ["basiscli = basiscli.cli.group:main"]},
 )

@@ -1,6 +1,6 @@
-"""What a recording promises: memory that is not shared by two arrays at a time, and refusal of what it cannot repeat."""
+"""What a recording promises: memory that no two arrays share at a time, and refusal of what it cannot repeat."""
 
-import itertools
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_arrays_that_live_at_the_same_time_lie_apart(sizes, dropped):
             if dropped >> number & 1:
                 held.pop(0)
             places = sorted((array.ctypes.data, array.ctypes.data + array.nbytes) for array in held)
-            assert all(a[1] <= b[0] for a, b in itertools.pairwise(places))
+            assert all(a[1] <= b[0] for a, b in pairwise(places))
             assert all(start % 64 == 0 for start, _ in places)
 
 
