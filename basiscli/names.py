@@ -49,8 +49,8 @@ def select(names: Iterable[str], globs: Iterable[str], unknown: Callable[[str], 
     names = list(names)
     chosen = set()
     for glob in globs:
-        found = [name for name in names if matches(name, glob)]
-        if not found:
+        matching = [name for name in names if matches(name, glob)]
+        if not matching:
             raise BadInput(unknown(glob))
-        chosen.update(found)
+        chosen.update(matching)
     return [name for name in names if name in chosen]

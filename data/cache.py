@@ -72,14 +72,14 @@ def fetch(name: str, progress: Progress | None = None) -> list[Placed]:
     Raises BadInput for an unknown name, a failed download and a folder that cannot be written.
     """
     entry = lookup(name)
-    there = {file.name: path for file, path in _located(entry) if _reads(file, path)}
-    missing = [file for file in entry.files if file.name not in there]
+    present = {file.name: path for file, path in _located(entry) if _reads(file, path)}
+    missing = [file for file in entry.files if file.name not in present]
     if missing:
         with _staging(entry) as work:
             (_fetch_archive if entry.archive else _fetch_files)(entry, missing, work, progress or _silent)
     return [
-        Placed(file.name, "kept", is_official(file, there[file.name]), there[file.name])
-        if file.name in there
+        Placed(file.name, "kept", is_official(file, present[file.name]), present[file.name])
+        if file.name in present
         else Placed(file.name, "fetched", True, home(entry) / file.name)
         for file in entry.files
     ]
@@ -102,19 +102,19 @@ def import_folder(name: str, source: str | Path, force: bool = False) -> list[Pl
     if not source.is_dir():
         raise BadInput(f"{source}: not a folder; give the one that holds {entry.files[0].name}")
     with _staging(entry) as work:
-        found = _gather(entry, source, work)
-        there = {file.name: path for file, path in _located(entry)}
-        same = {name for name, path in there.items() if _same(entry, name, path, found[name])}
-        if changed := [path for name, path in there.items() if name not in same and not force]:
+        sources = _gather(entry, source, work)
+        present = {file.name: path for file, path in _located(entry)}
+        same = {name for name, path in present.items() if _same(entry, name, path, sources[name])}
+        if changed := [path for name, path in present.items() if name not in same and not force]:
             raise BadInput(f"{changed[0]}: there already, and other than the one in {source}; `force` replaces it")
         placed = []
         for file in entry.files:
             if file.name in same:
-                path, status = there[file.name], "kept"
+                path, status = present[file.name], "kept"
             else:
                 path, status = home(entry) / file.name, "imported"
-                _copy(found[file.name], work / file.name)
-            placed.append(Placed(file.name, status, is_official(file, found[file.name]), path))
+                _copy(sources[file.name], work / file.name)
+            placed.append(Placed(file.name, status, is_official(file, sources[file.name]), path))
         for result in placed:
             if result.status == "imported":
                 _place(work / result.file, result.path)
@@ -135,12 +135,12 @@ def _places(entry: Entry, root: Path) -> list[Path]:
 
 
 def _find(entry: Entry, places: Sequence[Path]) -> dict[str, Path]:
-    found = {}
+    paths = {}
     for file in entry.files:
         candidates = (place / name for place in places for name in (file.name, file.name.removesuffix(".gz")))
         if path := next((path for path in candidates if path.is_file()), None):
-            found[file.name] = path
-    return found
+            paths[file.name] = path
+    return paths
 
 
 def _located(entry: Entry) -> Iterator[tuple[File, Path]]:
@@ -213,17 +213,17 @@ def _copy(path: Path, target: Path) -> None:
 
 def _gather(entry: Entry, source: Path, work: Path) -> dict[str, Path]:
     """Return paths of all files of a data set, found in a folder or unpacked from an archive in it, and checked."""
-    found = _find(entry, [source, *_places(entry, source)])
-    missing = [file for file in entry.files if file.name not in found]
+    paths = _find(entry, [source, *_places(entry, source)])
+    missing = [file for file in entry.files if file.name not in paths]
     for file in entry.files:
-        if file.name in found:
-            file.read(found[file.name])
+        if file.name in paths:
+            file.read(paths[file.name])
     if missing:
         archive = source / entry.archive[0] if entry.archive else source
         if not archive.is_file():
             raise BadInput(f"{source}: no {', '.join(file.name for file in missing)} in it; see docs/data.md")
-        found |= _unpack(archive, entry, missing, work)
-    return found
+        paths |= _unpack(archive, entry, missing, work)
+    return paths
 
 
 def _unpack(archive: Path, entry: Entry, files: Sequence[File], work: Path) -> dict[str, Path]:
@@ -264,13 +264,13 @@ def _fetch_archive(entry: Entry, files: Sequence[File], work: Path, progress: Pr
     assert entry.archive is not None  # the caller asked for files of an archive
     name, checksum = entry.archive
     archive = folder() / entry.name / name
-    there = archive.is_file() and _matches(archive, checksum, packed=True)
-    if not there:
+    present = archive.is_file() and _matches(archive, checksum, packed=True)
+    if not present:
         # Into place before unpacking: if that breaks off, say on a full disk, the next run need not download again.
         _place(_download(entry, name, checksum, True, work, progress), archive)
     for file, path in _unpack(archive, entry, files, work).items():
         _place(path, home(entry) / file)
-    if not there:
+    if not present:
         archive.unlink()
 
 

@@ -66,8 +66,8 @@ def read_idx(path: Path, shape: Sequence[int]) -> np.ndarray:
         magic, sizes = stream.read(4), stream.read(4 * len(shape))
         if magic != bytes([0, 0, 8, len(shape)]):
             raise BadInput(f"{path}: not an IDX file of bytes with {len(shape)} axes (it starts with {magic.hex(' ')})")
-        if len(sizes) == 4 * len(shape) and (found := struct.unpack(f">{len(shape)}I", sizes)) != tuple(shape):
-            raise BadInput(f"{path}: declares {_times(found)} values, but this file has {_times(shape)}")
+        if len(sizes) == 4 * len(shape) and (declared := struct.unpack(f">{len(shape)}I", sizes)) != tuple(shape):
+            raise BadInput(f"{path}: declares {_times(declared)} values, but this file has {_times(shape)}")
         body = stream.read(count + 1)  # one more than wanted: also runs into the checksum at the end of a .gz
     _check_length(path, len(body), count)
     return np.frombuffer(body, np.uint8).reshape(shape).copy()
@@ -118,8 +118,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _member(path: Path, archive: zipfile.ZipFile, key: str) -> zipfile.ZipInfo:
     if f"{key}.npy" not in archive.namelist():
-        there = ", ".join(repr(name.removesuffix(".npy")) for name in archive.namelist()[:6]) or "nothing"
-        raise BadInput(f"{path}: no array {key!r} in it; it needs {', '.join(KEYS)} and holds {there}")
+        members = ", ".join(repr(name.removesuffix(".npy")) for name in archive.namelist()[:6]) or "nothing"
+        raise BadInput(f"{path}: no array {key!r} in it; it needs {', '.join(KEYS)} and holds {members}")
     return archive.getinfo(f"{key}.npy")
 
 
@@ -162,10 +162,10 @@ def _labels(path: Path, labels: np.ndarray, classes: int) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _check_length(path: Path, found: int, expected: int) -> None:
-    if found < expected:
-        raise BadInput(f"{path}: cut short, {found:,} of {expected:,} bytes of data; get a fresh copy")
-    if found > expected:
+def _check_length(path: Path, length: int, expected: int) -> None:
+    if length < expected:
+        raise BadInput(f"{path}: cut short, {length:,} of {expected:,} bytes of data; get a fresh copy")
+    if length > expected:
         raise BadInput(f"{path}: bytes left over after the {expected:,} bytes of data; get a fresh copy")
 
 

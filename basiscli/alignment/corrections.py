@@ -97,12 +97,12 @@ def repair(
         y = apply_node(node, p, inputs)
         if node.name not in wanted:
             return y
-        there = wanted[node.name]
-        y, mean, variance = _normalised(y, there.deviation, there.mean)
-        gain = there.deviation / _deviation(variance)
+        on_batch = wanted[node.name]
+        y, mean, variance = _normalised(y, on_batch.deviation, on_batch.mean)
+        gain = on_batch.deviation / _deviation(variance)
         factor, offset = ("scale", "shift") if "scale" in p else ("w", "b")
         p[factor] *= gain.reshape(len(gain), *(1,) * (p[factor].ndim - 2), -1)
-        p[offset][...] = (p[offset] - mean) * gain + there.mean
+        p[offset][...] = (p[offset] - mean) * gain + on_batch.mean
         return y
 
     forward(network, arrays, images, run=run)
@@ -110,18 +110,18 @@ def repair(
 
 def statistics(network: Network, arrays: Mapping[str, np.ndarray], images: np.ndarray) -> dict[str, Statistics]:
     """Return the statistics of what `repair` rescales, by node, of networks in use."""
-    found, wanted = {}, places(network)
+    moments_of, wanted = {}, places(network)
 
     def run(node, p, inputs):
         y = apply_node(node, p, inputs)
         if node.name in wanted:
-            one = np.ones_like(y, shape=(len(y), y.shape[-1]))
-            _, mean, variance = _normalised(y, one, 0 * one)
-            found[node.name] = Statistics(mean, _deviation(variance))
+            ones = np.ones_like(y, shape=(len(y), y.shape[-1]))
+            _, mean, variance = _normalised(y, ones, 0 * ones)
+            moments_of[node.name] = Statistics(mean, _deviation(variance))
         return y
 
     forward(network, arrays, images, run=run)
-    return found
+    return moments_of
 
 
 def targets(ends: Sequence[Mapping[str, Statistics]], shares: np.ndarray) -> dict[str, Statistics]:

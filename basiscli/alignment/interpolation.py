@@ -106,13 +106,13 @@ def alignments(
     networks: Sequence[Loaded], asked: Mapping[str, matching.Request]
 ) -> Iterator[tuple[str, dict[tuple[int, int], Permutations]]]:
     """Yield, for each request by name, the permutations that bring b into a's basis, for all pairs a < b."""
-    found = None
+    moments_of_all = None
     for name, request in asked.items():
         if request.needs_moments:
-            found = found or matching.moments(networks, request)
+            moments_of_all = moments_of_all or matching.moments(networks, request)
         aligned: dict[tuple[int, int], Permutations] = {}
         for a, b in combinations(range(len(networks)), 2):
-            of_pair = matching.pair(found, a, b) if found and request.needs_moments else None
+            of_pair = matching.pair(moments_of_all, a, b) if moments_of_all and request.needs_moments else None
             aligned[a, b] = matching.align(networks[a], networks[b], request, of_pair).permutations
         yield name, aligned
 
@@ -137,12 +137,12 @@ def curves(walk: Walk, network: Network, ends: Sequence[Mapping[str, np.ndarray]
     """Return the curve on each split between two networks, arrays (1, ...), some values of λ at once."""
     shares = np.stack([1 - walk.lambdas, walk.lambdas], axis=1)
     size = _at_once(network, walk.images.shape[1] if correct != corrections.NONE else 0)
-    found: dict[str, list] = {name: [] for name in walk.splits}
+    measured: dict[str, list] = {name: [] for name in walk.splits}
     for start in range(0, len(shares), size):
         arrays = mixed(walk, network, ends, shares[start : start + size], correct)
         for name, split in walk.splits.items():
-            found[name].append(evaluate(network, _tempered(network, arrays, walk.temperature), split, walk.standard))
-    return {name: Curve(walk.lambdas, *np.concatenate(parts, axis=1)) for name, parts in found.items()}
+            measured[name].append(evaluate(network, _tempered(network, arrays, walk.temperature), split, walk.standard))
+    return {name: Curve(walk.lambdas, *np.concatenate(parts, axis=1)) for name, parts in measured.items()}
 
 
 def mixed(
@@ -173,7 +173,7 @@ def merge(
     scores: dict[str, np.ndarray] = {}
     for name, split in walk.splits.items():
         loss, accuracy = zip(
-            *(evaluate(first.network, one, split, walk.standard) for one in (*ends, arrays)), strict=True
+            *(evaluate(first.network, weights_of, split, walk.standard) for weights_of in (*ends, arrays)), strict=True
         )
         scores |= {f"{name}_loss": np.concatenate(loss), f"{name}_accuracy": np.concatenate(accuracy)}
     file = replace(
@@ -185,7 +185,7 @@ def merge(
         optimizer={},
         history={name: values[-1:] for name, values in scores.items()},
         origin={
-            "made": "merge", "of": [one.path for one in networks], "match": request.by, "correct": correct,
+            "made": "merge", "of": [loaded.path for loaded in networks], "match": request.by, "correct": correct,
         },
     )  # fmt: skip
     return file, scores
@@ -207,13 +207,13 @@ def _tempered(network: Network, arrays: dict[str, np.ndarray], temperature: floa
 def _at_once(network: Network, images: int) -> int:
     """Return how many networks of a path run at once. Raises BadInput if not even one fits the memory."""
     needed = corrections.bytes_per_network(network, max(images, cost.evaluated_at_once(network)))
-    there = placement.available_memory()
-    if needed > there:
+    free = placement.available_memory()
+    if needed > free:
         raise BadInput(
             f"correcting a network of this size on {images} images needs about {needed / 1e9:.1f} GB, "
-            f"{there / 1e9:.1f} GB are free; choose a smaller `correct_on`"
+            f"{free / 1e9:.1f} GB are free; choose a smaller `correct_on`"
         )
-    fitting = int(MEMORY_PART * there / needed)
+    fitting = int(MEMORY_PART * free / needed)
     if not placement.on_gpu():  # which has no such cache, and wants to be filled
         fitting = min(fitting, ACTIVE_FLOATS // (cost.evaluated_at_once(network) * cost.largest(network)))
     return max(1, fitting)

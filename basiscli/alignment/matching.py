@@ -114,15 +114,17 @@ def moments(networks: Sequence[Loaded], request: Request, star: bool = False) ->
     """
     images = _thinned(dataset_of(networks[0], request.dataset), request.split, request.samples)
     opened = [
-        activations.of_network(one.path, one.network, one.arrays, one.standard, images, request.split, "post")
-        for one in networks
+        activations.of_network(
+            loaded.path, loaded.network, loaded.arrays, loaded.standard, images, request.split, "post"
+        )
+        for loaded in networks
     ]
     return list(pairs.layer_moments(opened, request.seed, star=star))
 
 
-def pair(found: Sequence[pairs.LayerMoments], i: int, j: int) -> dict[str, Moments]:
+def pair(layers: Sequence[pairs.LayerMoments], i: int, j: int) -> dict[str, Moments]:
     """Return the moments of networks i < j alone, by layer, of all rows."""
-    return {one.layer: merge([half.pair(i, j) for half in one.halves]) for one in found}
+    return {layer.layer: merge([half.pair(i, j) for half in layer.halves]) for layer in layers}
 
 
 def align(
@@ -152,22 +154,22 @@ def align(
         after = before
     else:
         after = load_permutations(request.by, groups).between(reference.path, other.path)
-    f, found = _objective(groups, reference, other, request.from_init), None
+    f, search = _objective(groups, reference, other, request.from_init), None
     if request.searches:
         starts = assignment.starts(groups.groups, request.restarts, request.seed, after, fixed=request.by == BOTH)
-        found = assignment.search(f, starts)
-        after = found.best.permutations
-    reports = _reports(groups, f, (before, after), found, correlations)
-    return Alignment(after, reports, _total(reports, f.cosine(before), f.cosine(after), found))
+        search = assignment.search(f, starts)
+        after = search.best.permutations
+    reports = _reports(groups, f, (before, after), search, correlations)
+    return Alignment(after, reports, _total(reports, f.cosine(before), f.cosine(after), search))
 
 
 def align_all(networks: Sequence[Loaded], request: Request) -> Iterator[Alignment]:
     """Yield for each network after the first what brings it into the first one's basis."""
     reference, *others = networks
     require_alike(networks)
-    found = moments(networks, request, star=True) if request.needs_moments else None
+    layers = moments(networks, request, star=True) if request.needs_moments else None
     for k, other in enumerate(others, 1):
-        yield align(reference, other, request, pair(found, 0, k) if found else None)
+        yield align(reference, other, request, pair(layers, 0, k) if layers else None)
 
 
 def proof_images(loaded: Loaded, dataset: str | None = None) -> np.ndarray:
@@ -189,7 +191,10 @@ def apply(
     arrays = permute_units(groups, other.arrays, moves)
     size = cost.evaluated_at_once(other.network)
     parts = [images[:, first : first + size] for first in range(0, images.shape[1], size)]
-    logits = [np.concatenate([predict(other.network, one, x)[0] for x in parts], 1) for one in (other.arrays, arrays)]
+    logits = [
+        np.concatenate([predict(other.network, arrays_of, x)[0] for x in parts], 1)
+        for arrays_of in (other.arrays, arrays)
+    ]
     changed = logit_difference(*logits)
     if not changed <= TOLERANCE:
         raise BadInput(f"{other.path}: permuted, its logits differ by {changed:.1e} of the largest: nothing is kept")
@@ -212,9 +217,9 @@ def apply(
 def _objective(groups: UnitGroups, reference: Loaded, other: Loaded, from_init: bool) -> assignment.Objective:
     """Return the objective over what is trained: weights, or their change since initialisation."""
     counted = []
-    for one in (reference, other):
-        start = _initial(one) if from_init else dict.fromkeys(one.network.trained, 0)
-        counted.append({path: one.arrays[path][0] - start[path] for path in one.network.trained})
+    for loaded in (reference, other):
+        start = _initial(loaded) if from_init else dict.fromkeys(loaded.network.trained, 0)
+        counted.append({path: loaded.arrays[path][0] - start[path] for path in loaded.network.trained})
     return assignment.objective(groups.groups, groups.axes, *counted)
 
 
@@ -235,50 +240,53 @@ def _reports(
     groups: UnitGroups,
     f: assignment.Objective,
     ends: Sequence[Permutations],
-    found: assignment.Search | None,
+    search: assignment.Search | None,
     tables: Mapping | None,
 ) -> tuple[Group, ...]:
     """Return what matching did to each group; ends: the permutations before and after, tables: correlations."""
     cosines = [f.cosines(dict(p)) for p in ends]
     means = [
-        {g: float(tables[g][np.arange(len(p)), p].mean()) for g, p in one.items()} if tables else {} for one in ends
+        {g: float(tables[g][np.arange(len(p)), p].mean()) for g, p in permutations.items()} if tables else {}
+        for permutations in ends
     ]
     after = ends[1]
     return tuple(
         Group(
             group=group,
             units=units,
-            layers=",".join(name for name, held in groups.layers.items() if group in [one.group for one in held]),
+            layers=",".join(
+                name for name, held in groups.layers.items() if group in [permutations.group for permutations in held]
+            ),
             moved=int(np.count_nonzero(after[group] != np.arange(units))),
             objective_before=cosines[0][group],
             objective_after=cosines[1][group],
             correlation_before=means[0].get(group),
             correlation_after=means[1].get(group),
-            iterations=found.best.steps[group] if found else 0,
-            agreed=found.same[group] if found else 1,
+            iterations=search.best.steps[group] if search else 0,
+            agreed=search.same[group] if search else 1,
         )
         for group, units in groups.groups.items()
     )
 
 
-def _total(reports: Sequence[Group], before: float, after: float, found: assignment.Search | None) -> Group:
+def _total(reports: Sequence[Group], before: float, after: float, search: assignment.Search | None) -> Group:
     """Return the report of all groups together; the correlation is the mean over all units."""
 
     def mean(name: str) -> float | None:
-        values = [getattr(one, name) for one in reports]
-        return None if None in values else float(np.average(values, weights=[one.units for one in reports]))
+        values = [getattr(report, name) for report in reports]
+        return None if None in values else float(np.average(values, weights=[report.units for report in reports]))
 
     return Group(
         group="all",
-        units=sum(one.units for one in reports),
+        units=sum(report.units for report in reports),
         layers="",
-        moved=sum(one.moved for one in reports),
+        moved=sum(report.moved for report in reports),
         objective_before=before,
         objective_after=after,
         correlation_before=mean("correlation_before"),
         correlation_after=mean("correlation_after"),
-        iterations=sum(one.iterations for one in reports),
-        agreed=found.agreed if found else 1,
+        iterations=sum(report.iterations for report in reports),
+        agreed=search.agreed if search else 1,
     )
 
 

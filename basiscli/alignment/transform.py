@@ -68,12 +68,12 @@ def transform_network(
     }
 
 
-def _groups(found: UnitGroups, network: Network, globs: Sequence[str]) -> list[str]:
+def _groups(unit_groups_of: UnitGroups, network: Network, globs: Sequence[str]) -> list[str]:
     """Return the groups that the layers which match any glob belong to."""
     layers = names.select(
         network.layers, globs, lambda glob: f"`layer` {glob}: no such layer; there are {', '.join(network.layers)}"
     )
-    groups = dict.fromkeys(part.group for layer in layers for part in found.layers[layer])
+    groups = dict.fromkeys(part.group for layer in layers for part in unit_groups_of.layers[layer])
     named = [group for group in groups if group is not None]
     if not named:
         raise BadInput(f"`layer` {' '.join(globs)}: these units are tied to the input or the logits")
@@ -81,13 +81,13 @@ def _groups(found: UnitGroups, network: Network, globs: Sequence[str]) -> list[s
 
 
 def _changed(loaded: Loaded, change: Change, groups: Sequence[str]) -> dict[str, np.ndarray]:
-    found = unit_groups(loaded.network)
+    unit_groups_of = unit_groups(loaded.network)
     streams = {group: generator(change.seed, "transform", group) for group in groups}
     if change.how == PERMUTE:
-        drawn = {group: rng.permutation(found.groups[group])[None] for group, rng in streams.items()}
-        return permute_units(found, loaded.arrays, drawn)
-    drawn = {group: random_maps.haar(rng, found.groups[group])[None] for group, rng in streams.items()}
-    return rotate_units(found, loaded.arrays, drawn)
+        drawn = {group: rng.permutation(unit_groups_of.groups[group])[None] for group, rng in streams.items()}
+        return permute_units(unit_groups_of, loaded.arrays, drawn)
+    drawn = {group: random_maps.haar(rng, unit_groups_of.groups[group])[None] for group, rng in streams.items()}
+    return rotate_units(unit_groups_of, loaded.arrays, drawn)
 
 
 def _write(loaded: Loaded, change: Change, arrays: dict, out: Path, exact: bool, command: str, force: bool) -> None:

@@ -151,12 +151,12 @@ class Accumulator:
 
     def _brought_back(self) -> "Accumulator":
         """Return the same sums on the host."""
-        there = copy(self)
+        on_host = copy(self)
         for name in ("_shifts", "_sums", "_own"):
-            setattr(there, name, [array.get() for array in getattr(self, name)])
-        there._cross = {pair: array.get() for pair, array in self._cross.items()}
-        there._norms = self._norms.host()
-        return there
+            setattr(on_host, name, [array.get() for array in getattr(self, name)])
+        on_host._cross = {pair: array.get() for pair, array in self._cross.items()}
+        on_host._norms = self._norms.host()
+        return on_host
 
     def _place(self, rows: np.ndarray, k: int, table: np.ndarray) -> None:
         """Put rows of network k, shifted, into its block, and add up all that is no product of matrices."""

@@ -57,11 +57,11 @@ class Assessment:
     fields: Mapping[str, float | None]
 
 
-def assess(found: LayerMoments, request: Request, spread: Callable = map) -> Iterator[Assessment]:
+def assess(moments: LayerMoments, request: Request, spread: Callable = map) -> Iterator[Assessment]:
     """Yield every pair of networks of a layer. spread: what maps over draws, see `nulls.workers`."""
-    privileges = _privileges(found, request, spread) if "rotated" in request.nulls else {}
-    for pair in compare_pairs(found, request.drop_dead):
-        drawn = {name: _draw(name, pair, found.rows_per_image, request, spread) for name in request.nulls}
+    privileges = _privileges(moments, request, spread) if "rotated" in request.nulls else {}
+    for pair in compare_pairs(moments, request.drop_dead):
+        drawn = {name: _draw(name, pair, moments.rows_per_image, request, spread) for name in request.nulls}
         yield Assessment(pair, drawn, dict(_fields(pair, drawn, privileges, request)))
 
 
@@ -84,7 +84,10 @@ def summarise(assessed: Sequence[Assessment]) -> dict[str, float | None]:
 
 def tables_of(assessed: Sequence[Assessment]) -> dict[str, dict[tuple[int, int], float | None]]:
     """Return each field of the pairs of a layer, by pair of networks."""
-    return {name: {(one.pair.a, one.pair.b): one.fields[name] for one in assessed} for name in assessed[0].fields}
+    return {
+        name: {(assessment.pair.a, assessment.pair.b): assessment.fields[name] for assessment in assessed}
+        for name in assessed[0].fields
+    }
 
 
 def has_interval(field: str) -> bool:
@@ -108,10 +111,10 @@ def explain(similarity: str) -> str:
     )
 
 
-def without_arrays(one: Assessment, keep_r: bool = False) -> Assessment:
+def without_arrays(assessment: Assessment, keep_r: bool = False) -> Assessment:
     """Return an assessment without its moments and, unless kept, its correlations, so that many fit into memory."""
-    scores = one.pair.scores if keep_r else replace(one.pair.scores, r=np.empty((0, 0)))
-    return replace(one, pair=replace(one.pair, scores=scores, halves=(), nested=()))
+    scores = assessment.pair.scores if keep_r else replace(assessment.pair.scores, r=np.empty((0, 0)))
+    return replace(assessment, pair=replace(assessment.pair, scores=scores, halves=(), nested=()))
 
 
 def _draw(name: str, pair: LayerPair, rows_per_image: int, request: Request, spread: Callable) -> Null:
@@ -120,10 +123,10 @@ def _draw(name: str, pair: LayerPair, rows_per_image: int, request: Request, spr
     return nulls.shuffled(pair.halves, rows_per_image, request.draws, request.seed, request.drop_dead, spread)
 
 
-def _privileges(found: LayerMoments, request: Request, spread: Callable) -> dict[int, Calibration]:
+def _privileges(moments: LayerMoments, request: Request, spread: Callable) -> dict[int, Calibration]:
     """Return how privileged each network's basis is, by the source's number."""
-    calibrated = nulls.privileges(merge(found.halves).own, request.draws, request.seed, spread)
-    return dict(zip(found.networks, calibrated, strict=True))
+    calibrated = nulls.privileges(merge(moments.halves).own, request.draws, request.seed, spread)
+    return dict(zip(moments.networks, calibrated, strict=True))
 
 
 def _fields(
@@ -162,9 +165,9 @@ def _fields(
             yield name.replace("-", "_"), SIMILARITIES[name].function(whole)
 
 
-def _calibrated(prefix: str, found: Calibration) -> Iterator[tuple[str, float | None]]:
-    yield f"{prefix}_mean", found.mean
-    yield f"{prefix}_deviation", found.deviation
-    yield f"{prefix}_excess", found.excess
-    yield f"{prefix}_z", found.z
-    yield f"{prefix}_beaten", found.beaten
+def _calibrated(prefix: str, calibration: Calibration) -> Iterator[tuple[str, float | None]]:
+    yield f"{prefix}_mean", calibration.mean
+    yield f"{prefix}_deviation", calibration.deviation
+    yield f"{prefix}_excess", calibration.excess
+    yield f"{prefix}_z", calibration.z
+    yield f"{prefix}_beaten", calibration.beaten

@@ -52,12 +52,12 @@ class Objective:
     def cosines(self, p: Permutations) -> dict[str, float]:
         """Return the cosine over the arrays that hold a group, by group."""
         shared = {pair: (self._shared(pair, p), _squares(self.double[pair])) for pair in self.double}
-        found = {}
+        cosines = {}
         for group in self.units:
             parts = [part for pair, part in shared.items() if group in pair]
             value = _picked(self.single[group], p[group]) + sum(part for part, _ in parts)
-            found[group] = _cosine(value, self.norms[group] + sum(squares for _, squares in parts))
-        return found
+            cosines[group] = _cosine(value, self.norms[group] + sum(squares for _, squares in parts))
+        return cosines
 
     def neighbours(self, group: str) -> list[str]:
         """Return the groups that share an array with a group."""
@@ -133,10 +133,10 @@ def descend(f: Objective, start: Permutations, order: Sequence[str]) -> Descent:
                 continue
             stale.discard(group)
             costs = _costs(f, group, p, tables)
-            found = assign(costs)[1]
-            if group in p and not _gains(costs, p[group], found):
+            best = assign(costs)[1]
+            if group in p and not _gains(costs, p[group], best):
                 continue
-            p[group], steps[group] = found, steps[group] + 1
+            p[group], steps[group] = best, steps[group] + 1
             for other in f.neighbours(group):
                 tables.pop((other, group), None)
                 if other in order:
@@ -161,7 +161,7 @@ def starts(units: Mapping[str, int], restarts: int, seed: int, first: Permutatio
     input, the logits and each other, and ends higher (docs/match.md); it follows from the order alone, so an order
     that was seen already gets random permutations. fixed: all start from `first`, and differ in the order.
     """
-    found, seen = [], set()
+    orders, seen = [], set()
     for number in range(restarts):
         rng = generator(seed, "match", number)
         order = tuple(rng.permutation(list(units)).tolist())
@@ -172,8 +172,8 @@ def starts(units: Mapping[str, int], restarts: int, seed: int, first: Permutatio
             seen.add(order)
         else:
             start = {group: rng.permutation(size) for group, size in units.items()}
-        found.append(Start(start, order))
-    return found
+        orders.append(Start(start, order))
+    return orders
 
 
 @dataclass(frozen=True)
@@ -220,11 +220,11 @@ def similarities(
     sums = {group: np.zeros((size, size)) for group, size in units.items()}
     counts = dict.fromkeys(units, 0)
     for layer, of_layer in moments.items():
-        found = table(of_layer)
+        weighted = table(of_layer)
         for segment in layers[layer]:
             if segment.group is not None:
                 part = slice(segment.start, segment.stop)
-                sums[segment.group] += found[part, part]
+                sums[segment.group] += weighted[part, part]
                 counts[segment.group] += 1
     return {group: total / max(counts[group], 1) for group, total in sums.items()}
 

@@ -67,7 +67,7 @@ def mean_fields(curves: Mapping[tuple[int, int], Curve]) -> tuple[dict[str, floa
     fields = {pair: curve.fields() for pair, curve in curves.items()}
     means, intervals = {}, {}
     for name in next(iter(fields.values())):
-        finite = {pair: one[name] if np.isfinite(one[name]) else None for pair, one in fields.items()}
+        finite = {pair: values[name] if np.isfinite(values[name]) else None for pair, values in fields.items()}
         fields_of_mean = over_networks(finite).fields(name)
         means[name] = fields_of_mean.pop(name)
         if name in BARRIERS:
@@ -103,4 +103,4 @@ def band(curves: Mapping[tuple[int, int], Curve], name: str) -> np.ndarray:
     """Return mean, low and high of "loss" or "accuracy" at every λ, (3, L); no interval, NaN, of two networks."""
     columns = zip(*(getattr(curve, name) for curve in curves.values()), strict=True)
     estimates = [over_networks(dict(zip(curves, column, strict=True))) for column in columns]
-    return np.array([(one.value, *one.interval()) for one in estimates], dtype=float).T
+    return np.array([(estimate.value, *estimate.interval()) for estimate in estimates], dtype=float).T

@@ -52,7 +52,7 @@ def compare(halves: Sequence[Moments], drop_dead: bool = False, spread: Callable
     rows, columns = (np.flatnonzero(mask) if drop_dead else np.arange(len(mask)) for mask in live)
     kept = r[np.ix_(rows, columns)]
     crossings = crossings_of(halves, (rows, columns))
-    (i, j), *crosswise = spread(assign, [kept, *(one.r for one in crossings)])
+    (i, j), *crosswise = spread(assign, [kept, *(crossing.r for crossing in crossings)])
     permutation = np.full(len(r), -1)
     permutation[rows[i]] = columns[j]
     return Scores(
@@ -110,7 +110,7 @@ def crossings_of(halves: Sequence[Moments], units: tuple[np.ndarray, np.ndarray]
 def held_out_alone(halves: Sequence[Moments], drop_dead: bool = False) -> np.ndarray:
     """Return `Scores.held_out` of `compare` alone, for two assignments instead of three."""
     crossings = crossings_of(halves, _scored_units(halves, drop_dead))
-    return held_out(crossings, [assign(one.r) for one in crossings])
+    return held_out(crossings, [assign(crossing.r) for crossing in crossings])
 
 
 def held_out(crossings: Sequence[Crossing], assigned: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
@@ -134,11 +134,11 @@ def learning_curve(
     units = _scored_units(halves, drop_dead)
     curve = []
     for of_size in zip(*nested, strict=True):
-        found = []
+        scores = []
         for fit, score in zip(of_size, reversed(halves), strict=True):
             crossing, other = crossings_of([fit, score], units)
-            found.append(_scored(other, crossing, *assign(crossing.r)))
-        curve.append(mean(np.concatenate(found)))
+            scores.append(_scored(other, crossing, *assign(crossing.r)))
+        curve.append(mean(np.concatenate(scores)))
     return curve
 
 
@@ -152,7 +152,7 @@ def extrapolated(scores: Sequence[float | None], sizes: Sequence[float]) -> floa
 def _scored(score: Crossing, fit: Crossing, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """Return r_ij on one part of the rows of the pairs that were matched on another, without those left out."""
     i, j = _dead_together(fit, i, j)
-    silent = [one.constant[0][i] & one.constant[1][j] for one in (score, fit)]
+    silent = [table.constant[0][i] & table.constant[1][j] for table in (score, fit)]
     left_out = (silent[0] | silent[1]) & ~(fit.dead[0][i] | fit.dead[1][j])
     return score.r[i, j][~left_out]
 

@@ -159,10 +159,10 @@ def assessments(
     if positions not in ("all", "mean"):
         require_whole("positions", positions, 1)
     require_whole("processes", processes, 1)
-    (found,) = layer_moments(opened, asked.seed, asked.full, positions)
-    width = max(one.units for one in opened) if asked.nulls else 0
+    (moments,) = layer_moments(opened, asked.seed, asked.full, positions)
+    width = max(source.units for source in opened) if asked.nulls else 0
     with nulls.workers(width, processes) as spread:
-        return [without_arrays(pair, keep_r=True) for pair in assess(found, asked, spread)]
+        return [without_arrays(pair, keep_r=True) for pair in assess(moments, asked, spread)]
 
 
 def similarity(name: str, x: Activations, y: Activations) -> float | None:
@@ -177,8 +177,8 @@ def debiased_cka(x: Activations, y: Activations) -> float | None:
 
 def pair_moments(x: Activations, y: Activations, full: bool = False, norms: bool = False) -> Moments:
     """Return the moments of two arrays over all rows, the variances alone unless `full`; norms: with them."""
-    (found,) = layer_moments(sources([x, y], ["x", "y"]), 0, full, norms=norms)
-    return merge(found.halves)
+    (moments,) = layer_moments(sources([x, y], ["x", "y"]), 0, full, norms=norms)
+    return merge(moments.halves)
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Partners:
         and one of them varies on the other set. Units that are constant on both count 0.
         """
         constant = tuple(moments.variances(k) == 0 for k in (0, 1))
-        silent = [one[0][self.i] & one[1][self.j] for one in (self.constant, constant)]
+        silent = [halves[0][self.i] & halves[1][self.j] for halves in (self.constant, constant)]
         dead = [first & second for first, second in zip(self.constant, constant, strict=True)]
         left_out = (silent[0] | silent[1]) & ~(dead[0][self.i] | dead[1][self.j])
         kept: np.ndarray = correlation(moments)[self.i, self.j][~left_out]

@@ -72,9 +72,9 @@ def rotated(halves: Sequence[Moments], draws: int, seed: int, drop_dead: bool = 
     sizes = [float(inverse_root(whole.variances(k).max(keepdims=True, initial=0))[0]) for k in (0, 1)]
     raw = [_in_float32(half.scaled(*sizes)) for half in halves]
     standard = [_in_float32(half) for half in standardised(halves)] if len(halves) > 1 else []
-    found = _spread(partial(_rotated_draw, raw, standard, live, seed, drop_dead), draws, spread)
-    scores = [score for _, *_, score in found if score is not None]
-    return replace(_null([one[:3] for one in found]), standardised_held_out=np.array(scores))
+    draws_of = _spread(partial(_rotated_draw, raw, standard, live, seed, drop_dead), draws, spread)
+    scores = [score for _, *_, score in draws_of if score is not None]
+    return replace(_null([draw[:3] for draw in draws_of]), standardised_held_out=np.array(scores))
 
 
 def shuffled(
@@ -116,15 +116,15 @@ def privileges(owns: Sequence[np.ndarray], draws: int, seed: int, spread: Callab
     live = [np.flatnonzero(own.diagonal() > 0) for own in owns]
     spaces = [own[np.ix_(units, units)] for own, units in zip(owns, live, strict=True)]
     spaces = [(s / s.diagonal().max(initial=1e-300)).astype(np.float32) for s in spaces]
-    found = [Calibration()] * len(owns)
+    calibrations = [Calibration()] * len(owns)
     for size in {len(units) for units in live if len(units) > 1}:
         members = [k for k, units in enumerate(live) if len(units) == size]
         turned = np.array(_spread(partial(_redundancy_draw, [spaces[k] for k in members], seed), draws, spread))
         for k, of_network in zip(members, turned.T, strict=True):
             usual = of_network.mean()
             if usual > 0:
-                found[k] = calibrate(1 - _redundancy(spaces[k]) / usual, 1 - of_network / usual)
-    return found
+                calibrations[k] = calibrate(1 - _redundancy(spaces[k]) / usual, 1 - of_network / usual)
+    return calibrations
 
 
 @contextmanager
@@ -172,10 +172,10 @@ def _draw_part(draw: Callable, numbers: range) -> list:
     return [draw(number) for number in numbers]
 
 
-def _null(found: Sequence[tuple]) -> Null:
-    held_out = [score for _, score, _ in found if score is not None]
-    kept = [values for _, _, values in found[:KEPT_DRAWS]]
-    return Null(np.array([score for score, _, _ in found]), np.array(held_out), np.concatenate(kept))
+def _null(drawn: Sequence[tuple]) -> Null:
+    held_out = [score for _, score, _ in drawn if score is not None]
+    kept = [values for _, _, values in drawn[:KEPT_DRAWS]]
+    return Null(np.array([score for score, _, _ in drawn]), np.array(held_out), np.concatenate(kept))
 
 
 def _in_float32(half: Moments) -> Moments:

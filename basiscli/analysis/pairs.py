@@ -126,7 +126,7 @@ def _samples(sources: Sequence, layer: str, networks: Sequence[int]) -> int:
     return first.samples[layer]
 
 
-def compare_pairs(found: LayerMoments, drop_dead: bool = False) -> Iterator[LayerPair]:
+def compare_pairs(layer: LayerMoments, drop_dead: bool = False) -> Iterator[LayerPair]:
     """Yield the scores of every pair of networks of one layer, worked out on all cores.
 
     A single network is paired with itself, which needs its full second moments.
@@ -134,12 +134,12 @@ def compare_pairs(found: LayerMoments, drop_dead: bool = False) -> Iterator[Laye
 
     def score(pair: tuple[int, int], spread: Callable = map) -> LayerPair:
         i, j = pair
-        halves = tuple(half.pair(i, j) for half in found.halves)
+        halves = tuple(half.pair(i, j) for half in layer.halves)
         scores = correlate.compare(halves, drop_dead, spread)
-        nested = tuple(tuple(part.pair(i, j) for part in of_half) for of_half in found.nested)
-        return LayerPair(found.layer, found.networks[i], found.networks[j], scores, halves, nested)
+        nested = tuple(tuple(part.pair(i, j) for part in of_half) for of_half in layer.nested)
+        return LayerPair(layer.layer, layer.networks[i], layer.networks[j], scores, halves, nested)
 
-    couples = list(combinations(range(len(found.networks)), 2)) or [(0, 0)]
+    couples = list(combinations(range(len(layer.networks)), 2)) or [(0, 0)]
     if len(couples) > 1:
         yield from parallel(score, couples)
     else:
@@ -195,11 +195,11 @@ def _one_pass(
             failed(*layers, error)
             return
     for layer, networks in layers.items():
-        found = sums.pop(layer)
-        halves, smaller = _halves([part.moments() if part.rows else None for part in found])
+        parts = sums.pop(layer)
+        halves, smaller = _halves([part.moments() if part.rows else None for part in parts])
         try:
             for i, k in enumerate(networks):
-                not_finite = sum(part.not_finite[i] for part in found if part.rows)
+                not_finite = sum(part.not_finite[i] for part in parts if part.rows)
                 _check_finite(_where(sources[k], layer), not_finite)
             _check_range(sources, layer, networks, halves)
         except BadInput as error:

@@ -102,7 +102,7 @@ def aligned_held_out(halves: Sequence[Moments], drop_dead: bool = False) -> floa
         halves = [_swapped(half) for half in halves]
     constant = [half.variances(0) == 0 for half in halves]
     dead = constant[0] & constant[1]
-    found = []
+    scores = []
     for fit, score in ((0, 1), (1, 0)):
         left, _, right = np.linalg.svd(halves[fit].cross[0, 1], full_matrices=False)
         q = right.T @ left.T
@@ -113,8 +113,8 @@ def aligned_held_out(halves: Sequence[Moments], drop_dead: bool = False) -> floa
         # What Q makes of a unit that is constant where Q is found is arbitrary: it counts 0.
         scale[constant[fit]] = 0
         r = np.clip(np.einsum("ib,bi->i", halves[score].cross[0, 1], q) * scale, -1, 1)
-        found.append(r[~(left_out | (dead & drop_dead))])
-    return mean(np.concatenate(found))
+        scores.append(r[~(left_out | (dead & drop_dead))])
+    return mean(np.concatenate(scores))
 
 
 def _swapped(m: Moments) -> Moments:
@@ -166,8 +166,8 @@ def _transport(r: np.ndarray) -> float | None:
     sums_of_rows = kron(identity(rows), np.ones((1, columns)), format="csr")
     sums_of_columns = kron(np.ones((1, rows)), identity(columns), format="csr")
     marginals = np.concatenate([np.full(rows, 1 / rows), np.full(columns, 1 / columns)])
-    found = linprog(-r.ravel(), A_eq=vstack([sums_of_rows, sums_of_columns]), b_eq=marginals, method="highs-ipm")
-    return float(-found.fun)
+    solution = linprog(-r.ravel(), A_eq=vstack([sums_of_rows, sums_of_columns]), b_eq=marginals, method="highs-ipm")
+    return float(-solution.fun)
 
 
 @dataclass(frozen=True)

@@ -168,14 +168,14 @@ def combined(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimat
     The error is √Σ w² error², its degrees of freedom (Σ w² error²)² / Σ (w² error²)²/freedom (Welch 1947,
     Satterthwaite 1946). Without an error unless all have one.
     """
-    if any(one.value is None for one in estimates):
+    if any(estimate.value is None for estimate in estimates):
         return Estimate(None)
-    value = sum(w * one.value for w, one in zip(weights, estimates, strict=True))
-    if any(one.error is None for one in estimates):
+    value = sum(w * estimate.value for w, estimate in zip(weights, estimates, strict=True))
+    if any(estimate.error is None for estimate in estimates):
         return Estimate(value)
-    variances = [(w * one.error) ** 2 for w, one in zip(weights, estimates, strict=True)]
-    below = sum(v**2 / one.freedom for v, one in zip(variances, estimates, strict=True))
-    freedom = sum(variances) ** 2 / below if below else min(one.freedom for one in estimates)
+    variances = [(w * estimate.error) ** 2 for w, estimate in zip(weights, estimates, strict=True)]
+    below = sum(v**2 / estimate.freedom for v, estimate in zip(variances, estimates, strict=True))
+    freedom = sum(variances) ** 2 / below if below else min(estimate.freedom for estimate in estimates)
     return Estimate(value, math.sqrt(sum(variances)), freedom)
 
 
@@ -204,6 +204,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Return p values adjusted for their number (Holm 1979), in the same order: each below 0.05 stands among all."""
     order = np.argsort(p_values, kind="stable")
     adjusted = np.maximum.accumulate((len(p_values) - np.arange(len(p_values))) * np.asarray(p_values)[order])
-    found = np.empty(len(p_values))
-    found[order] = np.minimum(adjusted, 1)
-    return found.tolist()
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(adjusted, 1)
+    return corrected.tolist()

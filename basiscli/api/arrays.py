@@ -108,10 +108,10 @@ def pairwise(
     called = _named([f"x{k}" for k in range(len(arrays))] if names is None else names, len(arrays))
     assessed = measures.assessments(opened, request, positions, processes)
     pairs = {
-        (one.pair.a, one.pair.b): correlation_of(
-            one, (called[one.pair.a], called[one.pair.b]), opened[0].samples[LAYER], null
+        (assessment.pair.a, assessment.pair.b): correlation_of(
+            assessment, (called[assessment.pair.a], called[assessment.pair.b]), opened[0].samples[LAYER], null
         )
-        for one in assessed
+        for assessment in assessed
     }
     return Pairwise(called, pairs, summarise(assessed), null)
 

@@ -184,7 +184,7 @@ class Pairwise(Scores):
         Raises BadInput for a field that is no score of networks.
         """
         if f"{name}_low" not in self.scores:
-            known = ", ".join(one for one in self.scores if f"{one}_low" in self.scores)
+            known = ", ".join(score for score in self.scores if f"{score}_low" in self.scores)
             raise BadInput(f"`name` is {name!r}: there are intervals of {known}")
         return self.scores[f"{name}_low"], self.scores[f"{name}_high"]
 

@@ -85,10 +85,10 @@ class TrainedNetwork:
     @property
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """Every array by its path, such as "hidden1/w", the statistics of BatchNorm too; they cannot be written to."""
-        found = {path: values[0] for path, values in self._loaded.arrays.items()}
-        for values in found.values():
+        arrays = {path: values[0] for path, values in self._loaded.arrays.items()}
+        for values in arrays.values():
             values.flags.writeable = False
-        return found
+        return arrays
 
     def predict(self, images: ArrayLike) -> NDArray[np.float32]:
         """Return the logits (N, classes) of images (N, H, W) or (N, H, W, C), uint8 or floating, as in the data set.
@@ -119,8 +119,8 @@ class TrainedNetwork:
         source = activations.of_network(
             loaded.path, loaded.network, loaded.arrays, loaded.standard, dataset, split="test", tap=tap
         )
-        found: NDArray[np.float32] = placement.to_host(source.read([layer], 0, len(shown.labels))[layer])
-        return found
+        values: NDArray[np.float32] = placement.to_host(source.read([layer], 0, len(shown.labels))[layer])
+        return values
 
     def permute(self, permutations: Mapping[str, ArrayLike]) -> "TrainedNetwork":
         """Return the network with the units of groups in another order; it computes the same function.

@@ -228,8 +228,8 @@ def _listed(name: str, value: str | Sequence[str], choices: Sequence[str]) -> tu
     values = (value,) if isinstance(value, str) else tuple(value)
     if not values:
         raise BadInput(f"`{name}` is empty: choose {' or '.join(map(repr, choices))}")
-    for one in values:
-        _require_choice(name, one, choices)
+    for item in values:
+        _require_choice(name, item, choices)
     return values
 
 

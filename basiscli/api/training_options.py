@@ -31,8 +31,8 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises BadInput, with the name, for an option that is none and for a value that it cannot have.
     """
-    found = {name: _listed(value) if name in LISTS else value for name, value in options.items()}
-    for name, value in found.items():
+    listed = {name: _listed(value) if name in LISTS else value for name, value in options.items()}
+    for name, value in listed.items():
         if name not in KNOWN:
             raise BadInput(f"`{name}`: no option of training; those of `basiscli train` are in docs/commands.md")
         if value is None:
@@ -49,7 +49,7 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
                     require_whole(name, width, 1)
         if name == "vary" and (unknown := set(value) - set(STREAMS)):
             raise BadInput(f"`vary` has {unknown.pop()!r}: choose from {', '.join(STREAMS)}")
-    return found
+    return listed
 
 
 def _listed(value: Any) -> Any:

@@ -14,14 +14,14 @@ def paths_from(arguments: Sequence[str]) -> list[str]:
     A folder stands for the .h5 files in it. A file that is named twice counts once; a network that diverged is left
     out, with a line on stderr. Raises BadInput if nothing is left, or a folder holds no such file.
     """
-    found: dict[Path, str] = {}
+    paths: dict[Path, str] = {}
     for argument in arguments:
         for entry in _stdin_entries() if argument == "-" else [argument]:
             for path in _inside(entry) if Path(entry).is_dir() else [entry]:
-                found.setdefault(Path(path).resolve(), path)
-    if not found:
+                paths.setdefault(Path(path).resolve(), path)
+    if not paths:
         raise BadInput("no file was named, on the command line or on stdin")
-    return list(found.values())
+    return list(paths.values())
 
 
 def _inside(folder: str) -> list[str]:

@@ -61,9 +61,9 @@ def kept(items: Iterable[Mapping], into: list) -> Iterator[Mapping]:
 
 def interval(record: Mapping, field: str, scale: float = 1, digits: int = 3) -> str | None:
     """Return a field with its `_low` and `_high` in brackets, as a cell of a table: 0.031 [0.012, 0.050]."""
-    found = [record[f"{field}{end}"] for end in ("", "_low", "_high")]
+    values = [record[f"{field}{end}"] for end in ("", "_low", "_high")]
     # 0 is added since rounding may leave -0.
-    value, low, high = (None if x is None else f"{round(scale * x, digits) + 0:.{digits}f}" for x in found)
+    value, low, high = (None if x is None else f"{round(scale * x, digits) + 0:.{digits}f}" for x in values)
     return value if low is None else f"{value} [{low}, {high}]"
 
 

@@ -87,5 +87,5 @@ def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def _record(what: str, found: str) -> dict:
-    return {"what": what, "found": found}
+def _record(what: str, value: str) -> dict:
+    return {"what": what, "found": value}

@@ -76,8 +76,8 @@ def to_device_cached(array: np.ndarray) -> np.ndarray:
     """Return an array of the host where the work is done; it is moved once in its life. It must not change."""
     if not _on_gpu:
         return array
-    found = _cached.get(id(array))
-    if found is None or found[0]() is not array:
+    cached = _cached.get(id(array))
+    if cached is None or cached[0]() is not array:
         number = id(array)
         _cached[number] = weakref.ref(array, lambda _: _cached.pop(number, None)), to_device(array)
     return _cached[id(array)][1]

@@ -154,12 +154,12 @@ def _draw(name: str, *shape: int) -> np.ndarray:
 
 def _error(check: Check) -> float:
     """Return the largest difference of a result, or of an argument that the kernel changes, over the largest value."""
-    there = [_moved(argument) for argument in check.arguments]
+    on_device = [_moved(argument) for argument in check.arguments]
     exact = [a.astype(np.float64) if _floats(a) else a for a in check.arguments]
-    got = getattr(_kernels(), check.name)(*there)
+    got = getattr(_kernels(), check.name)(*on_device)
     expected = getattr(reference, check.name)(*exact)
     pairs = [*zip(_results(got), _results(expected), strict=True)]
-    pairs += [(a, b) for a, b in zip(there, exact, strict=True) if isinstance(b, np.ndarray) and _floats(b)]
+    pairs += [(a, b) for a, b in zip(on_device, exact, strict=True) if isinstance(b, np.ndarray) and _floats(b)]
     return max(_difference(placement.to_host(a), b) for a, b in pairs)
 
 
@@ -168,10 +168,10 @@ def _difference(got: np.ndarray, expected: np.ndarray) -> float:
 
 
 def _speed(check: Check, copied: float, multiplied: float) -> dict:
-    there = [_moved(argument) for argument in check.arguments]
+    on_device = [_moved(argument) for argument in check.arguments]
     kernel = getattr(_kernels(), check.name)
-    moved = sum(a.nbytes for a in (*there, *_results(kernel(*there))) if hasattr(a, "nbytes"))
-    seconds = _seconds(lambda: kernel(*there))
+    moved = sum(a.nbytes for a in (*on_device, *_results(kernel(*on_device))) if hasattr(a, "nbytes"))
+    seconds = _seconds(lambda: kernel(*on_device))
     bandwidth, rate = moved / seconds / GIGA, check.operations / seconds / GIGA
     return {
         "milliseconds": 1e3 * seconds,
@@ -237,5 +237,5 @@ def _floats(argument: object) -> bool:
     return getattr(argument, "dtype", None) in (np.float32, np.float64)
 
 
-def _results(found: object) -> tuple:
-    return () if found is None else found if isinstance(found, tuple) else (found,)
+def _results(result: object) -> tuple:
+    return () if result is None else result if isinstance(result, tuple) else (result,)

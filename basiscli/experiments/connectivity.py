@@ -146,13 +146,13 @@ def sweep_widths(sweep: WidthSweep, groups: Iterator[tuple[float, list[str]]]) -
     for match in [match for match in widths[0].aligned if match != matching.NONE]:
         goal = sweep.degrade_to
         if goal is None:
-            goal = min(_mean(one.correlations.applied[match].values()) for one in widths) - degradation.BELOW
-        for one in widths:
-            networks = interpolation.load_alike(one.paths, sweep.dataset)
-            for degraded in _degraded(sweep, one, networks, match, goal):
-                one.correlations.applied[degraded.name] = degraded.applied
-                one.images[degraded.name] = one.images[match] if degraded.images is None else degraded.images
-                yield from _walk(sweep, one, networks, degraded.name, degraded.permutations, goal)
+            goal = min(_mean(looked.correlations.applied[match].values()) for looked in widths) - degradation.BELOW
+        for looked in widths:
+            networks = interpolation.load_alike(looked.paths, sweep.dataset)
+            for degraded in _degraded(sweep, looked, networks, match, goal):
+                looked.correlations.applied[degraded.name] = degraded.applied
+                looked.images[degraded.name] = looked.images[match] if degraded.images is None else degraded.images
+                yield from _walk(sweep, looked, networks, degraded.name, degraded.permutations, goal)
 
 
 def _look(sweep: WidthSweep, width: float, paths: Sequence[str], networks: Sequence[Loaded]) -> Looked:
@@ -161,8 +161,11 @@ def _look(sweep: WidthSweep, width: float, paths: Sequence[str], networks: Seque
     requests = interpolation.requests(sweep.matches, seed=SEED, **sweep.matching)
     aligned = dict(interpolation.alignments(networks, requests))
     log.info(f"width {width:g}: correlating")
-    there = len(dataset_of(networks[0]).train.labels)
-    images = {name: min(one.samples or there, there) if one.needs_moments else None for name, one in requests.items()}
+    training_images = len(dataset_of(networks[0]).train.labels)
+    images = {
+        name: min(request.samples or training_images, training_images) if request.needs_moments else None
+        for name, request in requests.items()
+    }
     return Looked(width, paths, aligned, images, _correlate(sweep, paths, sweep.probe, aligned, networks[0]))
 
 
@@ -191,7 +194,11 @@ def _walk(
     shared = _of_networks(looked, networks) | _of_match(sweep, looked, match, goal)
     for correct in corrected:
         for split in walk.splits:
-            curves = {(one.a, one.b): one.curves[split] for one in walked if one.correct == correct}
+            curves = {
+                (walk_of_pair.a, walk_of_pair.b): walk_of_pair.curves[split]
+                for walk_of_pair in walked
+                if walk_of_pair.correct == correct
+            }
             if match == matching.NONE:
                 looked.unmatched[correct, split] = curves
             means, intervals = barriers.mean_fields(curves)
@@ -217,33 +224,37 @@ def _correlate(
     first: Loaded,
 ) -> Correlations:
     """Correlate all pairs on the probe, also under the permutations of every match."""
-    found = Correlations(applied={match: {} for match in aligned})
+    correlations = Correlations(applied={match: {} for match in aligned})
     segments = unit_groups(first.network).layers
     by_layer: dict[Pair, list] = {}
     rows: dict[tuple[str, Pair], list[float]] = {}
     opened = activations.open_all(paths, split=probe, tap=sweep.tap, dataset=sweep.dataset)
-    found.images = max(opened[0].samples.values())
+    correlations.images = max(opened[0].samples.values())
     with nulls.workers(max(opened[0].layers.values())) as spread:
         for moments in pairs.layer_moments(opened, sweep.request.seed, True, sweep.positions):
-            for one in assess(moments, sweep.request, spread):
-                pair, scores = (one.pair.a, one.pair.b), one.pair.scores
-                by_layer.setdefault(pair, []).append(one.fields)
-                found.dead += sum(scores.dead) / sum(scores.units)
+            for assessment in assess(moments, sweep.request, spread):
+                pair, scores = (assessment.pair.a, assessment.pair.b), assessment.pair.scores
+                by_layer.setdefault(pair, []).append(assessment.fields)
+                correlations.dead += sum(scores.dead) / sum(scores.units)
                 for match, permutations in aligned.items():
                     applied = degradation.paired(scores.r, segments[moments.layer], permutations[pair])
                     rows.setdefault((match, pair), []).append(applied)
                 if sweep.degrade:
-                    found.layers.setdefault(pair, {})[moments.layer] = scores.r.astype(np.float32)
-    found.dead /= sum(map(len, by_layer.values()))
-    found.scores = {pair: {name: _mean([one[name] for one in of]) for name in SCORES} for pair, of in by_layer.items()}
+                    correlations.layers.setdefault(pair, {})[moments.layer] = scores.r.astype(np.float32)
+    correlations.dead /= sum(map(len, by_layer.values()))
+    correlations.scores = {
+        pair: {name: _mean([assessment[name] for assessment in of]) for name in SCORES} for pair, of in by_layer.items()
+    }
     for (match, pair), values in rows.items():
-        found.applied[match][pair] = float(np.mean(values))
-    return found
+        correlations.applied[match][pair] = float(np.mean(values))
+    return correlations
 
 
 def _of_networks(looked: Looked, networks: Sequence[Loaded]) -> dict:
     """Return the fields of a record that say what the networks are."""
-    accuracies = [one.file.history["test_accuracy"][-1:] for one in networks if "test_accuracy" in one.file.history]
+    accuracies = [
+        loaded.file.history["test_accuracy"][-1:] for loaded in networks if "test_accuracy" in loaded.file.history
+    ]
     recipe = networks[0].file.training
     return {
         "networks": len(networks),
@@ -256,15 +267,15 @@ def _of_networks(looked: Looked, networks: Sequence[Loaded]) -> dict:
 
 def _of_match(sweep: WidthSweep, looked: Looked, match: str, goal: float | None) -> dict:
     """Return the fields of a record that say on what was matched, and what the pairs correlate."""
-    found = looked.correlations
-    tables = {name: {pair: one[name] for pair, one in found.scores.items()} for name in SCORES}
-    fields = _with_intervals("correlation", found.applied[match])
+    correlations = looked.correlations
+    tables = {name: {pair: scores[name] for pair, scores in correlations.scores.items()} for name in SCORES}
+    fields = _with_intervals("correlation", correlations.applied[match])
     for name, values in tables.items():
         fields |= _with_intervals(name, values)
     return {
         "matched_images": looked.images[match],
         "correlated_on": sweep.probe,
-        "correlated_images": found.images,
+        "correlated_images": correlations.images,
         "degraded_to": goal,
         "equal_correlation": degradation.is_equal(fields["correlation"], goal),
         **fields,

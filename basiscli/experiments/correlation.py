@@ -77,7 +77,7 @@ def _records(
     notes = _notes(opened, shared, request)
     width = max(units for source in opened for units in source.layers.values()) if request.nulls else 0
     with nulls.workers(width) as spread:
-        for found in pairs.layer_moments(
+        for moments in pairs.layer_moments(
             opened,
             request.seed,
             request.full or len(opened) == 1,
@@ -88,17 +88,17 @@ def _records(
         ):
             while notes:  # not before a record is sure to come: an error is told in one line
                 log.warning(notes.pop(0))
-            _warn_of_few_rows(found)
+            _warn_of_few_rows(moments)
             of_layer: list = []
-            for one in assess.assess(found, request, spread):
+            for assessment in assess.assess(moments, request, spread):
                 if results:
-                    _store(results, one.pair)
-                of_layer.append(assess.without_arrays(one, keep_r=drawn is not None and not of_layer))
-                yield _record(opened, found, one, intervals)
+                    _store(results, assessment.pair)
+                of_layer.append(assess.without_arrays(assessment, keep_r=drawn is not None and not of_layer))
+                yield _record(opened, moments, assessment, intervals)
             if drawn is not None:
                 drawn.append(of_layer)
-            if intervals and len(found.networks) > 2:
-                yield _mean_record(opened, found, of_layer)
+            if intervals and len(moments.networks) > 2:
+                yield _mean_record(opened, moments, of_layer)
     if len(failed) == len(shared):
         raise next(iter(failed.values()))
 
@@ -116,58 +116,63 @@ def _notes(opened: Sequence, shared: dict, request: Request) -> list[str]:
     return notes + [assess.explain(name) for name in request.similarities]
 
 
-def _warn_of_few_rows(found: LayerMoments) -> None:
-    rows, width = sum(half.rows for half in found.halves), max(len(mean) for mean in found.halves[0].means)
+def _warn_of_few_rows(moments: LayerMoments) -> None:
+    rows, width = sum(half.rows for half in moments.halves), max(len(mean) for mean in moments.halves[0].means)
     if rows < width:
         log.warning(
-            f"layer {found.layer}: {rows:,} rows of {width:,} units: with fewer rows than units, unrelated networks "
+            f"layer {moments.layer}: {rows:,} rows of {width:,} units: with fewer rows than units, unrelated networks "
             "look alike; show more inputs"
         )
 
 
-def _record(opened: Sequence, found, one, intervals: bool) -> dict:
-    scores = one.pair.scores
+def _record(opened: Sequence, moments, assessment, intervals: bool) -> dict:
+    scores = assessment.pair.scores
     record = {
-        "a": opened[one.pair.a].path,
-        "b": opened[one.pair.b].path,
-        "layer": found.layer,
+        "a": opened[assessment.pair.a].path,
+        "b": opened[assessment.pair.b].path,
+        "layer": moments.layer,
         "units_a": scores.units[0],
         "units_b": scores.units[1],
         "dead_a": scores.dead[0],
         "dead_b": scores.dead[1],
-        "samples": opened[one.pair.a].samples[found.layer],
-        **one.fields,
-        "positions": found.positions,
+        "samples": opened[assessment.pair.a].samples[moments.layer],
+        **assessment.fields,
+        "positions": moments.positions,
     }
-    undefined = [name for name, value in one.fields.items() if value is None and name in ("cca", "svcca", "pwcca")]
+    undefined = [
+        name for name, value in assessment.fields.items() if value is None and name in ("cca", "svcca", "pwcca")
+    ]
     if undefined:
-        rows = sum(half.rows for half in found.halves)
+        rows = sum(half.rows for half in moments.halves)
         units = f"{record['units_a']} and {record['units_b']} units"
-        log.warning(f"layer {found.layer}: {rows} rows are too few for {', '.join(undefined)} of {units}: left empty")
+        log.warning(f"layer {moments.layer}: {rows} rows are too few for {', '.join(undefined)} of {units}: left empty")
     if intervals:
         record |= {
-            f"{name}_{end}": None for name in one.fields if has_interval(name) for end in ("low", "high", "error")
+            f"{name}_{end}": None
+            for name in assessment.fields
+            if has_interval(name)
+            for end in ("low", "high", "error")
         }
         record["pairs"] = 1
     return record
 
 
-def _mean_record(opened: Sequence, found, of_layer: list) -> dict:
+def _mean_record(opened: Sequence, moments, of_layer: list) -> dict:
     """Return the record of a layer's mean over pairs; what differs between the networks is null."""
-    units = {u for one in of_layer for u in one.pair.scores.units}
+    units = {u for assessment in of_layer for u in assessment.pair.scores.units}
     width = units.pop() if len(units) == 1 else None
     summary = summarise(of_layer)
     return {
-        "a": f"{len(found.networks)} networks",
+        "a": f"{len(moments.networks)} networks",
         "b": f"{len(of_layer)} pairs",
-        "layer": found.layer,
+        "layer": moments.layer,
         "units_a": width,
         "units_b": width,
-        "dead_a": sum(one.pair.scores.dead[0] for one in of_layer) / len(of_layer),
-        "dead_b": sum(one.pair.scores.dead[1] for one in of_layer) / len(of_layer),
-        "samples": opened[found.networks[0]].samples[found.layer],
+        "dead_a": sum(assessment.pair.scores.dead[0] for assessment in of_layer) / len(of_layer),
+        "dead_b": sum(assessment.pair.scores.dead[1] for assessment in of_layer) / len(of_layer),
+        "samples": opened[moments.networks[0]].samples[moments.layer],
         **{name: summary[name] for name in of_layer[0].fields},
-        "positions": found.positions,
+        "positions": moments.positions,
         **{name: value for name, value in summary.items() if name not in of_layer[0].fields},
         "pairs": len(of_layer),
     }
@@ -187,6 +192,10 @@ def _draw(plot: Path, paths: Sequence[str], drawn: list, per_layer: bool) -> Non
         figure = layers_figure(drawn)
     else:
         first = drawn[0][0].pair
-        same = [one[0] for one in drawn if (one[0].pair.a, one[0].pair.b) == (first.a, first.b)]
+        same = [
+            assessments[0]
+            for assessments in drawn
+            if (assessments[0].pair.a, assessments[0].pair.b) == (first.a, first.b)
+        ]
         figure = pair_figure(paths[first.a], paths[first.b], same)
     save(figure, plot)

@@ -56,7 +56,7 @@ def circled(
     r: by pair and layer, the correlations (U, U). In every pair all groups lose the same part of their correlation, as
     much as brings the mean over layers to the goal. A pair that correlates less already stays.
     """
-    found = Degraded(f"{match}{CIRCLE}", {}, {})
+    degraded = Degraded(f"{match}{CIRCLE}", {}, {})
     for pair, permutations in aligned.items():
         tables = _group_tables(segments, r[pair], permutations)
         tried = [permutations]
@@ -65,10 +65,10 @@ def circled(
             part = (low + high) / 2
             tried.append(_undone(permutations, tables, part, pair))
             low, high = (part, high) if applied(segments, r[pair], tried[-1]) < goal else (low, part)
-        correlations = [applied(segments, r[pair], one) for one in tried]
+        correlations = [applied(segments, r[pair], attempt) for attempt in tried]
         best = 0 if correlations[0] <= goal else int(np.argmin(np.abs(np.subtract(correlations, goal))))
-        found.permutations[pair], found.applied[pair] = tried[best], correlations[best]
-    return found
+        degraded.permutations[pair], degraded.applied[pair] = tried[best], correlations[best]
+    return degraded
 
 
 def fewer_images(
@@ -88,15 +88,15 @@ def fewer_images(
 
     def matched_on(images: int) -> Degraded:
         ((_, aligned),) = interpolation.alignments(networks, {match: replace(request, samples=images)})
-        correlations = {pair: applied(segments, r[pair], one) for pair, one in aligned.items()}
+        correlations = {pair: applied(segments, r[pair], degraded) for pair, degraded in aligned.items()}
         return Degraded(f"{match}{FEWER}", aligned, correlations, images)
 
-    def distance(one: Degraded) -> float:
-        return abs(one.mean - goal)
+    def distance(degraded: Degraded) -> float:
+        return abs(degraded.mean - goal)
 
     low, high = min(FEWEST_IMAGES, most), most
     tried = {low: matched_on(low)}
-    while high - low > 1 and all(distance(one) > EQUAL / 4 for one in tried.values()):
+    while high - low > 1 and all(distance(degraded) > EQUAL / 4 for degraded in tried.values()):
         images = round((low * high) ** 0.5)
         tried[images] = matched_on(images)
         low, high = (images, high) if tried[images].mean < goal else (low, images)
@@ -138,11 +138,11 @@ def _undone(
 
 def _group_tables(segments: Segments, r: Mapping[str, np.ndarray], permutations: Permutations) -> dict[str, np.ndarray]:
     """Return for each group the mean over its layers of r with B's units permuted, partners on the diagonal."""
-    found: dict[str, list] = {}
+    tables_of: dict[str, list] = {}
     for layer, of_layer in segments.items():
         matched = r[layer][:, along(of_layer, permutations)]
         for segment in of_layer:
             if segment.group is not None:
                 place = slice(segment.start, segment.stop)
-                found.setdefault(segment.group, []).append(matched[place, place])
-    return {group: np.mean(tables, axis=0) for group, tables in found.items()}
+                tables_of.setdefault(segment.group, []).append(matched[place, place])
+    return {group: np.mean(tables, axis=0) for group, tables in tables_of.items()}

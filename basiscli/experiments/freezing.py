@@ -73,7 +73,10 @@ class Found:
 
     def scores(self, layer: str, field: str) -> dict[tuple[int, int], float | None]:
         """Return a score of every pair of networks, by their seeds."""
-        return {(self.seeds[one.pair.a], self.seeds[one.pair.b]): one.fields[field] for one in self.layers[layer]}
+        return {
+            (self.seeds[assessment.pair.a], self.seeds[assessment.pair.b]): assessment.fields[field]
+            for assessment in self.layers[layer]
+        }
 
 
 def sweep_prefixes(sweep: Sweep) -> Iterator[dict]:
@@ -92,10 +95,10 @@ def sweep_prefixes(sweep: Sweep) -> Iterator[dict]:
     for condition in _conditions(sweep, layers):
         if condition.prefix and condition.donor not in donors:
             donors[condition.donor] = _train_donor(sweep, condition.donor)
-        found = _look(sweep, condition, layers, _train_networks(sweep, condition, donors.get(condition.donor)))
-        free = free or found
-        for layer in found.layers:
-            yield _record(sweep, condition, layer, found, free)
+        looked = _look(sweep, condition, layers, _train_networks(sweep, condition, donors.get(condition.donor)))
+        free = free or looked
+        for layer in looked.layers:
+            yield _record(sweep, condition, layer, looked, free)
 
 
 def _conditions(sweep: Sweep, layers: Sequence[str]) -> list[Condition]:
@@ -142,44 +145,46 @@ def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Se
     opened = activations.open_all([record["path"] for record in done], split=sweep.split, tap=sweep.tap)
     after = layers[condition.prefix :]
     opened = [replace(source, layers={name: source.layers[name] for name in after}) for source in opened]
-    found = {}
+    layers_found = {}
     with nulls.workers(max(units for source in opened for units in source.layers.values())) as spread:
         for moments in pairs.layer_moments(opened, sweep.request.seed, True, sweep.positions):
-            found[moments.layer] = [without_arrays(one) for one in assess(moments, sweep.request, spread)]
+            layers_found[moments.layer] = [
+                without_arrays(assessment) for assessment in assess(moments, sweep.request, spread)
+            ]
     accuracies = [record["test_accuracy"] for record in done]
     mean = None if None in accuracies else sum(accuracies) / len(accuracies)
-    return Found(tuple(record["seed"] for record in done), mean, max(opened[0].samples.values()), found)
+    return Found(tuple(record["seed"] for record in done), mean, max(opened[0].samples.values()), layers_found)
 
 
-def _record(sweep: Sweep, condition: Condition, layer: str, found: Found, free: Found) -> dict:
-    of_layer = found.layers[layer]
+def _record(sweep: Sweep, condition: Condition, layer: str, looked: Found, free: Found) -> dict:
+    of_layer = looked.layers[layer]
     summary = summarise(of_layer)
     record = {
         "donor": condition.donor,
         "prefix": condition.prefix,
         "layer": layer,
         "units": of_layer[0].pair.scores.units[0],
-        "dead": sum(sum(one.pair.scores.dead) for one in of_layer) / (2 * len(of_layer)),
-        "networks": len(found.seeds),
+        "dead": sum(sum(assessment.pair.scores.dead) for assessment in of_layer) / (2 * len(of_layer)),
+        "networks": len(looked.seeds),
         "donor_seed": sweep.donor_seed if condition.prefix else None,
         "epochs": sweep.job.epochs,
         "optimizer": sweep.job.optimizer,
-        "test_accuracy": found.accuracy,
+        "test_accuracy": looked.accuracy,
         "correlated_on": sweep.split,
-        "correlated_images": found.images,
+        "correlated_images": looked.images,
         **{f"{field}{end}": summary[f"{field}{end}"] for field in (*SCORES, "share") for end in statistics.ENDS},
     }
-    for name, estimate in _rises(condition, layer, found, free).items():
+    for name, estimate in _rises(condition, layer, looked, free).items():
         record |= estimate.fields(name, 2 * bound(RISES.get(name, "share")))
     return record
 
 
-def _rises(condition: Condition, layer: str, found: Found, free: Found) -> dict[str, statistics.Estimate]:
+def _rises(condition: Condition, layer: str, looked: Found, free: Found) -> dict[str, statistics.Estimate]:
     """Return by how much a layer's scores and its share rise over the free networks, by the name of the rise."""
     if not condition.prefix:
         return dict.fromkeys((*RISES, "share_rise"), statistics.Estimate(None))
     rises = {
-        name: statistics.rise(found.scores(layer, field), free.scores(layer, field)) for name, field in RISES.items()
+        name: statistics.rise(looked.scores(layer, field), free.scores(layer, field)) for name, field in RISES.items()
     }
-    both = ([of.scores(layer, field) for field in SHARE_OF] for of in (found, free))
+    both = ([of.scores(layer, field) for field in SHARE_OF] for of in (looked, free))
     return rises | {"share_rise": statistics.rise_of_share(*both)}

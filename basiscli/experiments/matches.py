@@ -28,7 +28,7 @@ def match_files(
         hdf5.require_new(written, force)
     networks = [load(path) for path in paths]
     reference, *others = networks
-    found = []
+    alignments = []
     images = None
     for other, alignment in zip(others, matching.align_all(networks, request), strict=True):
         images = matching.proof_images(reference, request.dataset) if images is None else images
@@ -37,10 +37,10 @@ def match_files(
         if target:
             origin = {"made": "match", "of": [reference.path, other.path], "by": request.by}
             save_network(target, replace(moved.file, command=command, origin=origin), force)
-        found.append(alignment)
+        alignments.append(alignment)
         for group in (*alignment.groups, alignment.total):
             record = {"a": reference.path, "b": other.path, "by": request.by, **asdict(group)}
             record |= {"restarts": request.restarts if request.searches else 0, "logit_difference": difference}
             yield record | ({"path": str(target)} if target else {})
     if out:
-        save_permutations(out, paths, [one.permutations for one in found], asdict(request), force)
+        save_permutations(out, paths, [matched.permutations for matched in alignments], asdict(request), force)

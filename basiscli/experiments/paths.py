@@ -91,33 +91,46 @@ def _records(walk, networks: Sequence, requests, corrected, walked: list) -> Ite
     """Yield a record for each pair, condition and split, then one for each condition's mean, if pairs are several."""
     absent = {f"{name}_{end}": None for name in barriers.BARRIERS for end in ("low", "high", "error")}
     for match, aligned in interpolation.alignments(networks, requests):
-        for one in interpolation.walk_pairs(walk, networks, match, aligned, corrected):
-            walked.append(one)
-            names = {"a": networks[one.a].path, "b": networks[one.b].path}
-            for split, curve in one.curves.items():
-                yield names | _record(one, split, curve.fields() | {"difference": one.difference}, curve, 1) | absent
+        for walk_of_pair in interpolation.walk_pairs(walk, networks, match, aligned, corrected):
+            walked.append(walk_of_pair)
+            names = {"a": networks[walk_of_pair.a].path, "b": networks[walk_of_pair.b].path}
+            for split, curve in walk_of_pair.curves.items():
+                yield (
+                    names
+                    | _record(walk_of_pair, split, curve.fields() | {"difference": walk_of_pair.difference}, curve, 1)
+                    | absent
+                )
     if len(networks) > 2:
         yield from _means(len(networks), walked)
 
 
 def _means(networks: int, walked: Sequence) -> Iterator[dict]:
-    for (one, split), curves in _by_condition(walked).items():
-        of_one = [w for w in walked if (w.match, w.correct) == one]
+    for (condition, split), curves in _by_condition(walked).items():
+        of_one = [w for w in walked if (w.match, w.correct) == condition]
         names = {"a": f"{networks} networks", "b": f"{len(curves)} pairs"}
         fields, intervals = barriers.mean_fields(curves)
         difference = {"difference": max(w.difference for w in of_one)}
         yield names | _record(of_one[0], split, fields | difference, barriers.mean(curves), len(curves)) | intervals
 
 
-def _record(one, split: str, fields: dict, curve, pairs: int) -> dict:
+def _record(walk_of_pair, split: str, fields: dict, curve, pairs: int) -> dict:
     values = {name: [float(v) for v in getattr(curve, name)] for name in ("lambdas", "loss", "accuracy")}
-    return {"match": one.match, "correct": one.correct, "split": split, **fields, **values, "pairs": pairs}
+    return {
+        "match": walk_of_pair.match,
+        "correct": walk_of_pair.correct,
+        "split": split,
+        **fields,
+        **values,
+        "pairs": pairs,
+    }
 
 
 def _by_condition(walked: Sequence) -> dict:
     """Return the curves of all pairs, by pair, for each ((match, correct), split)."""
-    found: dict = {}
-    for one in walked:
-        for split, curve in one.curves.items():
-            found.setdefault(((one.match, one.correct), split), {})[one.a, one.b] = curve
-    return found
+    curves: dict = {}
+    for walk_of_pair in walked:
+        for split, curve in walk_of_pair.curves.items():
+            curves.setdefault(((walk_of_pair.match, walk_of_pair.correct), split), {})[
+                walk_of_pair.a, walk_of_pair.b
+            ] = curve
+    return curves

@@ -33,8 +33,8 @@ def site_records(experiment: Experiment, site: Site, results: Mapping[Slice, Map
     by_arm: dict[Arm, dict[tuple[int, int], Result]] = {arm: {} for arm in protocol.arms}
     for part, of_networks in results.items():
         by_arm[part.arm] |= {(place, part.repeat): result for place, result in of_networks.items()}
-    for arm, found in by_arm.items():
-        yield _record(experiment, site, arm, found, IDENTITY, by_arm[Arm(IDENTITY)]) | exact[arm]
+    for arm, results_of_arm in by_arm.items():
+        yield _record(experiment, site, arm, results_of_arm, IDENTITY, by_arm[Arm(IDENTITY)]) | exact[arm]
     turned = [arm for arm in protocol.arms if arm.kind == ORTHOGONAL]
     for control in CONTROLS:
         for arm in turned:
@@ -46,13 +46,13 @@ def _record(
     experiment: Experiment,
     site: Site,
     arm: Arm,
-    found: Mapping[tuple[int, int], Result],
+    results: Mapping[tuple[int, int], Result],
     over: str,
     reference: Mapping[tuple[int, int], Result],
 ) -> dict:
     protocol, architecture = experiment.protocol, site.network.architecture
     histories = [network.file.history.get("test_accuracy", np.empty(0)) for network in experiment.networks]
-    good = {run: result for run, result in found.items() if not result.failed}
+    good = {run: result for run, result in results.items() if not result.failed}
     pairs = [run for run in good if not reference[run].failed]
     record = {
         "layer": site.layer,
@@ -73,7 +73,7 @@ def _record(
         "trained_epochs": experiment.networks[0].file.training.get("epochs"),
         "optimizer": experiment.recipe.optimizer,
         "pairs": len(pairs),
-        "failed": len(found) - len(good),
+        "failed": len(results) - len(good),
         "base_accuracy": _mean(values[-1] for values in histories if len(values)),
         **{name: _mean(getattr(result, name) for result in good.values()) for name in MEASURED},
     }
@@ -85,12 +85,12 @@ def _record(
 
 def _log_losses(
     networks: int,
-    found: Mapping[tuple[int, int], Result],
+    results: Mapping[tuple[int, int], Result],
     reference: Mapping[tuple[int, int], Result],
     pairs: Sequence[tuple[int, int]],
 ) -> dict:
     """Return ln(training loss / that of the reference): the mean and its interval, and the mean of each network."""
-    losses = {run: (found[run].train_loss, reference[run].train_loss) for run in pairs}
+    losses = {run: (results[run].train_loss, reference[run].train_loss) for run in pairs}
     ratios = {run: float(np.log(loss / other)) for run, (loss, other) in losses.items() if min(loss, other) > 0}
     of_network = statistics.means_of_networks(ratios)
     fields = statistics.over_runs(ratios).fields("log_loss_ratio")

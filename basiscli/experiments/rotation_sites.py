@@ -152,14 +152,14 @@ def sites(network: Network, protocol: Protocol, globs: Sequence[str]) -> list[Si
 def _site(network: Network, protocol: Protocol, layer: str) -> Site:
     layers = list(network.layers)
     depth = layers.index(layer) + 1
-    found, turned = unit_groups(network), layers[:depth] if protocol.cumulative else [layer]
+    unit_groups_of, turned = unit_groups(network), layers[:depth] if protocol.cumulative else [layer]
     where: dict[str, str] = {}
     for name in turned:
-        where |= places(network, found, name, protocol.tap)
-    groups = {part.group for name in turned for part in found.layers[name]}
+        where |= places(network, unit_groups_of, name, protocol.tap)
+    groups = {part.group for name in turned for part in unit_groups_of.layers[name]}
     blocks = {}
     for place, tap in where.items():
-        axis = found.outputs[rotates(network, place, tap).name]
+        axis = unit_groups_of.outputs[rotates(network, place, tap).name]
         blocks[f"{place}/rotation/w"] = [part for part in axis.segments if part.group in groups]
     with_maps = rotated(network, where)
     below = set(weights.prefix(with_maps, depth))
@@ -167,7 +167,7 @@ def _site(network: Network, protocol: Protocol, layer: str) -> Site:
     return Site(layer, with_maps, tuple(path for path in with_maps.trained if path not in free), blocks)
 
 
-def places(network: Network, found: UnitGroups, layer: str, tap: str) -> dict[str, str]:
+def places(network: Network, unit_groups_of: UnitGroups, layer: str, tap: str) -> dict[str, str]:
     """Return where M goes so that all that shares the basis of a layer is rotated alike, as `models.rotated` takes it.
 
     `pre`: after every map that makes units of the layer's groups, and after its own normalisation: one map for most
@@ -176,10 +176,10 @@ def places(network: Network, found: UnitGroups, layer: str, tap: str) -> dict[st
     Raises BadInput for `post` on a residual stream, whose sums would hold M once and M twice, and where a normalisation
     reads the stream: its scales and running statistics belong to single units, and rotating them has no meaning.
     """
-    groups = {segment.group for segment in found.layers[layer]}
+    groups = {segment.group for segment in unit_groups_of.layers[layer]}
 
     def shares(node: Node) -> bool:
-        return bool(groups & set(found.outputs[node.name].groups()))
+        return bool(groups & set(unit_groups_of.outputs[node.name].groups()))
 
     maps = [node.name for node in network.nodes if _makes_units(node) and shares(node)]
     if None in groups or not maps:
@@ -207,7 +207,7 @@ def matrices(site: Site, part: Slice, seed: int) -> dict[str, np.ndarray]:
 
     The powers of an arm share their M.
     """
-    kind, drawn, found = part.arm.kind, {}, {}
+    kind, drawn, maps = part.arm.kind, {}, {}
     for path, blocks in site.blocks.items():
         w = np.eye(site.network.weights[path].shape[0])
         for block in blocks:
@@ -215,8 +215,8 @@ def matrices(site: Site, part: Slice, seed: int) -> dict[str, np.ndarray]:
                 rng = generator(seed, "rotation", kind, block.group)
                 drawn[block.group] = random_maps.draw(kind, rng, block.stop - block.start, part.arm.power)
             w[block.start : block.stop, block.start : block.stop] = drawn[block.group].T
-        found[path] = w.astype(np.float32)
-    return found
+        maps[path] = w.astype(np.float32)
+    return maps
 
 
 def folded(network: Network, arrays: Mapping[str, np.ndarray], upstream: bool) -> dict[str, np.ndarray]:
@@ -230,18 +230,18 @@ def folded(network: Network, arrays: Mapping[str, np.ndarray], upstream: bool) -
     # The basis is named after layers: let those be the units before M, or after.
     taps = {node.name: node.inputs[0] if upstream else node.name for node in fixed}
     layers = {node.name: Layer(taps[node.name], taps[node.name], node.shape[-1]) for node in fixed}
-    found = unit_groups(replace(network, layers=layers))
+    groups = unit_groups(replace(network, layers=layers))
     matrices, permutations = {}, {}
     for node in fixed:
         m = arrays[node.paths["w"]].astype(np.float64).swapaxes(1, 2)
-        for part in found.outputs[taps[node.name]].segments:
+        for part in groups.outputs[taps[node.name]].segments:
             block = m[:, part.start : part.stop, part.start : part.stop]
             matrices[part.group] = np.linalg.inv(block) if upstream else block
             permutations[part.group] = matrices[part.group].argmax(axis=2)
     if all(np.isin(matrix, (0, 1)).all() for matrix in matrices.values()):
-        changed = permute_units(found, arrays, permutations)
+        changed = permute_units(groups, arrays, permutations)
     else:
-        changed = rotate_units(found, arrays, matrices)
+        changed = rotate_units(groups, arrays, matrices)
     return changed | {path: arrays[path] for node in fixed for path in node.paths.values()}
 
 

@@ -180,10 +180,10 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
     adjust = _transplant(job.start_from, job.start_weights or ("*",), network, prefix)
     size = job.seed_batch or seeds_that_fit(network, recipe)
     folder = job.folder(dataset)
-    found = folder.prepare(network, recipe)
-    groups = list(grouped(job.seeds, found, size))
+    files_there = folder.prepare(network, recipe)
+    groups = list(grouped(job.seeds, files_there, size))
 
-    for file in found.values():
+    for file in files_there.values():
         if file.status != UNFINISHED:
             yield _record(folder, file)
     steps = sum(steps_left(group, recipe, dataset) for group in groups)

@@ -88,18 +88,18 @@ class Folder:
         it neither resumes nor overwrites, or if those to be resumed were trained differently.
         """
         make_folder(self.path, self.bytes(network, recipe))
-        found = {}
+        files = {}
         for seed in self.seeds:
             path = self.file(seed)
             if not path.exists():
                 continue
             if self.resume:
-                found[seed] = self._resumable(path, seed, network, recipe)
+                files[seed] = self._resumable(path, seed, network, recipe)
             elif not self.force:
                 raise BadInput(
                     f"{path}: exists; `resume` goes on with it, `force` overwrites it, or choose another `out`"
                 )
-        return found
+        return files
 
     def save(self, run: Run, s: int, activations: bool) -> NetworkFile:
         """Write the s-th network of a run, with the hidden activations of the test images if asked for."""
@@ -150,18 +150,18 @@ def make_folder(path: Path, needed: int) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{path}: cannot be made ({error.strerror})") from error
-    there = shutil.disk_usage(path).free
-    if needed > there:
-        raise BadInput(f"{path}: the files need about {needed / 1e6:.1f} MB, {there / 1e6:.1f} MB are free")
+    free = shutil.disk_usage(path).free
+    if needed > free:
+        raise BadInput(f"{path}: the files need about {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free")
 
 
 def require_same(path: Path, file: NetworkFile, wanted: Mapping[str, object]) -> None:
     """Raise BadInput unless a file that is there holds what is about to be trained, field by field."""
     for name, value in wanted.items():
-        there = getattr(file, name)
-        if there != value:
+        stored = getattr(file, name)
+        if stored != value:
             raise BadInput(
-                f"{path}: was trained with another {name} ({_difference(there, value)}); `force` overwrites it"
+                f"{path}: was trained with another {name} ({_difference(stored, value)}); `force` overwrites it"
             )
 
 
@@ -202,21 +202,21 @@ def due_after(epochs: int, seconds: float) -> Callable[[Run], bool]:
     return due
 
 
-def grouped(members: Sequence, found: Mapping[object, NetworkFile], size: int) -> Iterator[Group]:
+def grouped(members: Sequence, files: Mapping[object, NetworkFile], size: int) -> Iterator[Group]:
     """Yield what is left to train: members at the same position together, at most `size` at once.
 
     Members are seeds, or whatever else stands for networks; `found` holds the files that are there.
     """
     by_position: dict[tuple[int, int], list] = {}
     for member in members:
-        if member not in found:
+        if member not in files:
             by_position.setdefault((0, 0), []).append(member)
-        elif found[member].status == UNFINISHED:
-            by_position.setdefault(Group((member,), (found[member],)).position, []).append(member)
-    for position, there in sorted(by_position.items()):
-        for start in range(0, len(there), size):
-            part = tuple(there[start : start + size])
-            yield Group(part, () if position == (0, 0) else tuple(found[member] for member in part))
+        elif files[member].status == UNFINISHED:
+            by_position.setdefault(Group((member,), (files[member],)).position, []).append(member)
+    for position, members_there in sorted(by_position.items()):
+        for start in range(0, len(members_there), size):
+            part = tuple(members_there[start : start + size])
+            yield Group(part, () if position == (0, 0) else tuple(files[member] for member in part))
 
 
 def steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
@@ -226,11 +226,11 @@ def steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
     return (recipe.epochs - epoch) * per_epoch - step
 
 
-def _difference(there: object, wanted: object) -> str:
+def _difference(stored: object, wanted: object) -> str:
     """Name the first field in which two descriptions differ."""
-    if isinstance(there, dict) and isinstance(wanted, dict) and (field := networks.difference(there, wanted)):
+    if isinstance(stored, dict) and isinstance(wanted, dict) and (field := networks.difference(stored, wanted)):
         return field
-    return f"{there}, not {wanted}"
+    return f"{stored}, not {wanted}"
 
 
 @contextmanager

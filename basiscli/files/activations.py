@@ -113,12 +113,12 @@ def _require_same_samples(first: Source, other: Source) -> None:
 
 def _recorded(reader: hdf5.Reader) -> dict[str, dict]:
     """Return the arrays and the tap of each split that was recorded into a file."""
-    found: dict[str, dict] = {}
+    splits: dict[str, dict] = {}
     for name, array in reader.datasets("activations").items():
         split, _, layer = name.partition("/")
-        part = found.setdefault(split, {"arrays": {}, "tap": reader.attribute("tap", f"activations/{name}")})
+        part = splits.setdefault(split, {"arrays": {}, "tap": reader.attribute("tap", f"activations/{name}")})
         part["arrays"][layer] = array
-    return found
+    return splits
 
 
 def _stored(reader: hdf5.Reader, layers: dict, split: str) -> Source:
@@ -257,7 +257,7 @@ def narrow(source: Source, samples: int | None) -> Source:
     """Return a source with its first `samples` samples (None: all). Raises BadInput if a layer has fewer."""
     if samples is None:
         return source
-    for layer, there in source.samples.items():
-        if samples > there:
-            raise BadInput(f"{source.path}: layer {layer} has {there} samples, fewer than the {samples} asked for")
+    for layer, count in source.samples.items():
+        if samples > count:
+            raise BadInput(f"{source.path}: layer {layer} has {count} samples, fewer than the {samples} asked for")
     return replace(source, samples=dict.fromkeys(source.samples, samples))

@@ -96,10 +96,10 @@ def source_of(
 
 def of_hdf5(reader: Reader) -> dict[str, Array]:
     """Return what an HDF5 file of another program holds, by path."""
-    found = {}
+    arrays = {}
     for name, node in reader.members().items():
         if isinstance(node, Unreadable):
-            found[name] = Array((), np.dtype(object), _nothing, problem=f"cannot be read: {node}")
+            arrays[name] = Array((), np.dtype(object), _nothing, problem=f"cannot be read: {node}")
             continue
         try:
             reader.require_numbers(node)
@@ -107,8 +107,8 @@ def of_hdf5(reader: Reader) -> dict[str, Array]:
         except BadInput as error:
             problem = str(error).removeprefix(f"{reader.path}: ").removeprefix(f"{node.name} ")
         note = None if problem else reader.unwritten(node)
-        found[name] = Array(node.shape or (), node.dtype, reader.row_reader(node), problem, note)
-    return found
+        arrays[name] = Array(node.shape or (), node.dtype, reader.row_reader(node), problem, note)
+    return arrays
 
 
 def of_numpy(path: str) -> dict[str, Array]:

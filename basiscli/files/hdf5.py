@@ -183,11 +183,11 @@ class Reader:
         Raises BadInput for links to elsewhere and arrays stored elsewhere: they could read any file of the user's.
         """
         root = self._child(group)
-        found = self._walk(root) if isinstance(root, h5py.Group) else {}
-        for node in found.values():
+        arrays = self._walk(root) if isinstance(root, h5py.Group) else {}
+        for node in arrays.values():
             if isinstance(node, Unreadable):
                 raise BadInput(f"{self.path}: {node}")
-        return found
+        return arrays
 
     def members(self) -> "dict[str, h5py.Dataset | Unreadable]":
         """Return everything in the file of another program that is no group, by path, in the file's order.
@@ -284,14 +284,14 @@ class Reader:
         return group[name]
 
     def _walk(self, root: h5py.Group, follow: bool = False) -> "dict[str, h5py.Dataset | Unreadable]":
-        found: dict[str, h5py.Dataset | Unreadable] = {}
+        nodes: dict[str, h5py.Dataset | Unreadable] = {}
         visited = set()
         waiting = [("", root)]
         while waiting:
             path, node = waiting.pop()
             if not isinstance(node, h5py.Group):
                 if isinstance(node, h5py.Dataset | Unreadable):
-                    found[path] = node
+                    nodes[path] = node
                 continue
             with self.checked(path or "the file"):
                 place = h5py.h5o.get_info(node.id).addr
@@ -301,7 +301,7 @@ class Reader:
                 member = self._linked if follow else self._own
                 inside = [(f"{path}/{name}" if path else name, member(node, name)) for name in _ordered(node)]
             waiting += reversed(inside)
-        return found
+        return nodes
 
 
 @contextmanager

@@ -72,13 +72,13 @@ def load(path: str | Path) -> Loaded:
 
 def require_arrays(network: Network, file: NetworkFile, name: str) -> None:
     """Raise BadInput unless a file holds exactly the arrays of a network, in float32 and of the right shapes."""
-    found = file.weights | file.state
+    arrays = file.weights | file.state
     for path, weight in network.weights.items():
-        if path not in found:
+        if path not in arrays:
             raise BadInput(f"{name}: no weight {path}")
-        if found[path].shape != weight.shape or found[path].dtype != np.float32:
-            raise BadInput(f"{name}: {path} is {found[path].dtype} {found[path].shape}, not float32 {weight.shape}")
-    if extra := set(found) - set(network.weights):
+        if arrays[path].shape != weight.shape or arrays[path].dtype != np.float32:
+            raise BadInput(f"{name}: {path} is {arrays[path].dtype} {arrays[path].shape}, not float32 {weight.shape}")
+    if extra := set(arrays) - set(network.weights):
         raise BadInput(f"{name}: weights that the architecture does not have: {', '.join(sorted(extra))}")
 
 
@@ -104,14 +104,14 @@ def versions() -> dict[str, str]:
     """Return the versions that decide the bits of a result."""
     import numba
 
-    found = {
+    versions_of = {
         "basiscli": __version__,
         "numpy": np.__version__,
         "numba": numba.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
-    return found | placement.versions()
+    return versions_of | placement.versions()
 
 
 def save_network(path: str | Path, network: NetworkFile, force: bool = False) -> None:

@@ -52,7 +52,11 @@ def save_permutations(
     force: bool = False,
 ) -> None:
     """Write the permutations of networks to the first of `files` and how they were matched (docs/match.md)."""
-    arrays = {f"permutations/{k}/{group}": p for k, one in enumerate(permutations, 1) for group, p in one.items()}
+    arrays = {
+        f"permutations/{k}/{group}": p
+        for k, of_network in enumerate(permutations, 1)
+        for group, p in of_network.items()
+    }
     hdf5.save_arrays(path, arrays, {"analysis": "match", "match": {"files": list(files), **how}}, force)
 
 
@@ -66,12 +70,14 @@ def load_permutations(path: str | Path, groups: UnitGroups) -> StoredPermutation
             raise BadInput(f"{path}: holds no permutations (`basiscli match` writes them into `out`)")
         with file.checked("the attribute match"):
             files = tuple(str(name) for name in file.json("match")["files"])
-        found = tuple(file.arrays(f"permutations/{k}") for k in range(1, len(files)))
-    if not found:
+        stored = tuple(file.arrays(f"permutations/{k}") for k in range(1, len(files)))
+    if not stored:
         raise BadInput(f"{path}: holds no permutations")
-    for permutations in found:
+    for permutations in stored:
         _require_fit(path, permutations, groups)
-    return StoredPermutations(str(path), files, tuple({g: p.astype(np.int64) for g, p in one.items()} for one in found))
+    return StoredPermutations(
+        str(path), files, tuple({g: p.astype(np.int64) for g, p in of_network.items()} for of_network in stored)
+    )
 
 
 def _require_fit(path: str | Path, permutations: Mapping[str, np.ndarray], groups: UnitGroups) -> None:

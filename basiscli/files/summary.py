@@ -14,18 +14,18 @@ def summarise(path: str) -> dict:
     Raises BadInput for a file that is missing, damaged or no HDF5.
     """
     with hdf5.reading(path) as file:
-        found = {"path": path, "kind": file.kind, "bytes": Path(path).stat().st_size}
+        summary = {"path": path, "kind": file.kind, "bytes": Path(path).stat().st_size}
         if file.kind == hdf5.NETWORK:
             for name in ("architecture", "training", "dataset", "versions", "position"):
-                found[name] = file.json(name)
+                summary[name] = file.json(name)
             for name in ("seed", "status", "command"):
-                found[name] = file.attribute(name)
-            found["origin"] = file.json("origin", default="{}")
-            found["history"] = {name: values.tolist() for name, values in file.arrays("history").items()}
+                summary[name] = file.attribute(name)
+            summary["origin"] = file.json("origin", default="{}")
+            summary["history"] = {name: values.tolist() for name, values in file.arrays("history").items()}
         elif file.kind == hdf5.ACTIVATIONS:
-            found["network"], found["dataset"] = file.attribute("network"), file.json("dataset")
-        found["arrays"] = {name: f"{array.dtype} {array.shape}" for name, array in file.datasets().items()}
-    return found
+            summary["network"], summary["dataset"] = file.attribute("network"), file.json("dataset")
+        summary["arrays"] = {name: f"{array.dtype} {array.shape}" for name, array in file.datasets().items()}
+    return summary
 
 
 def screen(summary: dict) -> str:

@@ -42,14 +42,14 @@ class FrozenSplit:
         """
         if not self.shared:
             return self._show(images if of is None else images[of])
-        found = self._show(images.reshape(1, -1, *images.shape[2:]))
+        features = self._show(images.reshape(1, -1, *images.shape[2:]))
         shape = images.shape[:2]
-        found = {name: values.reshape(*shape, *values.shape[2:]) for name, values in found.items()}
+        features = {name: values.reshape(*shape, *values.shape[2:]) for name, values in features.items()}
         if of is None and self.seeds == shape[0]:
-            return found
+            return features
         if of is None:
-            return {name: np.repeat(values, self.seeds // shape[0], axis=0) for name, values in found.items()}
-        return {name: values[of] for name, values in found.items()}
+            return {name: np.repeat(values, self.seeds // shape[0], axis=0) for name, values in features.items()}
+        return {name: values[of] for name, values in features.items()}
 
     def table(self, chunks: Iterable[np.ndarray], count: int) -> dict[str, np.ndarray]:
         """Return the features (count, ...) of images that come in chunks (1, n, H, W, C), of a shared lower part."""
@@ -70,8 +70,8 @@ class FrozenSplit:
 
     def _show(self, images: np.ndarray) -> dict[str, np.ndarray]:
         wanted = self.above.reads
-        found = forward(self.below, self.arrays, images, keep=wanted)[1] if self.below.nodes else {}
-        return found | ({INPUT: images} if INPUT in wanted else {})
+        kept = forward(self.below, self.arrays, images, keep=wanted)[1] if self.below.nodes else {}
+        return kept | ({INPUT: images} if INPUT in wanted else {})
 
 
 def split(network: Network, trained: Collection[str]) -> tuple[Network, Network]:

@@ -60,11 +60,11 @@ class Network:
 
     def below(self, name: str) -> set[str]:
         """Return the nodes that the output of a node is computed from, itself among them."""
-        found = {name}
+        names = {name}
         for node in reversed(self.nodes):
-            if node.name in found:
-                found.update(node.inputs)
-        return found - {INPUT}
+            if node.name in names:
+                names.update(node.inputs)
+        return names - {INPUT}
 
     def tap(self, layer: str, where: str) -> str:
         """Return the node whose output is the activation of a layer, `where` being "pre" or "post"."""

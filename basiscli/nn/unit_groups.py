@@ -196,8 +196,8 @@ def _runs(kinds: np.ndarray) -> list[tuple[int, int, int]]:
 
 def _require_group(basis: UnitGroups, group: str, units: int) -> None:
     if basis.groups.get(group) != units:
-        there = ", ".join(f"{name} ({size})" for name, size in basis.groups.items())
-        raise BadInput(f"{group} of {units} units is no group of the network: there are {there}")
+        listed = ", ".join(f"{name} ({size})" for name, size in basis.groups.items())
+        raise BadInput(f"{group} of {units} units is no group of the network: there are {listed}")
 
 
 def _changed(basis: UnitGroups, arrays: Mapping, groups: Iterable[str], change: Callable) -> dict[str, np.ndarray]:

@@ -53,8 +53,8 @@ def transplant(
     """
     for path in select(donor, globs):
         if path not in weights or weights[path].shape != donor[path].shape:
-            here = weights[path].shape if path in weights else "no such weight"
-            raise BadInput(f"{name}: {path} {donor[path].shape} does not fit ({here}); choose with `start_weights`")
+            shape = weights[path].shape if path in weights else "no such weight"
+            raise BadInput(f"{name}: {path} {donor[path].shape} does not fit ({shape}); choose with `start_weights`")
         weights[path][...] = donor[path]
 
 

@@ -35,17 +35,19 @@ def pair_figure(name_a: str, name_b: str, layers: Sequence[Assessment]) -> Figur
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.02, hspace=0.04)
     figure.suptitle(f"{name_a}  and  {name_b}", fontsize=11, x=0.01, ha="left", color=GREY)
     axes = figure.subplots(rows, 3, squeeze=False, width_ratios=(1, 1, 1.3))
-    limit = max(0.1, np.ceil(10 * max(np.quantile(np.abs(one.pair.scores.r), 0.999) for one in layers)) / 10)
+    limit = max(
+        0.1, np.ceil(10 * max(np.quantile(np.abs(assessment.pair.scores.r), 0.999) for assessment in layers)) / 10
+    )
     image = None
-    for (before, after, histogram), one in zip(axes, layers, strict=True):
-        scores = one.pair.scores
+    for (before, after, histogram), assessment in zip(axes, layers, strict=True):
+        scores = assessment.pair.scores
         first, matched = _orders(scores)
         image = matrix(before, scores.r[np.ix_(*first)], limit)
         matrix(after, scores.r[np.ix_(*matched)], limit)
         units = " and ".join(f"{u:,}" for u in dict.fromkeys(scores.units))
         shown = f"\n{UNITS_SHOWN} shown" if max(scores.units) > UNITS_SHOWN else ""
-        before.set_ylabel(f"{one.pair.layer}\n{units} units{shown}", fontsize=9)
-        _distribution(histogram, scores, one.nulls.get("rotated"))
+        before.set_ylabel(f"{assessment.pair.layer}\n{units} units{shown}", fontsize=9)
+        _distribution(histogram, scores, assessment.nulls.get("rotated"))
     for axis, title in zip(axes[0], ("as they come", "matched, best pairs first", "matched correlations"), strict=True):
         axis.set_title(title, fontsize=10, loc="left")
     bar = figure.colorbar(image, ax=axes[:, :2], location="bottom", shrink=0.5, aspect=40, pad=0.01, extend="both")
@@ -71,14 +73,21 @@ def layers_figure(assessed: Sequence[Sequence[Assessment]]) -> Figure:
     labels = []
     if "rotated" in assessed[0][0].nulls:
         bands = np.array(
-            [_band([one.nulls["rotated"].standardised_held_out for one in of_layer]) for of_layer in assessed]
+            [
+                _band([assessment.nulls["rotated"].standardised_held_out for assessment in of_layer])
+                for of_layer in assessed
+            ]
         )
         axis.fill_between(at, bands[:, 0], bands[:, 2], color=NULL, alpha=0.3, linewidth=0)
         axis.plot(at, bands[:, 1], color=NULL, linewidth=1.4)
         labels.append((bands[-1, 1], "rotated null", "#6d717a"))
         labels.append(draw_line(axis, at, summaries, "standardised_aligned_held_out", "aligned ceiling", CEILING))
     for k, of_layer in enumerate(assessed):
-        points = [one.fields["matched_held_out"] for one in of_layer if one.fields["matched_held_out"] is not None]
+        points = [
+            assessment.fields["matched_held_out"]
+            for assessment in of_layer
+            if assessment.fields["matched_held_out"] is not None
+        ]
         axis.scatter(
             k + 0.06 + 0.05 * (np.arange(len(points)) % 3),
             points,
@@ -154,21 +163,19 @@ def _distribution(axis: Axes, scores: Scores, null: Null | None) -> None:
 
 def _band(draws: Sequence[np.ndarray]) -> np.ndarray:
     """Return the 2.5 % quantile, mean and 97.5 % quantile of the draws of a pair, each averaged over pairs."""
-    known = [one for one in draws if len(one)]
+    known = [draw for draw in draws if len(draw)]
     if not known:
         return np.full(3, np.nan)
-    return np.mean([(np.quantile(one, 0.025), one.mean(), np.quantile(one, 0.975)) for one in known], axis=0)
+    return np.mean([(np.quantile(draw, 0.025), draw.mean(), np.quantile(draw, 0.975)) for draw in known], axis=0)
 
 
 def draw_line(
     axis: Axes, at: np.ndarray, summaries: Sequence[dict], field: str, label: str, colour: str, faint: bool = False
 ) -> tuple[float, str, str]:
     """Draw a field's means over layers with their intervals; return where its label goes, the label and its colour."""
-    found = np.array(
-        [[summary[f"{field}{end}"] for end in ("", "_low", "_high")] for summary in summaries], dtype=float
-    )
-    axis.plot(at, found[:, 0], color=colour, linewidth=1.2 if faint else 2, linestyle=(0, (4, 2)) if faint else "-")
+    ends = np.array([[summary[f"{field}{end}"] for end in ("", "_low", "_high")] for summary in summaries], dtype=float)
+    axis.plot(at, ends[:, 0], color=colour, linewidth=1.2 if faint else 2, linestyle=(0, (4, 2)) if faint else "-")
     if not faint:
-        bars = np.nan_to_num(np.abs(found[:, 1:] - found[:, :1])).T
-        axis.errorbar(at, found[:, 0], bars, color=colour, linewidth=0, elinewidth=1.6, capsize=3)
-    return found[-1, 0], label, colour
+        bars = np.nan_to_num(np.abs(ends[:, 1:] - ends[:, :1])).T
+        axis.errorbar(at, ends[:, 0], bars, color=colour, linewidth=0, elinewidth=1.6, capsize=3)
+    return ends[-1, 0], label, colour

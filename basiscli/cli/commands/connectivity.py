@@ -117,8 +117,8 @@ def command(
         degrade_to=degrade_to,
         dataset=chosen["dataset"] if files and _given(context, "dataset") else None,
     )
-    found = connectivity.sweep_widths(sweep, groups)
-    records.emit(drawn(found, "connectivity_figure", plot, chosen["force"]), style, row=_row)
+    results = connectivity.sweep_widths(sweep, groups)
+    records.emit(drawn(results, "connectivity_figure", plot, chosen["force"]), style, row=_row)
 
 
 def _trained(chosen: dict, widths: tuple | None):

@@ -77,8 +77,8 @@ def command(files, nulls, draws, similarities, dead, seed, extrapolate, interval
     if len(paths) < 3 and intervals:
         raise click.UsageError("--intervals are over networks and need three files or more")
     request = Request(nulls, draws, similarities, dead == "drop", seed, extrapolate)
-    found = correlate_files(paths, request, intervals=intervals, **chosen)
-    records.emit(found, style, _columns(request, intervals))
+    results = correlate_files(paths, request, intervals=intervals, **chosen)
+    records.emit(results, style, _columns(request, intervals))
 
 
 def _columns(request, intervals: bool) -> tuple[str, ...]:

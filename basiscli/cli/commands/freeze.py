@@ -64,8 +64,8 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
         raise click.UsageError(f"--donor-seed {donor_seed} is one of --seeds: choose another")
     request = Request(("rotated",), draws, drop_dead=dead == "drop", seed=freezing.SEED)
     sweep = freezing.Sweep(job, donors, donor_seed, prefixes, split, tap, positions, request)
-    found = freezing.sweep_prefixes(sweep)
-    records.emit(drawn(found, "prefixes_figure", plot, job.force), style, row=_row)
+    results = freezing.sweep_prefixes(sweep)
+    records.emit(drawn(results, "prefixes_figure", plot, job.force), style, row=_row)
 
 
 def _row(record: dict) -> dict:

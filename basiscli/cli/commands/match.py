@@ -81,8 +81,8 @@ def command(files, out, applied, force, style, **chosen) -> None:
     if out and out.resolve() in [target.resolve() for target in targets.values()]:
         raise click.UsageError(f"--out and --apply are one file, {out}: name two")
     command_line = records.command_line()
-    found = match_files(paths, Request(**chosen), targets=targets, out=out, command=command_line, force=force)
-    records.emit(found, style, row=partial(_row, several=len(paths) > 2))
+    results = match_files(paths, Request(**chosen), targets=targets, out=out, command=command_line, force=force)
+    records.emit(results, style, row=partial(_row, several=len(paths) > 2))
 
 
 def _targets(applied: Path | None, others: Sequence[str]) -> dict[str, Path]:

@@ -48,7 +48,7 @@ def command(networks, tap, split, out, style, **chosen) -> None:
     if out and len(paths) > 1:
         raise click.UsageError("--out names one file: record one network at a time, or leave it out")
     targets = [Path(out) if out else Path(path).with_suffix(f".{split}-{tap}.h5") for path in paths]
-    found = record_files(
+    results = record_files(
         dict(zip(paths, targets, strict=True)), split=split, tap=tap, command=records.command_line(), **chosen
     )
-    records.emit(found, style)
+    records.emit(results, style)

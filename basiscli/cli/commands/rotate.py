@@ -84,8 +84,8 @@ def command(networks, layers, dataset, out, plot, force, style, **chosen) -> Non
 
     paths = paths_from(networks)
     experiment = Experiment.of(paths, layers, Protocol(**chosen), dataset, out, records.command_line())
-    found = rotation.rotate_networks(experiment, force)
-    records.emit(drawn(found, "rotations_figure", plot, force), style, row=_row)
+    results = rotation.rotate_networks(experiment, force)
+    records.emit(drawn(results, "rotations_figure", plot, force), style, row=_row)
 
 
 def _require_consistent(chosen: dict) -> None:

@@ -27,7 +27,7 @@ def command(quick, device, precision, style) -> None:
     from basiscli.errors import BadInput
 
     with placement.using(device, precision):
-        found: list[dict] = []
-        records.emit(records.kept(selftest.run(precision, timed=not quick), found), style, COLUMNS)
-    if wrong := [record["kernel"] for record in found if not record["ok"]]:
-        raise BadInput(f"{len(wrong)} of {len(found)} kernels are wrong on this machine: {', '.join(wrong)}")
+        results: list[dict] = []
+        records.emit(records.kept(selftest.run(precision, timed=not quick), results), style, COLUMNS)
+    if wrong := [record["kernel"] for record in results if not record["ok"]]:
+        raise BadInput(f"{len(wrong)} of {len(results)} kernels are wrong on this machine: {', '.join(wrong)}")

@@ -12,8 +12,10 @@ from basiscli.nn.ops.node import INPUTS, OUTPUTS, Weight, constant, normal
 def weights(kernel: int, inputs: int, outputs: int, gain: float, bias: bool) -> dict[str, Weight]:
     """Return w, normal with deviation gain / sqrt(kernel² inputs) (He et al. 2015), and b, 0, if there is a bias."""
     shape = (kernel, kernel, inputs, outputs)
-    found = {"w": Weight(shape, normal(gain / sqrt(kernel * kernel * inputs)), decays=True, axes=(INPUTS, OUTPUTS))}
-    return found | ({"b": Weight((outputs,), constant(0), axes=(OUTPUTS,))} if bias else {})
+    weights_of = {
+        "w": Weight(shape, normal(gain / sqrt(kernel * kernel * inputs)), decays=True, axes=(INPUTS, OUTPUTS))
+    }
+    return weights_of | ({"b": Weight((outputs,), constant(0), axes=(OUTPUTS,))} if bias else {})
 
 
 def forward(p, x, train, stride, padding):
