@@ -9,6 +9,7 @@ import click
 from basiscli import __version__
 from basiscli.cli import records
 from basiscli.cli.messages import notes_on_stderr, spoken
+from basiscli.cli.options import HELP
 from basiscli.errors import BadInput
 
 # Command modules import click at their top and everything heavy inside their functions: `--help` stays fast.
@@ -48,7 +49,7 @@ class LazyGroup(click.Group):
         return importlib.import_module(COMMANDS[name]).command
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": HELP, "max_content_width": 100})
 @click.version_option(__version__, prog_name="basiscli")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def group(debug: bool) -> None:

@@ -17,6 +17,7 @@ from basiscli.cli.types import (
     SeedList,
 )
 
+HELP = ["-h", "--help"]
 POSITIVE = click.IntRange(min=1)
 WHOLE = click.IntRange(min=0)
 NOT_NEGATIVE = Finite(min=0)

@@ -24,8 +24,8 @@ OWN = {
 # Options that the study sets itself.
 SET = {"out", "plot", "force", "resume", "dry_run", "style", "width", "hidden", "donor", "freeze_prefix",
        "start_from", "start_weights", "checkpoint_every", "format", "help"}  # fmt: skip
-# Options that are given once for each item of a list, each with its table; other lists are joined by commas.
-REPEATED = {"layer": "rotate", "freeze": "train"}
+# Options that are given once for each item of a list; other lists are joined by commas.
+REPEATED = ("layer", "freeze")
 PREFIXES = [0, 1, 2]
 RESOURCES = "resources"
 # Parses the words of a command line, raises ValueError with what is wrong, and returns its parameters by name.
@@ -157,8 +157,6 @@ def _problem(table: str, key: str, value: object, parse: Parser) -> str | None:
         return None if type(value) is int and value > 0 else f"{value!r} is no whole number from 1"
     if not re.fullmatch(r"[a-z][a-z_-]*", key):
         return "is no option"
-    if isinstance(value, list) and REPEATED.get(key, table) != table:
-        return "is one value, no list"
     try:
         parse(table, words({key: value}))
     except ValueError as error:

@@ -92,6 +92,7 @@ def test_a_card_that_is_lost_leaves_its_last_checkpoint(basiscli, device, tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(Graph, "launch", launch)
+        patch.setattr("basiscli.experiments.training_loop.CHECKPOINT_SECONDS", 0)
         lost = basiscli(*words, "--out", tmp_path / "lost")
     assert lost.code == 1
     last = lost.stderr.splitlines()[-1]

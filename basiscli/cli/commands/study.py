@@ -81,7 +81,7 @@ def parse(name: str, words: Sequence[str]) -> Mapping:
     command = import_module(f"basiscli.cli.commands.{name}").command
     needed = ["x.h5" for argument in command.params if isinstance(argument, click.Argument) and argument.required]
     try:
-        return command.make_context(name, [*needed, *words]).params
+        return command.make_context(name, [*needed, *words], help_option_names=options.HELP).params
     except click.ClickException as error:
         raise ValueError(error.format_message()) from error
 
