@@ -18,9 +18,10 @@ from tests.helpers.command_line import done
 
 FOLDER = Path(__file__).parent / "before-the-wings"
 SEED0, SEED1, MATCH = (FOLDER / name for name in ("seed0.h5", "seed1.h5", "match.h5"))
-# What `basiscli correlate seed0.h5 seed1.h5` printed then.
+# What `basiscli correlate seed0.h5 seed1.h5` printed then, but for hidden1's held-out score: it was 0.435 when a unit
+# that was silent on one half of the images was left out (docs/metrics.md).
 CORRELATIONS = {
-    "hidden1": {"identity": -0.0698062711778267, "matched": 0.3198901364115969, "matched_held_out": 0.4351190028853614},
+    "hidden1": {"identity": -0.0698062711778267, "matched": 0.3198901364115969, "matched_held_out": 0.3223075412692795},
     "hidden2": {
         "identity": 0.11338914158016582,
         "matched": 0.23397420266771904,
