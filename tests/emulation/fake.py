@@ -86,7 +86,7 @@ def modules() -> dict[str, ModuleType]:
 
 
 # What holds the cupy that it was imported with.
-OURS = ("basiscli.kernels.gpu", "basiscli.kernels.device", "basiscli.kernels.cublas", "basiscli.device.program")
+OURS = ("basiscli.kernels.gpu", "basiscli.kernels.device", "basiscli.kernels.cublas", "basiscli.device.captured")
 
 
 @contextmanager
