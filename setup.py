@@ -46,7 +46,10 @@ setup(
     extras_require={
         "cluster": ["distributed>=2024.8"],
         "cuda": ["cupy-cuda13x[ctk]>=14"],
+        "cuda12": ["cupy-cuda12x[ctk]>=14"],
         "test": [
+            # Imports without a driver: the tests compare it with what stands for it.
+            "cupy-cuda13x>=14; platform_system == 'Linux'",
             "distributed>=2024.8",
             "hypothesis>=6.100",
             "ipykernel>=6.29",

@@ -84,7 +84,7 @@ def main() -> None:
 
 def describe(error: Exception) -> str:
     """Return the one line that a user reads about an exception."""
-    on_gpu = type(error).__module__.startswith("cupy")
+    on_gpu = type(error).__module__.startswith(("cupy", "basiscli.kernels.cublas"))
     if isinstance(error, BadInput):
         text = spoken(str(error))
     elif isinstance(error, MemoryError) and on_gpu:

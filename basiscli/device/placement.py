@@ -4,8 +4,10 @@
 `kernels.of` finds the kernels of either.
 """
 
+import ctypes
 import gc
-import importlib
+import importlib.util
+import sys
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -134,10 +136,12 @@ def versions() -> dict[str, str]:
 
 def trouble() -> str | None:
     """Return in a few words why no GPU can be used, None if one can."""
+    if importlib.util.find_spec("cupy") and not _driver():
+        return "no NVIDIA driver on this machine"
     try:
         import cupy
     except ModuleNotFoundError:
-        return "cupy is not installed: pip install 'basiscli[cuda]'"
+        return "cupy is not installed: pip install 'basiscli[cuda]', or [cuda12] for CUDA 12"
     except ImportError as error:
         return f"cupy cannot be imported ({_line(error)})"
     try:
@@ -151,6 +155,15 @@ def trouble() -> str | None:
     except (ImportError, RuntimeError) as error:
         return f"a library of CUDA is missing ({_line(error)}): pip install 'basiscli[cuda]'"
     return None
+
+
+def _driver() -> bool:
+    """Return whether there is an NVIDIA driver, which is seen sooner than cupy is imported."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def capability() -> int:

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
+from basiscli.device import placement
 from tests.emulation import cublas, device, emulation
 from tests.emulation.array import NO_CUBLAS, _inner, array, asarray, ascontiguousarray, empty, filled, ndarray
 from tests.emulation.device import DEVICE, GUARD
@@ -62,6 +64,7 @@ def modules() -> dict[str, ModuleType]:
         "float32": np.float32, "float64": np.float64, "int64": np.int64,
     }.items():  # fmt: skip
         setattr(cupy, name, value)
+    cupy.__spec__ = ModuleSpec("cupy", None)
     runtime = SimpleNamespace(
         CUDARuntimeError=device.CUDARuntimeError, getDeviceCount=lambda: 1,
         memGetInfo=lambda: (DEVICE.memory - DEVICE.taken, DEVICE.memory), driverGetVersion=lambda: 13000,
@@ -83,7 +86,7 @@ def modules() -> dict[str, ModuleType]:
 
 
 # What holds the cupy that it was imported with.
-OURS = ("basiscli.kernels.gpu", "basiscli.kernels.device", "basiscli.kernels.cublas", "basiscli.device.program")
+OURS = ("basiscli.kernels.gpu", "basiscli.kernels.device", "basiscli.kernels.cublas", "basiscli.device.captured")
 
 
 @contextmanager
@@ -99,11 +102,13 @@ def installed():
     sys.modules.update(made)
     _forget_ours()
     DEVICE.reset()
+    driver, placement._driver = placement._driver, lambda: True
     sys.modules["basiscli.kernels.cublas"] = _ours_of_cublas()
     try:
         yield DEVICE
         assert not DEVICE.broken, DEVICE.broken
     finally:
+        placement._driver = driver
         _forget_ours()
         for name in made:
             sys.modules.pop(name, None)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from basiscli.device import placement
+from basiscli.experiments import training_loop
 from basiscli.experiments.groups import Group, trained
 from basiscli.files.networks import load_network
 from tests.emulation import fake
@@ -80,6 +81,7 @@ def test_as_many_seeds_are_trained_at_once_as_a_small_card_has_room_for(basiscli
 
 
 def test_a_card_that_is_lost_leaves_its_last_checkpoint(basiscli, device, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", 0)
     words = (*TRAIN, "--epochs", 3, "--checkpoint-every", 1, "--device", "cuda")
     assert basiscli(*words, "--out", tmp_path / "whole").code == 0
     right, launches = Graph.launch, []
