@@ -111,7 +111,7 @@ def test_it_works_from_any_folder(tmp_path):
 
 
 def test_help_is_quick():
-    """`basiscli --help` takes less than 0.15 s, the best of several runs; longer where an empty program takes longer."""
+    """`basiscli --help` takes less than 0.15 s, the best of several runs; more where an empty program takes more."""
 
     def seconds(*arguments: str) -> float:
         began = time.perf_counter()
