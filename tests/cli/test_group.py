@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,17 @@ def test_it_works_from_any_folder(tmp_path):
     script = "import basiscli.kernels.cpu.micro, basiscli.data; print(basiscli.data.load('digits').classes)"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=os.environ, capture_output=True, text=True)
     assert done.stdout == "10\n", done.stderr
+
+
+def test_help_is_quick():
+    """`basiscli --help` takes less than 0.15 s, the best of several runs; more where an empty program takes more."""
+
+    def seconds(*arguments: str) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        return time.perf_counter() - began
+
+    runs = [(seconds("-c", "pass"), seconds("-m", "basiscli", "--help")) for _ in range(7)]
+    empty, helped = (min(times) for times in zip(*runs, strict=True))
+    # An empty program takes 0.02 s on an idle machine; a loaded one is slower by that factor.
+    assert helped < 0.15 * max(1, empty / 0.02), f"{helped:.3f} s, an empty program {empty:.3f} s"
