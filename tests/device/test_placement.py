@@ -242,5 +242,7 @@ def test_every_trouble_is_named_with_a_way_out(device, monkeypatch):
 
 def test_without_a_driver_cupy_is_not_imported(device, monkeypatch):
     monkeypatch.setattr(placement, "_driver", lambda: False)
-    monkeypatch.setattr(__import__("sys").modules["cupy"].cuda.runtime, "getDeviceCount", broken(AssertionError("asked")))
+    monkeypatch.setattr(
+        __import__("sys").modules["cupy"].cuda.runtime, "getDeviceCount", broken(AssertionError("asked"))
+    )
     assert "no NVIDIA driver" in placement.trouble()

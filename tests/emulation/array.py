@@ -10,7 +10,16 @@ import numpy as np
 from tests.emulation.device import DEVICE, MARGIN, Block, allocate
 
 # What of numpy is asked for with arrays of the device; cupy has all of it (tests/kernels/test_cupy.py).
-FUNCTIONS = (np.broadcast_to, np.zeros_like, np.ones_like, np.empty_like, np.nan_to_num, np.repeat, np.concatenate, np.where)
+FUNCTIONS = (
+    np.broadcast_to,
+    np.zeros_like,
+    np.ones_like,
+    np.empty_like,
+    np.nan_to_num,
+    np.repeat,
+    np.concatenate,
+    np.where,
+)
 UFUNCS = (
     "absolute", "add", "bitwise_and", "bitwise_or", "divide", "equal", "exp", "floor_divide", "greater",
     "greater_equal", "invert", "isfinite", "less", "less_equal", "matmul", "maximum", "minimum", "multiply",
