@@ -96,6 +96,7 @@ def bytes_of(network: Network, batch: int = BATCH) -> float:
         name = node.op.__name__.rpartition(".")[2]
         if "w" in node.weights:  # forward, input gradient, weight gradient: two matrices of activations each
             moved += 3 * (inputs + output) + (3 * output if "b" in node.weights else 0)
+            moved += PASSES["pointwise"] * output if node.options.get("rectify") else 0  # on a GPU passes of their own
         elif name in PASSES:
             # With a skip also that, the masked gradient, and the sum of the gradients of what is read twice.
             moved += PASSES[name] * output + (7 * output if name == "batchnorm_relu" and len(node.inputs) > 1 else 0)
