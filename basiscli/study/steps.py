@@ -8,12 +8,14 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from graphlib import TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 from basiscli import atomic
@@ -22,6 +24,12 @@ from basiscli.errors import BadInput
 DONE, FAILED, BLOCKED, RUNNING, STOPPED, WAITING = STATES = (
     "done", "failed", "blocked", "running", "stopped", "waiting"
 )  # fmt: skip
+# Names of steps name files, too.
+NAME = re.compile(r"(?!\.)[\w.-]+")
+# What a step may run, and the options that say where it writes.
+RUNS = {"train", "record", "correlate", "match", "interpolate", "merge", "transform", "rotate", "freeze",
+        "connectivity", "show", "data"}  # fmt: skip
+WRITES = {"out", "plot", "apply"}
 # Why a step runs that never ran.
 NEW = "it has not run"
 
@@ -69,18 +77,42 @@ def prepare(folder: Path, name: str, plan: str, steps: Sequence[Step]) -> None:
 
 
 def load(folder: Path) -> tuple[str, list[Step]]:
-    """Return the name and the steps of the study in a folder. Raises BadInput if there is none."""
+    """Return the name and the steps of the study in a folder.
+
+    Study folders are passed around, so nothing in study.json is trusted: a step runs a command of basiscli, and all
+    that it names or writes lies within the folder. Raises BadInput if there is no study, or such a step.
+    """
     try:
-        found = json.loads((folder / "study.json").read_text())
+        study = json.loads((folder / "study.json").read_text())
         steps = [
-            Step(**{key: tuple(value) if isinstance(value, list) else value for key, value in one.items()})
-            for one in found["steps"]
+            Step(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+            for fields in study["steps"]
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        name, texts = str(study["name"]), [text for step in steps for text in (step.name, *step.words, *step.files)]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a name or a word of a step is no text")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{folder}: holds no study (study.json); `basiscli study` makes one in the folder `out`"
         ) from error
-    return found["name"], steps
+    for step in steps:
+        if fault := _outside(step):
+            raise BadInput(f"{folder}/study.json: step {step.name}: {fault}; make the study anew from its plan")
+    return name, steps
+
+
+def _outside(step: Step) -> str | None:
+    """Return what a step would do that no step of a plan does, None if there is nothing."""
+    if not NAME.fullmatch(step.name):
+        return "a name with other characters than letters, digits, dots and dashes"
+    if not step.words or step.words[0] not in RUNS:
+        return f"runs {' '.join(step.words[:1]) or 'nothing'}, which no step of a plan runs"
+    options = [(word.lstrip("-").partition("="), value) for word, value in pairwise((*step.words, ""))]
+    written = [inside if equals else value for (name, equals, inside), value in options if name in WRITES]
+    for path in (*written, *step.files, *([step.folder] if step.folder else [])):
+        if Path(path).is_absolute() or ".." in Path(path).parts or Path(path) == Path():
+            return f"writes {path or 'its own folder'}, outside of the folder of the study"
+    return None
 
 
 def depends(step: Step, inputs: Mapping[str, str], folder: Path) -> dict:

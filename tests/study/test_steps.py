@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,3 +201,35 @@ def test_a_folder_without_a_study_is_refused(tmp_path):
     (tmp_path / "study.json").write_text('{"name": "x", "steps": [{"name": 1}]}')
     with pytest.raises(BadInput, match="holds no study"):
         steps.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"folder": "../victim"}, "writes ../victim"),
+        ({"folder": "/tmp/victim"}, "writes /tmp/victim"),
+        ({"folder": ""}, None),
+        ({"folder": "."}, "writes ."),
+        ({"files": ["networks/../../victim.h5"]}, "outside of the folder"),
+        ({"name": "../../evil"}, "a name with other characters"),
+        ({"name": ".hidden"}, "a name with other characters"),
+        ({"words": ["study", "digits"]}, "runs study"),
+        ({"words": []}, "runs nothing"),
+        ({"words": ["train", "--out", "../victim"]}, "writes ../victim"),
+        ({"words": ["train", "--out=/victim"]}, "writes /victim"),
+    ],
+)
+def test_a_folder_from_elsewhere_cannot_reach_out_of_itself(tmp_path, change, words):
+    folder, victim = tmp_path / "study", tmp_path / "victim"
+    victim.mkdir()
+    (victim / "precious").write_text("mine")
+    steps.prepare(folder, "test", "", [TRAIN])
+    study = json.loads((folder / "study.json").read_text())
+    study["steps"][0] |= change
+    (folder / "study.json").write_text(json.dumps(study))
+    if words is None:
+        assert steps.load(folder)[1][0].folder == ""
+    else:
+        with pytest.raises(BadInput, match=re.escape(words)):
+            steps.load(folder)
+    assert (victim / "precious").read_text() == "mine"
