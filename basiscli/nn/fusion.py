@@ -58,7 +58,8 @@ def _fuse_dense(relu: Node, nodes: dict[str, Node], uses: Counter) -> None:
 def _fuse_mask(node: Node, nodes: dict[str, Node], uses: Counter) -> None:
     """Have a dense map that alone reads a rectified one mask its gradient: the product of one does it for the other."""
     below = nodes.get(node.inputs[0])
-    rectified = below is not None and below.op is dense and below.options.get("rectify")
-    if node.op is dense and rectified and uses[below.name] == 1:
+    if below is None or below.op is not dense or not below.options.get("rectify"):
+        return
+    if node.op is dense and uses[below.name] == 1:
         nodes[node.name] = replace(nodes[node.name], options={**node.options, "masks": True})
         nodes[below.name] = replace(below, options={**below.options, "masked": True})

@@ -72,10 +72,10 @@ class Evaluation:
 
     def _show(self, arrays, chosen, moves, labels) -> None:
         images = batch(self._split, chosen, moves, self._standard).astype(self._dtype, copy=False)
-        network, features = self._network, images
         if self._frozen:
-            network, features = self._frozen.above, self._frozen.features(images)
-        logits = forward(network, arrays, features)[0]
+            logits = forward(self._frozen.above, arrays, self._frozen.features(images))[0]
+        else:
+            logits = forward(self._network, arrays, images)[0]
         loss, hits, _ = cross_entropy.forward(logits, labels)
         sums = (arrays[name] for name in ("alive", "loss", "hits"))
         kernels.of(logits).account(loss, hits, labels.shape[1], *sums)
