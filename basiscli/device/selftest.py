@@ -112,6 +112,7 @@ def checks(size: Size) -> Iterator[Check]:
     yield Check("sgd", (theta, gradient, first, counts, 0.1, factor, 0.9, True, 0.01))
     yield Check("adamw", (theta, gradient, first, second**2, counts, 0.1, factor, 7, 0.9, 0.999, 1e-8, 0.01))
     yield Check("squared_norm", (gradient, p))
+    yield from _small(size, mean, variance, scale, shift)
     rng = generator(0, "images")
     images, index = rng.integers(0, 256, (50, side, side, 3)).astype(np.uint8), rng.integers(0, 50, (s, n))
     moves = np.concatenate([rng.integers(-2, 3, (s, n, 2)), rng.integers(0, 2, (s, n, 3))], axis=2)
@@ -146,6 +147,19 @@ def _pooling(x: np.ndarray, dy: np.ndarray) -> Iterator[Check]:
     yield Check("global_pool_gradient", (np.ascontiguousarray(dy[:, :, 0, 0]), x.shape[2:4]))
     yield Check("subsample", (x, 2, 2 * x.shape[4]))
     yield Check("subsample_gradient", (np.concatenate([half, half], axis=4), 2, x.shape))
+
+
+def _small(size: Size, mean: np.ndarray, variance: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> Iterator[Check]:
+    """Yield checks of what a step does besides, with a few numbers a seed."""
+    s, n = size.seeds, size.samples
+    losses, totals = (abs(_draw(name, s)).astype(np.float64) for name in ("losses", "totals"))
+    hits, alive = np.arange(s), np.arange(s) > 0
+    yield Check("account", (losses, hits, n, alive, totals, hits.copy()))
+    yield Check("clip", (np.linspace(0.5, 1, s), 4 * totals, 1.0))
+    yield Check("follow", (mean, variance, shift, scale**2, 0.1, n / (n - 1)))
+    yield Check("next_mask", (np.array([[7, k] for k in range(s)], np.float32), 2))
+    yield Check("put", (mean, scale))
+    yield Check("rows", (_draw("table", 11, size.units), generator(0, "index").integers(0, 11, (s, n))))
 
 
 def _draw(name: str, *shape: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from basiscli.data import Dataset, Split
 from basiscli.device import placement, selftest
 from basiscli.training.recipe import Recipe
 from basiscli.training.run import Run
-from tests.benchmarks.card.tasks import CLASSES, GIGA, Task
+from tests.benchmarks.card.tasks import CLASSES, GIGA, TERA, Task, bytes_of, operations_of
 
 
 @contextmanager
@@ -123,7 +123,12 @@ def training(say: Callable[..., None], tasks: tuple[Task, ...], precisions: tupl
         for task in tasks:
             with reporting(say, task=task.name, precision=precision), placement.using("cuda", precision):
                 taken = step_milliseconds(task, steps)
-                say(task=task.name, precision=precision, ms=taken, images_s=task.seeds * task.batch / taken * 1e3)
+                operations, moved = operations_of(task.network, task.batch), bytes_of(task.network, task.batch)
+                say(
+                    task=task.name, precision=precision, ms=taken, images_s=task.seeds * task.batch / taken * 1e3,
+                    wanted=task.wanted, tflop_s=task.seeds * operations / taken * 1e3 / TERA,
+                    gb_s=task.seeds * moved / taken * 1e3 / GIGA,
+                )  # fmt: skip
 
 
 def moments(say: Callable[..., None], shape: tuple[int, int]) -> None:

@@ -67,17 +67,25 @@ def _training(by_part: dict) -> list[str]:
         peers[r["task"], r["precision"]][r["way"]] = r
     if not ours and not peers:
         return []
-    lines = [
-        "",
-        "| ms a step | ours, all seeds | images/s | PyTorch eager | graph | compiled | ratio |",
-        "| --- " * 7 + "|",
-    ]
+    heads = (
+        "ms a step",
+        "ours, all seeds",
+        "images/s",
+        "TFLOP/s",
+        "GB/s",
+        "PyTorch eager",
+        "graph",
+        "compiled",
+        "ratio",
+    )
+    lines = ["", f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for key in {**ours, **peers}:
         mine, theirs = ours.get(key, {}), peers.get(key, {})
         best = max((r["images_s"] for r in theirs.values() if "images_s" in r), default=None)
         ratio = mine["images_s"] / best if best and "images_s" in mine else None
         ways = (_number(theirs.get(way, {}).get("ms")) for way in ("eager", "graph", "compile"))
-        cells = (_number(mine.get("ms")), _number(mine.get("images_s")), *ways, _number(ratio))
+        own = (_number(mine.get(name)) for name in ("ms", "images_s", "tflop_s", "gb_s"))
+        cells = (*own, *ways, f"{_number(ratio)} of {_number(mine.get('wanted'))}")
         lines.append(f"| {key[0]}, {key[1]} | {' | '.join(cells)} |")
     return [*lines, "", *(f"Failed: {r['failed']}" for r in by_part["training"] + by_part["pytorch"] if "failed" in r)]
 
