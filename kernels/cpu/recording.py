@@ -38,6 +38,12 @@ class Traced(np.ndarray):
     def __setitem__(self, key, value):
         raise Unrecordable("numpy writes into an array while a step is recorded; a kernel should")
 
+    def __getitem__(self, key):
+        found = super().__getitem__(key)
+        if not isinstance(found, Traced) or not np.may_share_memory(found.view(np.ndarray), self.view(np.ndarray)):
+            raise Unrecordable("a value is asked for while a step is recorded")
+        return found
+
     def __bool__(self):
         raise Unrecordable("a value is asked for while a step is recorded")
 

@@ -92,7 +92,7 @@ class Feed:
         # Written between replays, so as they are and not as arrays of the recording.
         self._steps = constant(np.zeros(rows), np.int64).view(np.ndarray)
         self._sources = constant(np.zeros((len(numbers), 3)), np.int64).view(np.ndarray)
-        targets = [(array.ctypes.data, array[0].nbytes // WORD) for array in self.arrays.values()]
+        targets = [(array.ctypes.data, array.nbytes // rows // WORD) for array in self.arrays.values()]
         addresses = (array.ctypes.data for array in (self._steps, self._sources, constant(targets, np.int64)))
         _feed(*addresses, len(numbers), rows, seeds=rows)
 
