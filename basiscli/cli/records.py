@@ -5,10 +5,14 @@ import json
 import math
 import os
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import click
+
+from basiscli.errors import printable
 
 FORMATS = ("table", "json", "csv")
 EXIT_BROKEN_PIPE = 128 + 13  # what a shell reports for a program that SIGPIPE ended
@@ -26,17 +30,22 @@ def emit(
     style: str | None = None,
     columns: Sequence[str] | None = None,
     row: Callable[[Mapping], Mapping] = lambda record: record,
+    needed: int | None = None,
+    words: Callable[[Sequence[Mapping]], Iterable[str]] = lambda records: (),
 ) -> None:
     """Print records to stdout, JSON and CSV one by one as they come, a table at the end.
 
     A float that is not finite becomes null in JSON and an empty cell elsewhere. `columns` chooses and orders what a
-    table shows, `row` makes a table's row of a record; JSON and CSV always hold every field. When the reader of stdout
-    leaves, the command ends quietly with the exit code of a broken pipe.
+    table shows, the first `needed` of them on the narrowest terminal too; `row` makes a table's row of a record, and
+    `words` lines to stand below the table. JSON and CSV always hold every field. When the reader of stdout leaves, the
+    command ends quietly with the exit code of a broken pipe.
     """
     style = style or ("table" if sys.stdout.isatty() else "json")
     try:
-        records = map(row, records) if style == "table" else records
-        {"table": _table, "json": _json, "csv": _csv}[style](records, columns)
+        if style == "table":
+            _table(list(records), columns, row, needed, words)
+        else:
+            {"json": _json, "csv": _csv}[style](records)
     except BrokenPipeError:
         abandon_stdout()
         raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from None
@@ -83,12 +92,12 @@ def _plain(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _json(records: Iterable[Mapping], columns: Sequence[str] | None) -> None:
+def _json(records: Iterable[Mapping]) -> None:
     for record in records:
         print(json.dumps({key: _plain(value) for key, value in record.items()}), flush=True)
 
 
-def _csv(records: Iterable[Mapping], columns: Sequence[str] | None) -> None:
+def _csv(records: Iterable[Mapping]) -> None:
     writer = None
     for record in records:
         if writer is None:
@@ -97,30 +106,19 @@ def _csv(records: Iterable[Mapping], columns: Sequence[str] | None) -> None:
         writer.writerow({key: _plain(value) for key, value in record.items()})
 
 
-def _table(records: Iterable[Mapping], columns: Sequence[str] | None) -> None:
-    rows = list(records)
-    if not rows:
+def _table(
+    records: Sequence[Mapping],
+    columns: Sequence[str] | None,
+    row: Callable[[Mapping], Mapping],
+    needed: int | None,
+    words: Callable[[Sequence[Mapping]], Iterable[str]],
+) -> None:
+    if not records:
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from basiscli.cli import tables
 
-    table = Table(box=box.SIMPLE_HEAD)
-    columns = columns or list(rows[0])
-    for column in columns:
-        title, cells = column.replace("_", " "), [_cell(row.get(column)) for row in rows]
-        if all(isinstance(_plain(row.get(column)), int | float | None) for row in rows):
-            # Numbers are never broken; where the terminal is narrow, the text columns fold.
-            table.add_column(title, justify="right", min_width=max(map(len, [*title.split(), *cells])))
-        else:
-            table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
-    Console().print(table)
-
-
-def _cell(value) -> str:
-    value = _plain(value)
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    rows = [{name: _plain(value) for name, value in row(record).items()} for record in records]
+    tables.show(rows, columns or list(rows[0]), needed)
+    width = shutil.get_terminal_size().columns
+    for line in words(records):
+        print(textwrap.fill(printable(line), width, subsequent_indent="  ", break_on_hyphens=False))

@@ -1,6 +1,6 @@
 """Basis correlation of files, pair by pair and layer by layer, as records (docs/metrics.md)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +12,17 @@ from basiscli.files import activations, hdf5
 from basiscli.names import EVERY
 from basiscli.notes import log
 
+# The null that excess and share are over.
+ROTATED = "standardised_rotated_held_out"
+# From so many dead units on a line of words says so.
+DEAD_PART = 0.1
+# The share of the way from the null to the ceiling, in words.
+SHARES = (
+    (0.1, "no common basis to speak of"),
+    (0.5, "some of a common basis"),
+    (0.9, "much of a common basis"),
+    (float("inf"), "a common basis"),
+)
 # Layers that a note names before it stops.
 LISTED = 8
 
@@ -199,3 +210,42 @@ def _draw(plot: Path, paths: Sequence[str], drawn: list, per_layer: bool) -> Non
         ]
         figure = pair_figure(paths[first.a], paths[first.b], same)
     save(figure, plot)
+
+
+def sentences(records: Sequence[Mapping]) -> Iterator[str]:
+    """Yield a line of words for each layer of records of `correlate_files`: its mean over pairs, or its one pair."""
+    by_layer: dict[str, list[Mapping]] = {}
+    for record in records:
+        by_layer.setdefault(record["layer"], []).append(record)
+    for layer, of_layer in by_layer.items():
+        whole = [record for record in of_layer if record.get("pairs", 0) > 1] or of_layer
+        if (line := _sentence(whole)) is not None:
+            yield f"{layer}: {line}"
+
+
+def _sentence(records: Sequence[Mapping]) -> str | None:
+    held_out, null, excess, ceiling, share = (
+        _mean_of(records, name)
+        for name in (
+            "matched_held_out", f"{ROTATED}_mean", f"{ROTATED}_excess", "standardised_aligned_held_out", "share",
+        )
+    )  # fmt: skip
+    if held_out is None:
+        return None
+    told = f"{held_out:.2f} held out" + (f", mean of {len(records)} pairs" if len(records) > 1 else "")
+    dead, units = _mean_of(records, "dead_a"), _mean_of(records, "units_a")
+    if dead and units and dead > DEAD_PART * units:
+        told += f", {dead:.0f} of {units:.0f} units dead (scored 0)"
+    if null is None or excess is None or ceiling is None:
+        return told
+    low, high = (records[0].get(f"{ROTATED}_excess_{end}") for end in ("low", "high"))
+    interval = f", {low:.2f} to {high:.2f}" if len(records) == 1 and low is not None and high is not None else ""
+    told += f", rotated null {null:.2f} (excess {excess:.2f}{interval}), aligned ceiling {ceiling:.2f}"
+    if share is None:
+        return f"{told}: no common space to speak of"
+    return f"{told}: {next(words for bound, words in SHARES if share < bound)}"
+
+
+def _mean_of(records: Sequence[Mapping], name: str) -> float | None:
+    values = [record[name] for record in records if record.get(name) is not None]
+    return sum(values) / len(values) if values else None

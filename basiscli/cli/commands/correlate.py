@@ -1,5 +1,6 @@
 """`basiscli correlate`: basis correlation of all pairs of networks, layer by layer, beside its nulls and ceilings."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -7,11 +8,10 @@ import click
 from basiscli.cli import options, records
 from basiscli.cli.types import Names
 
-# What a table shows of the many fields, so that 80 columns hold it; JSON and CSV have all.
-NETWORK_COLUMNS = ("a", "b", "layer", "units_a", "dead_a", "dead_b")
-PLAIN_COLUMNS = ("units_b", "identity", "matched", "matched_held_out")
-NULL_COLUMNS = ("matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "share")
-INTERVAL_COLUMNS = ("matched_held_out_low", "matched_held_out_high")
+# What a table shows of the many fields, the most important first; JSON and CSV have all.
+PLAIN = ("pair", "layer", "held_out", "matched", "identity", "units", "dead")
+CALIBRATED = ("pair", "layer", "held_out", "null", "excess", "ceiling", "share")
+SECONDARY = ("units", "dead", "z")
 
 
 @click.command(short_help="Correlate the units of networks, pair by pair and layer by layer.")
@@ -69,7 +69,7 @@ def command(files, nulls, draws, similarities, dead, seed, extrapolate, interval
     """
     from basiscli.analysis.assess import Request
     from basiscli.cli.inputs import paths_from
-    from basiscli.experiments.correlation import correlate_files
+    from basiscli.experiments.correlation import correlate_files, sentences
 
     paths = paths_from(files)
     if len(paths) < 2 and "rotated" not in nulls:
@@ -78,10 +78,32 @@ def command(files, nulls, draws, similarities, dead, seed, extrapolate, interval
         raise click.UsageError("--intervals are over networks and need three files or more")
     request = Request(nulls, draws, similarities, dead == "drop", seed, extrapolate)
     results = correlate_files(paths, request, intervals=intervals, **chosen)
-    records.emit(results, style, _columns(request, intervals))
+    columns = (*CALIBRATED, *SECONDARY) if "rotated" in nulls else PLAIN
+    columns += tuple(name.replace("-", "_") for name in similarities)
+    needed = len(CALIBRATED) - 1 if "rotated" in nulls else len(PLAIN) - 2
+    records.emit(results, style, columns, _row, needed, sentences)
 
 
-def _columns(request, intervals: bool) -> tuple[str, ...]:
-    columns = NETWORK_COLUMNS + (NULL_COLUMNS if "rotated" in request.nulls else PLAIN_COLUMNS)
-    columns += INTERVAL_COLUMNS if intervals else ()
-    return columns + tuple(name.replace("-", "_") for name in request.similarities)
+def _row(record: Mapping) -> dict:
+    """Return the row of a table: scores held out, null and ceiling of standardised units."""
+    null = "standardised_rotated_held_out"
+    row = dict(record) | {
+        "pair": f"mean of {record['b']}"
+        if record.get("pairs", 1) > 1
+        else tuple(record[side].removesuffix(".h5") for side in "ab"),
+        "held_out": record["matched_held_out"],
+        "null": record.get(f"{null}_mean"),
+        "excess": record.get(f"{null}_excess"),
+        "z": record.get(f"{null}_z"),
+        "ceiling": record.get("standardised_aligned_held_out"),
+        "units": _both(record["units_a"], record["units_b"]),
+        "dead": _both(record["dead_a"], record["dead_b"]),
+    }
+    if f"{null}_excess_low" in record:
+        row["excess"] = records.interval(record, f"{null}_excess", digits=2)
+    return row
+
+
+def _both(a: float | None, b: float | None) -> str | None:
+    values = ["-" if value is None else f"{value:.3g}" for value in (a, b)]
+    return values[0] if values[0] == values[1] else "/".join(values)
