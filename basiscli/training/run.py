@@ -112,7 +112,7 @@ class Run:
         different = list(dict.fromkeys(self.seeds))
         if len(different) == len(self.seeds):
             return different, None
-        return different, placement.to_device(np.array([different.index(seed) for seed in self.seeds]))
+        return different, np.array([different.index(seed) for seed in self.seeds])
 
     @cached_property
     def frozen_split(self) -> FrozenSplit:
@@ -243,6 +243,8 @@ class Run:
         if self.cache:
             return {name: kernels.of(table).rows(table, chosen) for name, table in self.cache.items()}
         of = self.drawn[1] if self._shows_each_seed_once else None
+        if of is not None:
+            of = placement.to_device_cached(of)
         return self.frozen_split.features(self._images(chosen, moves), of)
 
     def _images(self, chosen: np.ndarray, moves: np.ndarray) -> np.ndarray:
