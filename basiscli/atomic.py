@@ -32,6 +32,20 @@ def replacing(target: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that no other program that asks for it works there. The lock goes with the process.
+
+    Raises BlockingIOError if another one holds it.
+    """
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(lock)
+
+
 def write_text(target: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
     with replacing(target) as partial:

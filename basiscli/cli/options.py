@@ -9,6 +9,7 @@ import click
 
 from basiscli.cli.types import (
     Choice,
+    Figure,
     Finite,
     Matches,
     Names,
@@ -98,7 +99,7 @@ def seeded(what: str) -> Callable:
 
 def plotted(what: str) -> Callable:
     """Return the option of a figure."""
-    return click.option("--plot", type=FILE, metavar="FILE.png", help=what)
+    return click.option("--plot", type=Figure(), metavar="FILE.png", help=f"{what} Or .svg, .pdf.")
 
 
 def forced(what: str) -> Callable:

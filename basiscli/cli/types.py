@@ -246,3 +246,16 @@ class Image(click.ParamType):
         if not match:
             self.fail(f"'{value}': write height x width x channels, such as 32x32x3", param, ctx)
         return tuple(map(int, match.groups()))
+
+
+class Figure(click.Path):
+    """The name of a figure's file, whose suffix says how it is written."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value, parameter, context) -> Path:
+        path, formats = Path(super().convert(value, parameter, context)), constant("basiscli.plots.style:FORMATS")
+        if path.suffix.lower() not in formats:
+            self.fail(f"'{path}': a figure is written as {', '.join(formats)}", parameter, context)
+        return path

@@ -9,6 +9,7 @@ from basiscli.analysis.assess import Request, has_interval, summarise
 from basiscli.analysis.pairs import LayerMoments
 from basiscli.errors import BadInput
 from basiscli.files import activations, hdf5
+from basiscli.files.targets import require_new
 from basiscli.names import EVERY
 from basiscli.notes import log
 
@@ -53,8 +54,9 @@ def correlate_files(
     end, when all else is done and written, for layers that cannot be compared.
     """
     opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids)
-    if plot:
-        hdf5.require_new(plot, force)
+    for target in (plot, out):
+        if target:
+            require_new(target, force, paths)
     drawn: list = []
     failed: dict[str, BadInput] = {}
     with ExitStack() as stack:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from basiscli.files import hdf5
+from basiscli.files.targets import require_new
 
 
 def drawn(records: Iterable[Mapping], figure: str, plot: Path | None, force: bool = False) -> Iterator[Mapping]:
@@ -15,7 +15,7 @@ def drawn(records: Iterable[Mapping], figure: str, plot: Path | None, force: boo
     if plot is None:
         yield from records
         return
-    hdf5.require_new(plot, force)
+    require_new(plot, force)
     known = []
     for record in records:
         known.append(record)

@@ -5,9 +5,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from basiscli.alignment import matching
-from basiscli.files import hdf5
 from basiscli.files.networks import load, save_network
 from basiscli.files.permutations import save_permutations
+from basiscli.files.targets import require_new
 
 
 def match_files(
@@ -25,7 +25,7 @@ def match_files(
     BadInput for networks that do not fit together, and where a file exists that is to be written, unless `force`.
     """
     for written in (*targets.values(), *([out] if out else [])):
-        hdf5.require_new(written, force)
+        require_new(written, force, paths)
     networks = [load(path) for path in paths]
     reference, *others = networks
     alignments = []

@@ -56,7 +56,11 @@ def rotate_networks(experiment: Experiment, force: bool = False) -> Iterator[dic
     ]
     groups = [group for of_site in jobs for job in of_site for group in job.groups]
     steps = sum(training_loop.steps_left(group, experiment.recipe, experiment.dataset) for group in groups)
-    with training_loop.interruptible("the same command goes on") as stop, Progress(steps) as progress:
+    with (
+        training_loop.alone_in(experiment.folder),
+        training_loop.interruptible("the same command goes on") as stop,
+        Progress(steps) as progress,
+    ):
         compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
         for site, of_site in zip(experiment.sites, jobs, strict=True):
             results: dict[Slice, dict[int, Result]] = {}

@@ -11,6 +11,7 @@ from basiscli.experiments.groups import trained
 from basiscli.experiments.training_loop import (
     Folder,
     Group,
+    alone_in,
     grouped,
     interruptible,
     seeds_that_fit,
@@ -187,7 +188,7 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
         if file.status != UNFINISHED:
             yield _record(folder, file)
     steps = sum(steps_left(group, recipe, dataset) for group in groups)
-    with interruptible(go_on) as stop, Progress(steps) as progress:
+    with alone_in(folder.path), interruptible(go_on) as stop, Progress(steps) as progress:
         compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
 
         def train(group: Group) -> list[NetworkFile]:

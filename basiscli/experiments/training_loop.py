@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from basiscli import atomic
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
@@ -142,6 +143,16 @@ class Folder:
             raise BadInput(f"{path}: was trained on another data set than this {self.dataset.name}")
         networks.require_arrays(network, file, str(path))
         return file
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder while networks in it are trained. Raises BadInput if another program trains there."""
+    try:
+        with atomic.alone(folder):
+            yield
+    except BlockingIOError as error:
+        raise BadInput(f"{folder}: another program trains here; wait for it, or choose another `out`") from error
 
 
 def make_folder(path: Path, needed: int) -> None:

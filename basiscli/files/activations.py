@@ -14,6 +14,7 @@ from basiscli.errors import BadInput
 from basiscli.files import arrays, hdf5, networks
 from basiscli.files.datasets import dataset_of
 from basiscli.files.source import Source
+from basiscli.files.targets import require_new
 from basiscli.names import EVERY, choose
 from basiscli.nn import cost
 from basiscli.nn.graph import Network, forward
@@ -200,15 +201,20 @@ def record_files(
     dataset: str | None = None,
     command: str = "",
     force: bool = False,
+    make_folders: bool = False,
 ) -> Iterator[dict]:
     """Write the activations of each network into its own file, and yield its record.
 
     targets: the files to write, by the paths of the networks. layers: patterns of `names.choose`. samples None: all of
-    the split. Raises BadInput as `narrow` does, and where a file exists, unless `force`.
+    the split. make_folders: make the folders of the files where they are missing. Raises BadInput as `narrow` does, and
+    where a file exists, unless `force`.
     """
     for path, target in targets.items():
         source = narrow(chosen(computed(path, split, tap, dataset), layers), samples)
         checksum = str(source.inputs).partition("/")[0]
+        if make_folders:
+            target.parent.mkdir(exist_ok=True)
+        require_new(target, force, targets)
         with hdf5.writing(target, force) as writer:
             writer.attributes(
                 {

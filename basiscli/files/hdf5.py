@@ -19,6 +19,7 @@ from basiscli import __version__, atomic
 from basiscli.errors import BadInput
 from basiscli.files import rows
 from basiscli.files.sink import Sink
+from basiscli.files.targets import require_new
 from basiscli.names import natural
 
 FORMAT = 1
@@ -108,16 +109,6 @@ def writing(path: str | Path, force: bool = False) -> Iterator[Writer]:
             sink.check()
     except OSError as error:
         raise BadInput(f"{target}: cannot be written ({error.strerror or error})") from error
-
-
-def require_new(target: Path, force: bool) -> None:
-    """Raise BadInput if a file cannot be created: it exists and `force` is not set, or its folder is missing."""
-    if target.exists() and not force:
-        raise BadInput(f"{target}: exists; `force` overwrites it")
-    if target.is_dir():
-        raise BadInput(f"{target}: is a folder, not a file")
-    if not target.parent.is_dir():
-        raise BadInput(f"{target.parent}: no such folder")
 
 
 def save_arrays(

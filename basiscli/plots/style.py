@@ -12,8 +12,10 @@ from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure as PlainFigure
 
 from basiscli import atomic
+from basiscli.errors import BadInput
 
 DPI = 160
+FORMATS = (".png", ".svg", ".pdf")
 NOTEBOOK_DPI = 96
 MANY = 6  # layers whose names no longer fit side by side
 GREY, IN_SAMPLE, HELD_OUT, NULL, CEILING = "#5a6270", "#5b7ba6", "#c8553d", "#8b8f98", "#2f7f79"
@@ -89,9 +91,12 @@ def shade(k: int, count: int) -> str:
 
 
 def save(figure: PlainFigure, path: str | Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure as its suffix says (FORMATS), whole or not at all. Raises BadInput for another suffix."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise BadInput(f"{path}: a figure is written as {', '.join(FORMATS)}")
     with atomic.replacing(Path(path)) as partial:
-        FigureCanvasAgg(figure).print_figure(partial, format="png", dpi=DPI)
+        FigureCanvasAgg(figure).print_figure(partial, format=suffix[1:], dpi=DPI)
 
 
 def label_ends(axis: Axes, at: float, labels: Sequence[tuple[float, str, str]]) -> None:

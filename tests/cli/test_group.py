@@ -122,3 +122,42 @@ def test_help_is_quick():
     empty, helped = (min(times) for times in zip(*runs, strict=True))
     # An empty program takes 0.02 s on an idle machine; a loaded one is slower by that factor.
     assert helped < 0.15 * max(1, empty / 0.02), f"{helped:.3f} s, an empty program {empty:.3f} s"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("correlate", "A", "B", "--out", "A"),
+        ("record", "A", "--out", "A"),
+        ("match", "A", "B", "--out", "B"),
+        ("match", "A", "B", "--apply", "B"),
+        ("match", "A", "B", "--apply", "A"),
+        ("merge", "A", "B", "--out", "A"),
+        ("transform", "A", "--permute", "1", "--out", "A"),
+    ],
+    ids=" ".join,
+)
+def test_an_input_is_never_overwritten(basiscli, networks, tmp_path, words):
+    names = dict(zip("AB", (tmp_path / path.name for path in networks[:2]), strict=True))
+    for path, copy in zip(networks, names.values(), strict=False):
+        copy.write_bytes(path.read_bytes())
+    before = {path: path.read_bytes() for path in names.values()}
+    done = basiscli(*(names.get(word, word) for word in words), "--force")
+    done.refused("is an input, which is never overwritten")
+    assert {path: path.read_bytes() for path in names.values()} == before
+
+
+@pytest.mark.parametrize(
+    ("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("PNG", b"\x89PNG")]
+)
+def test_a_figure_is_what_its_suffix_says(basiscli, networks, tmp_path, suffix, begins):
+    plot = tmp_path / f"pair.{suffix}"
+    assert basiscli("correlate", *networks[:2], "--layer", "hidden1", "--plot", plot).code == 0
+    assert plot.read_bytes().startswith(begins)
+
+
+def test_a_figure_of_another_suffix_is_refused(basiscli, networks, tmp_path):
+    for name in ("pair.h5", "pair", "pair.jpg"):
+        done = basiscli("correlate", *networks[:2], "--plot", tmp_path / name)
+        done.refused("a figure is written as .png, .svg, .pdf", code=2)
+    assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ from basiscli.cli.training_options import TRAINING
 from basiscli.errors import BadInput
 from basiscli.experiments import training
 from basiscli.experiments.training import TrainingJob
+from basiscli.experiments.training_loop import alone_in
 
 
 def test_a_job_has_the_options_of_the_command_and_their_defaults():
@@ -65,3 +66,10 @@ def test_a_program_can_collect_the_notes_of_training(tmp_path, caplog, capfd):
     assert record["status"] == "done"
     assert any(message.startswith("epoch 1/1 seeds 0: train loss") for message in caplog.messages)
     assert capfd.readouterr().err == ""
+
+
+def test_two_trainings_into_one_folder_do_not_meet(tmp_path):
+    job = TrainingJob(hidden=(8,), epochs=1, seeds=(0,), out=str(tmp_path), force=True)
+    with alone_in(tmp_path), pytest.raises(BadInput, match="another program trains here"):
+        next(training.train_networks(job))
+    assert [record["seed"] for record in training.train_networks(job)] == [0]

@@ -26,7 +26,7 @@ from basiscli.cli.types import Choice
 )
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.  [default: all]")
 @click.option("--dataset", help="Where the network's data set is now, if it has moved.")
-@click.option("--out", metavar="FILE", help="The file, for one network.  [default: NET.SPLIT-TAP.h5]")
+@click.option("--out", metavar="FILE", help="The file, for one network.  [default: activations/NET.SPLIT-TAP.h5]")
 @options.forced("Overwrite the file.")
 @options.computing
 @records.format_option
@@ -47,8 +47,14 @@ def command(networks, tap, split, out, style, **chosen) -> None:
     paths = paths_from(networks)
     if out and len(paths) > 1:
         raise click.UsageError("--out names one file: record one network at a time, or leave it out")
-    targets = [Path(out) if out else Path(path).with_suffix(f".{split}-{tap}.h5") for path in paths]
+    targets = [Path(out) if out else _beside(Path(path), split, tap) for path in paths]
     results = record_files(
-        dict(zip(paths, targets, strict=True)), split=split, tap=tap, command=records.command_line(), **chosen
-    )
+        dict(zip(paths, targets, strict=True)), split=split, tap=tap, command=records.command_line(),
+        make_folders=out is None, **chosen,
+    )  # fmt: skip
     records.emit(results, style)
+
+
+def _beside(network: Path, split: str, tap: str) -> Path:
+    """Return where the activations of a network go: a folder of their own, so that NETWORKS/*.h5 are networks alone."""
+    return network.parent / "activations" / f"{network.stem}.{split}-{tap}.h5"

@@ -29,7 +29,9 @@ def test_record_names_files_after_what_they_hold(basiscli, networks, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     paths = [tmp_path / path.name for path in networks[:2]]
     done = basiscli("record", "-", "--split", "test-shifts", stdin="\n".join(map(str, paths)))
-    assert [record["path"] for record in done.records] == [str(p.with_suffix(".test-shifts-post.h5")) for p in paths]
+    assert [record["path"] for record in done.records] == [
+        str(p.parent / f"activations/{p.stem}.test-shifts-post.h5") for p in paths
+    ]
     correlated = basiscli("correlate", "-", stdin=done.stdout)
     assert correlated.code == 0 and correlated.records[0]["samples"] == 5373
     basiscli("record", *paths, "--split", "test-shifts").refused("exists", "--force")
@@ -70,3 +72,14 @@ def test_show_says_what_other_files_are(basiscli, networks, tmp_path):
 @pytest.mark.parametrize("style", ["table", "json"])
 def test_show_refuses_what_is_no_file(basiscli, tmp_path, style):
     basiscli("show", tmp_path / "none.h5", "--format", style).refused("none.h5: no such file")
+
+
+def test_recorded_files_do_not_mix_with_networks(basiscli, networks, tmp_path):
+    folder = tmp_path / "networks"
+    folder.mkdir()
+    for path in networks[:2]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    assert basiscli("record", folder, "--layer", "hidden1", "--samples", 20).code == 0
+    assert sorted(path.name for path in folder.glob("*.h5")) == [path.name for path in networks[:2]]
+    assert basiscli("correlate", folder).code == 0
+    assert basiscli("correlate", folder / "activations").code == 0
