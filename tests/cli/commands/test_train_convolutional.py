@@ -48,6 +48,7 @@ def test_resuming_ends_in_the_same_weights(basiscli, pairs, model, tmp_path, mon
         return finish(run, seed, command)
 
     monkeypatch.setattr(checkpoint, "snapshot", interrupted)
+    monkeypatch.setattr("basiscli.experiments.training_loop.CHECKPOINT_SECONDS", 0)
     assert basiscli(*full, tmp_path / "cut").code == 130 and seen == [1]
     monkeypatch.undo()
     assert basiscli(*full, tmp_path / "cut", "--resume").code == 0
