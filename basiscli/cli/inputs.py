@@ -1,5 +1,6 @@
 """What a command line names: the files among its arguments and on stdin."""
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,12 +8,16 @@ from pathlib import Path
 from basiscli.cli import records
 from basiscli.errors import BadInput
 
+# What networks are called that were kept after an epoch.
+KEPT = re.compile(r"seed\d+-epoch\d+\.h5")
+
 
 def paths_from(arguments: Sequence[str]) -> list[str]:
     """Return the files that a command line names; "-" stands for those on stdin, records with `path` or plain lines.
 
-    A folder stands for the .h5 files in it. A file that is named twice counts once; a network that diverged is left
-    out, with a line on stderr. Raises BadInput if nothing is left, or a folder holds no such file.
+    A folder stands for the .h5 files in it, without those that `train --keep` left on the way. A file that is named
+    twice counts once; a network that diverged is left out, with a line on stderr. Raises BadInput if nothing is left,
+    or a folder holds no such file.
     """
     paths: dict[Path, str] = {}
     for argument in arguments:
@@ -25,7 +30,7 @@ def paths_from(arguments: Sequence[str]) -> list[str]:
 
 
 def _inside(folder: str) -> list[str]:
-    paths = sorted(map(str, Path(folder).glob("*.h5")))
+    paths = sorted(str(path) for path in Path(folder).glob("*.h5") if not KEPT.fullmatch(path.name))
     if not paths:
         raise BadInput(f"{folder}: holds no .h5 file")
     return paths

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 import click
 
 from basiscli.cli.options import NOT_NEGATIVE, POSITIVE, together
-from basiscli.cli.types import Choice, Finite, Layout, SeedList, Streams, Width, Widths
+from basiscli.cli.types import Choice, EpochList, Finite, Layout, SeedList, Streams, Width, Widths
 
 _TRAINING = (
     click.option("--dataset", default="digits", show_default=True, help="Name (see `basiscli data list`), or a path."),
@@ -109,6 +109,14 @@ _TRAINING = (
         show_default=True,
         help="Epochs, and never sooner than 3 s after the last one; 0: only at the end.",
     ),
+    click.option(
+        "--keep",
+        type=EpochList(),
+        default="",
+        metavar="EPOCHS",
+        help="Also write the networks as they are after these epochs, 0 for the start: 0,5 writes seed0-epoch0.h5 and"
+        " seed0-epoch5.h5 beside seed0.h5.",
+    ),
     click.option("--seed-batch", type=POSITIVE, help="Seeds to train at once.  [default: as many as memory allows]"),
     click.option(
         "--activations/--no-activations",
@@ -139,6 +147,7 @@ SWEPT = frozenset(
         "seeds",
         "out",
         "force",
+        "keep",
     }
 )
 

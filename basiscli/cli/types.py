@@ -123,6 +123,20 @@ class SeedList(click.ParamType):
         return tuple(seeds)
 
 
+class EpochList(click.ParamType):
+    """Epochs: `0,5`, each once; nothing for none."""
+
+    name = "epochs"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        parts = [part.strip() for part in value.split(",")] if value else []
+        if not all(re.fullmatch(r"\d+", part) for part in parts) or len(set(map(int, parts))) < len(parts):
+            self.fail(f"'{value}': write different epochs with commas between, such as 0,5", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
 class Width(click.ParamType):
     """A width: a whole number, a fraction such as `1/4`, or a decimal."""
 

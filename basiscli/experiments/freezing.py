@@ -12,12 +12,14 @@ from basiscli.experiments.training import TrainingJob
 from basiscli.files import activations
 from basiscli.files.datasets import load_dataset
 from basiscli.files.networks import DONE
+from basiscli.nn.unit_groups import unit_groups
 from basiscli.notes import log
 from basiscli.training import defaults
 
 FREE, TRAINED, INITIAL = "free", "trained", "initial"
 DONORS = (TRAINED, INITIAL)
 PREFIXES = (0, 1, 2, 3)
+DONOR_SEED = 100
 # The scores whose rise over the free networks a record has.
 RISES = {
     "rise": "matched_held_out",
@@ -35,11 +37,13 @@ class Condition:
 
     donor: str
     prefix: int
+    donor_seed: int = DONOR_SEED
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
-        return f"{self.donor}-{self.prefix}" if self.prefix else FREE
+        """The name of its folder: trained-1, or trained101-1 of a donor that is not the usual one."""
+        seed = "" if self.donor_seed == DONOR_SEED else self.donor_seed
+        return f"{self.donor}{seed}-{self.prefix}" if self.prefix else FREE
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,15 @@ class Sweep:
 class Found:
     """A condition's networks: their seeds, the mean of their test accuracies, and their pairs, layer by layer.
 
-    images: how many they were correlated on, each copy counted.
+    images: how many they were correlated on, each copy counted. fed: the layers that frozen units reach by a skip, so
+    that they are in part the same in all networks.
     """
 
     seeds: tuple[int, ...]
     accuracy: float | None
     images: int
     layers: Mapping[str, Sequence[Assessment]]
+    fed: frozenset[str] = frozenset()
 
     def scores(self, layer: str, field: str) -> dict[tuple[int, int], float | None]:
         """Return a score of every pair of networks, by their seeds."""
@@ -111,7 +117,9 @@ def _conditions(sweep: Sweep, layers: Sequence[str]) -> list[Condition]:
             f"a prefix of {max(prefixes)} layers leaves none of {', '.join(layers)} to correlate: "
             f"choose up to {len(layers) - 1}"
         )
-    frozen = [Condition(donor, prefix) for donor in sweep.donors for prefix in sorted(set(prefixes) - {0})]
+    frozen = [
+        Condition(donor, prefix, sweep.donor_seed) for donor in sweep.donors for prefix in sorted(set(prefixes) - {0})
+    ]
     return [Condition(FREE, 0), *frozen]
 
 
@@ -153,7 +161,21 @@ def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Se
             ]
     accuracies = [record["test_accuracy"] for record in done]
     mean = None if None in accuracies else sum(accuracies) / len(accuracies)
-    return Found(tuple(record["seed"] for record in done), mean, max(opened[0].samples.values()), layers_found)
+    return Found(
+        tuple(record["seed"] for record in done),
+        mean,
+        max(opened[0].samples.values()),
+        layers_found,
+        _fed(sweep, layers, condition.prefix),
+    )
+
+
+def _fed(sweep: Sweep, layers: Sequence[str], prefix: int) -> frozenset[str]:
+    """Return the layers after a prefix whose units a skip ties to frozen ones, one by one."""
+    network, _ = training.plan(sweep.job, load_dataset(sweep.job.dataset))
+    groups = {name: {segment.group for segment in segments} - {None} for name, segments in unit_groups(network).layers.items()}
+    frozen = set().union(*(groups[layer] for layer in layers[:prefix]))
+    return frozenset(layer for layer in layers[prefix:] if groups[layer] & frozen)
 
 
 def _record(sweep: Sweep, condition: Condition, layer: str, looked: Found, free: Found) -> dict:
@@ -163,6 +185,7 @@ def _record(sweep: Sweep, condition: Condition, layer: str, looked: Found, free:
         "donor": condition.donor,
         "prefix": condition.prefix,
         "layer": layer,
+        "fed_by_skip": layer in looked.fed,
         "units": of_layer[0].pair.scores.units[0],
         "dead": sum(sum(assessment.pair.scores.dead) for assessment in of_layer) / (2 * len(of_layer)),
         "networks": len(looked.seeds),

@@ -53,7 +53,8 @@ class TrainingJob:
     each hidden layer of an mlp; of the other models a factor of all channels. hidden: units of an mlp's hidden layers
     one by one. start_weights and freeze are globs over the paths of weights. The first `freeze_prefix` layers come from
     the network file `donor`, and are frozen unless start_only. out: a folder, whose files `resume` goes on with and
-    `force` overwrites. seed_batch: how many seeds train at once. command: the line that the files say they come from.
+    `force` overwrites. keep: epochs after which networks are kept as unfinished files of their own. seed_batch: how
+    many seeds train at once. command: the line that the files say they come from.
     """
 
     dataset: str = "digits"
@@ -91,6 +92,7 @@ class TrainingJob:
     resume: bool = False
     force: bool = False
     checkpoint_every: int = 1
+    keep: tuple[int, ...] = ()
     seed_batch: int | None = None
     activations: bool | None = None
     command: str = ""
@@ -164,7 +166,7 @@ class TrainingJob:
         """Return the folder that a filled job writes."""
         return Folder(
             Path(self.out), dataset, self.seeds, self.activations, self.checkpoint_every, self.resume, self.force,
-            self.command,
+            self.command, self.keep,
         )  # fmt: skip
 
 
@@ -196,7 +198,7 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
                 run = checkpoint.resume(group.files, dataset)
             else:
                 run = Run.start(network, recipe, dataset, group.members, adjust)
-            train_to_end(run, partial(folder.checkpoint, run), folder.due(), progress, stop)
+            train_to_end(run, partial(folder.checkpoint, run), folder.due(), progress, stop, folder.keep_epoch)
             return list(folder.finish(run))
 
         for _, files in trained(groups, train):
@@ -237,6 +239,8 @@ def plan(job: TrainingJob, dataset: Dataset) -> tuple[Network, TrainingJob]:
     augment.parse(job.augment)
     network = models.build(job.architecture(dataset))
     weights.select(network.trained, job.freeze)
+    if job.keep and max(job.keep) >= job.epochs:
+        raise BadInput(f"`keep` {max(job.keep)}: choose epochs from 0 to {job.epochs - 1}; the end is written anyway")
     if job.activations is None:
         stored = cost.FLOAT_BYTES * len(dataset.test.labels) * cost.layer_activations(network)
         job = replace(job, activations=stored <= STORED_BYTES)

@@ -66,7 +66,7 @@ class Folder:
     """The folder that a job writes, a file a seed: FOLDER/seed0.h5 and so on; what is done about files that are there.
 
     activations: whether files hold the hidden activations of the test images. checkpoint_every is in epochs, 0 for the
-    end alone.
+    end alone. keep: epochs after which the networks are kept in files of their own; 0 stands for the start.
     """
 
     path: Path
@@ -77,10 +77,11 @@ class Folder:
     resume: bool = False
     force: bool = False
     command: str = ""
+    keep: tuple[int, ...] = ()
 
-    def file(self, seed: int) -> Path:
-        """Return the path of a seed's network."""
-        return self.path / f"seed{seed}.h5"
+    def file(self, seed: int, epoch: int | None = None) -> Path:
+        """Return the path of a seed's network, or of what is kept of it after an epoch."""
+        return self.path / (f"seed{seed}.h5" if epoch is None else f"seed{seed}-epoch{epoch}.h5")
 
     def prepare(self, network: Network, recipe: Recipe) -> dict[int, NetworkFile]:
         """Make the folder and return what it already holds of the job, by seed (nothing unless it is resumed).
@@ -96,16 +97,20 @@ class Folder:
                 continue
             if self.resume:
                 files[seed] = self._resumable(path, seed, network, recipe)
+                self._require_kept(files[seed])
             elif not self.force:
                 raise BadInput(
                     f"{path}: exists; `resume` goes on with it, `force` overwrites it, or choose another `out`"
                 )
         return files
 
-    def save(self, run: Run, s: int, activations: bool) -> NetworkFile:
-        """Write the s-th network of a run, with the hidden activations of the test images if asked for."""
+    def save(self, run: Run, s: int, activations: bool, epoch: int | None = None) -> NetworkFile:
+        """Write the s-th network of a run, with the hidden activations of the test images if asked for.
+
+        epoch: that it is kept of, in a file of its own.
+        """
         file = checkpoint.snapshot(run, s, self.command)
-        path = self.file(file.seed)
+        path = self.file(file.seed, epoch)
         with hdf5.writing(path, force=True) as writer:
             write_network(writer, file)
             if activations:
@@ -125,6 +130,15 @@ class Folder:
         for s in range(len(run.seeds)):
             self.save(run, s, activations=False)
 
+    def keep_epoch(self, run: Run) -> None:
+        """Write the networks of a run into files of their own if they are to be kept after this epoch.
+
+        They are unfinished files in every respect, as an interruption there would leave them.
+        """
+        if run.epoch in self.keep and not run.step:
+            for s in range(len(run.seeds)):
+                self.save(run, s, activations=False, epoch=run.epoch)
+
     def finish(self, run: Run) -> list[NetworkFile]:
         """Write the final files of a run, all of them, and return them."""
         return [self.save(run, s, self.activations and bool(run.alive[s])) for s in range(len(run.seeds))]
@@ -134,7 +148,15 @@ class Folder:
         floats = weights.layout(network).size * (1 + len(optim.SLOTS[recipe.optimizer]))
         if self.activations:
             floats += len(self.dataset.test.labels) * cost.layer_activations(network)
-        return cost.FLOAT_BYTES * floats * len(self.seeds)
+        return cost.FLOAT_BYTES * floats * len(self.seeds) * (1 + len(self.keep))
+
+    def _require_kept(self, file: NetworkFile) -> None:
+        """Raise BadInput where training is past an epoch that is to be kept and was not."""
+        position = file.position.get("epoch", 0), file.position.get("step", 0)
+        for epoch in self.keep:
+            path = self.file(file.seed, epoch)
+            if position > (epoch, 0) and not path.exists():
+                raise BadInput(f"{path}: was not kept, and training is past that epoch; `force` trains anew")
 
     def _resumable(self, path: Path, seed: int, network: Network, recipe: Recipe) -> NetworkFile:
         file = load_network(path)
@@ -182,12 +204,18 @@ def train_to_end(
     due: Callable[[Run], bool],
     progress: Progress,
     stop: Callable[[], bool],
+    between: Callable[[Run], None] = lambda run: None,
 ) -> None:
-    """Train a run to its end, saving after the epochs that are `due`. Raises Interrupted, saved, when `stop()`."""
+    """Train a run to its end, saving after the epochs that are `due`. Raises Interrupted, saved, when `stop()`.
+
+    between: is called with the run before its first step and after each epoch, before anything else is saved.
+    """
+    between(run)
     while not run.finished:
         complete = run.train_epoch(stop, lambda steps: progress.tick(run, steps), PAUSE)
         if complete:
             progress.close_epoch(run)
+            between(run)
         if not complete or (due(run) and not run.finished):
             save()
         if not complete:

@@ -3,7 +3,7 @@
 import io
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import matplotlib
@@ -11,21 +11,28 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
+from basiscli.analysis import statistics
+from basiscli.analysis.barriers import CIRCLE, FEWER
+from basiscli.analysis.statistics import Estimate, bonferroni
 from basiscli.plots.style import CEILING, GREY, HELD_OUT, IN_SAMPLE, NULL
 from basiscli.study import claims
-from basiscli.study.claims import Verdict
+from basiscli.study.rules import c1, c2, c3, c4
+from basiscli.study.verdict import MIXED, REFUTED, SHOWN, Record, Verdict, estimate_of, mean, name_of, told
 
-GRID = "#e8e9ec"
+GRID, THRESHOLD = "#e8e9ec", "#8a6d1d"
 # What a page calls the colours, so that it can have others in the dark.
-NAMES = {GREY: "muted", HELD_OUT: "red", IN_SAMPLE: "blue", NULL: "grey", CEILING: "green", GRID: "line"}
-SIZE = (4.0, 2.9)
-ASIDE = 18  # points between the last place of an axis and the names of the lines
+NAMES = {
+    GREY: "muted", HELD_OUT: "red", IN_SAMPLE: "blue", NULL: "grey", CEILING: "green", GRID: "line",
+    THRESHOLD: "threshold",
+}  # fmt: skip
+SIZE = (4.3, 3.2)
+ASIDE = 24  # points between the last place of an axis and the names of the lines
 # Of the four together: each with its claim and verdict above it, in lines of so many characters.
-SHEET, HEAD, LINE = (9.6, 7.6), 0.42, 54
-VERDICTS = {claims.SHOWN: "#1d6b3f", claims.REFUTED: "#a5301f", claims.UNDECIDED: "#6a5212"}
+SHEET, HEAD, LINE = (10.4, 9.0), 0.42, 58
+COLOURS = {SHOWN: "#1d6b3f", REFUTED: "#a5301f", MIXED: "#6a5212"}
 
 
-def draw(tables: Mapping[str, Sequence[Mapping]]) -> dict[str, tuple[Figure, str]]:
+def draw(tables: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Figure, str]]:
     """Return the figure of each claim that there are records of, with what it shows in words."""
     found = {}
     for claim, make in _drawn(tables).items():
@@ -34,41 +41,48 @@ def draw(tables: Mapping[str, Sequence[Mapping]]) -> dict[str, tuple[Figure, str
     return found
 
 
-def together(tables: Mapping[str, Sequence[Mapping]], verdicts: Sequence[Verdict]) -> Figure:
+def together(tables: Mapping[str, Sequence[Record]], verdicts: Sequence[Verdict]) -> Figure:
     """Return the figures of all claims as one, each under its claim and verdict."""
     figure, drawn = Figure(figsize=SHEET, layout="constrained"), _drawn(tables)
     figure.get_layout_engine().set(w_pad=0.14, h_pad=0.07)
     parts = figure.subfigures(4, 2, height_ratios=[HEAD, 1] * 2)
-    for k, verdict in enumerate(verdicts):
-        _head(parts[k // 2 * 2, k % 2], verdict)
-        if make := drawn.get(verdict.claim):
+    for k, claim in enumerate(claims.STATEMENTS):
+        _head(parts[k // 2 * 2, k % 2], claim, [one for one in verdicts if one.claim == claim])
+        if make := drawn.get(claim):
             make(parts[k // 2 * 2 + 1, k % 2])
     return figure
 
 
-def _head(figure: FigureBase, verdict: Verdict) -> None:
-    """Write a verdict, its claim and its effect."""
-    effect = f"{verdict.effect} {verdict.measure}" if verdict.effect else verdict.because
+def _head(figure: FigureBase, claim: str, verdicts: Sequence[Verdict]) -> None:
+    """Write the verdicts on a claim, its question and its effect."""
+    for k, verdict in enumerate(verdicts):
+        name = f"{verdict.part}: {verdict.verdict}" if verdict.part else verdict.verdict
+        colour = COLOURS.get(verdict.verdict, COLOURS[MIXED])
+        figure.text(
+            0.02 + 0.5 * k, 0.95, name[0].upper() + name[1:], va="top", fontsize=13, color=colour, weight="bold"
+        )
+    told_effects = [f"{told(one.effect, one.unit)} {one.measure}" for one in verdicts if one.effect]
     for place, text, size, colour, weight in (
-        (0.95, verdict.verdict.capitalize(), 13, VERDICTS[verdict.verdict], "bold"),
-        (0.70, f"{verdict.claim}  {claims.STATEMENTS[verdict.claim]}", 10, "#1c2129", "bold"),
-        (0.30, effect, 9, GREY, "normal"),
+        (0.72, f"{claim}  {claims.QUESTIONS[claim]}", 10, "#1c2129", "bold"),
+        (0.36, (told_effects or [verdicts[0].because])[-1], 9, GREY, "normal"),
     ):
+        text = textwrap.shorten(text, 170)
         text = textwrap.fill(text, LINE * 10 // size)
         figure.text(0.02, place, text, va="top", fontsize=size, color=colour, weight=weight, linespacing=1.15)
 
 
-def _drawn(tables: Mapping[str, Sequence[Mapping]]) -> dict[str, Callable[[FigureBase], str]]:
+def _drawn(tables: Mapping[str, Sequence[Record]]) -> dict[str, Callable[[FigureBase], str]]:
     """Return, for each claim that there are records of, what draws it into a figure and says what it shows."""
-    found = {}
-    for claim, command, rows_of, make in (
-        ("C1", "rotate", claims.contrasts, _rotation),
-        ("C2", "correlate", claims.by_width, _correlation),
-        ("C3", "freeze", claims.rises, _freezing),
-        ("C4", "connectivity", claims.barriers, partial(_connectivity, tables.get("connectivity"))),
-    ):
-        if rows := rows_of(tables.get(command, ())):
-            found[claim] = partial(make, rows)
+    found: dict[str, Callable[[FigureBase], str]] = {}
+    if losses := c1.losses(tables.get("rotate", ())):
+        found["C1"] = partial(_rotation, losses)
+    if shares := c2.conditions(tables.get("correlate", ())):
+        found["C2"] = partial(_correlation, shares)
+    records = tables.get("freeze", ())
+    if rows := c3.next_layers(records, c3.TRAINED):
+        found["C3"] = partial(_freezing, rows, c3.next_layers(records, c3.INITIAL))
+    if barriers := c4.matched(tables.get("connectivity", ())):
+        found["C4"] = partial(_connectivity, tables["connectivity"], barriers)
     return found
 
 
@@ -88,82 +102,109 @@ def svg(figure: Figure, name: str, variables: bool) -> str:
     return text
 
 
-def _rotation(rows: Sequence[Mapping], figure: FigureBase) -> str:
-    """Accuracy that a rotation costs beyond a permutation, by layer, in nonlinear networks and in linear ones."""
-    layers = list(dict.fromkeys(row["layer"] for row in rows))
-    lines = list(dict.fromkeys((row["linear"], row.get("width")) for row in rows))
-    several = len(lines) > len({linear for linear, _ in lines})
-    (axis,) = _axes(figure, "accuracy lost, points")
-    told = []
-    for k, (linear, width) in enumerate(lines):
-        name = ("linear" if linear else "nonlinear") + (f", {claims.name_of(width)}" if several else "")
-        line = [row for row in rows if (row["linear"], row.get("width")) == (linear, width)]
-        at = [layers.index(row["layer"]) + 0.07 * (k - (len(lines) - 1) / 2) for row in line]
-        _points(axis, at, line, "penalty_accuracy", CEILING if linear else HELD_OUT, name, scale=100)
-        told += [f"{name} {row['layer']}: {_told(row, 'penalty_accuracy', 100)}" for row in line]
-    axis.axhline(0, color=GREY, linewidth=0.8)
+LOOKS = {c1.NETWORKS: HELD_OUT, c1.LINEAR: CEILING, c1.UNTRAINED: NULL}
+
+
+def _rotation(losses: Mapping[tuple[str, int], Sequence[Record]], figure: FigureBase) -> str:
+    """rho by layer: of the networks after both retrainings, of linear twins and of untrained networks."""
+    layers = list(dict.fromkeys(row["layer"] for rows in losses.values() for row in rows))
+    (axis,) = _axes(figure, "log ratio of training losses, rho")
+    longest = max(epochs for _, epochs in losses)
+    said = []
+    for k, ((what, epochs), rows) in enumerate(sorted(losses.items(), reverse=True)):
+        colour = IN_SAMPLE if what == c1.NETWORKS and epochs < longest else LOOKS[what]
+        estimates = [statistics.over_sample(c1.of_layer(row).values()) for row in rows]
+        places = [layers.index(row["layer"]) + 0.06 * (k - len(losses) / 2) for row in rows]
+        name = f"{epochs} epochs" if what == c1.NETWORKS else f"{what}, {epochs}"
+        _points(axis, places, estimates, colour, name)
+        said += [f"{what}, {epochs} epochs, {row['layer']}: {told(e)}" for row, e in zip(rows, estimates, strict=True)]
+    _threshold(axis, c1.FLAT, "refutes below", len(layers) - 1)
     _finish(axis, layers)
-    return "Points of accuracy that a rotation costs beyond a permutation. " + "; ".join(told) + "."
+    return "Log ratio of training losses, rotation over permutation, by layer. " + "; ".join(said) + "."
 
 
-def _correlation(rows: Sequence[Mapping], figure: FigureBase) -> str:
-    """Correlation of matched units against width, between the rotated null and the aligned ceiling."""
-    (axis,) = _axes(figure, "correlation, held out")
+def _correlation(found: Mapping[tuple[float, str], c2.Layers], figure: FigureBase) -> str:
+    """Share of the way from arbitrary axes to common ones, by layer: widest, narrowest, half-trained, and the zeros."""
+    (axis,) = _axes(figure, "share of the way to one basis, %")
+    widths = [width for width, condition in found if condition == c2.TRAINED] or [width for width, _ in found]
+    lines = [(key, colour) for key, colour in (
+        ((max(widths), c2.TRAINED), HELD_OUT), ((min(widths), c2.TRAINED), GREY), ((max(widths), c2.HALF), IN_SAMPLE),
+        ((max(widths), c2.LINEAR), CEILING), ((max(widths), c2.UNTRAINED), NULL),
+    ) if key in found]  # fmt: skip
+    layers = list(dict.fromkeys(layer for key, _ in lines for layer in found[key].layers))
+    said = []
+    for k, (key, colour) in enumerate(dict(lines).items()):
+        one = found[key]
+        estimates = [one.share(layer) for layer in one.layers]
+        count = len(estimates) if key == lines[0][0] else 1
+        places = [layers.index(layer) + 0.06 * (k - len(lines) / 2) for layer in one.layers]
+        name = f"width {name_of(key[0])}" if key[1] == c2.TRAINED else key[1]
+        _points(axis, places, estimates, colour, name, scale=100, count=count)
+        said += [f"{name} {layer}: {told(e, '%', count)}" for layer, e in zip(one.layers, estimates, strict=True)]
+    _threshold(axis, 100 * c2.FAR, "far below 50", len(layers) - 1)
+    _threshold(axis, 100 * c2.NEAR, "one above 80", len(layers) - 1)
+    axis.set_ylim(min(-12, axis.get_ylim()[0]), 105)
+    _finish(axis, layers)
+    return "Share of the way from arbitrary axes to common ones, by layer. " + "; ".join(said) + "."
+
+
+def _freezing(
+    rows: Mapping[int, Sequence[Record]], untrained: Mapping[int, Sequence[Record]], figure: FigureBase
+) -> str:
+    """Rises after each frozen prefix, over donors: of the space above, of the axes below, with an untrained donor."""
+    panels = _axes(figure, "", panels=2)
+    said = []
+    for axis, part in zip(panels, c3.PARTS, strict=True):
+        bounds = set()
+        for k, (field, words, bound, unit) in enumerate(c3.RISES[part]):
+            estimates = [c3.over_donors(of, field) for of in rows.values()]
+            name = words.removeprefix("rise of the ").removesuffix(" over the rotated null")
+            colour = (HELD_OUT, IN_SAMPLE)[k]
+            _points(axis, np.arange(len(rows)) + 0.08 * k - 0.04, estimates, colour, name)
+            for place, prefix in enumerate(rows):
+                values = [row[field] for row in untrained.get(prefix, ()) if row.get(field) is not None]
+                axis.plot(
+                    [place + 0.08 * k + 0.12] * len(values), values, "D", color=colour, markersize=4, fillstyle="none"
+                )
+            if bound not in bounds:
+                _threshold(axis, bound, f"refutes below {bound}" if not bounds else f"share: {bound}", len(rows) - 1)
+            bounds.add(bound)
+            said += [f"{p} frozen, {words}: {told(e, unit)}" for p, e in zip(rows, estimates, strict=True)]
+        axis.set_ylabel(f"rise, {part}", fontsize=9, color=GREY)
+    _finish(panels[0], [])
+    first = [f"{prefix}, at {of[0]['layer']}" for prefix, of in rows.items()]
+    _finish(panels[1], first, "layers frozen (open diamonds: untrained donor)")
+    return "Rises in the next layer after frozen layers, over donors. " + "; ".join(said) + "."
+
+
+def _connectivity(records: Sequence[Record], rows: Sequence[Record], figure: FigureBase) -> str:
+    """Log ratios of barriers against width, also at equal correlation, above the correlations."""
+    above, below = _axes(figure, "ln(barrier / unmatched)", panels=2)
     at = np.arange(len(rows))
-    if all(row["null"] is not None and row["ceiling"] is not None for row in rows):
-        axis.fill_between(at, _values(rows, "null"), _values(rows, "ceiling"), color=NULL, alpha=0.18, linewidth=0)
-    for field, colour, name in (
-        ("ceiling", CEILING, "aligned ceiling"),
-        ("matched", HELD_OUT, "single units"),
-        ("null", GREY, "rotated null"),
-    ):
-        _points(axis, at, rows, field, colour, name)
-    axis.set_ylim(0, 1)
-    widths = [claims.name_of(row["width"]) for row in rows]
-    _finish(axis, widths, "width")
-    told = [
-        f"width {width}: {_told(row, 'matched')} between {_told(row, 'null')} and {_told(row, 'ceiling')}"
-        for width, row in zip(widths, rows, strict=True)
-    ]
-    return "Correlation of matched units, between the rotated null and the aligned ceiling. " + "; ".join(told) + "."
-
-
-def _freezing(rows: Sequence[Mapping], figure: FigureBase) -> str:
-    """Rise of the correlation, and of its excess over the rotated null, after each frozen prefix."""
-    (axis,) = _axes(figure, "rise over free networks")
-    at = np.arange(len(rows))
-    _points(axis, at - 0.04, rows, "rise", HELD_OUT, "correlation")
-    _points(axis, at + 0.04, rows, "excess_rise", IN_SAMPLE, "excess over null")
-    axis.axhline(0, color=GREY, linewidth=0.8)
-    _finish(axis, [f"{row['prefix']}, at {row['layer']}" for row in rows], "layers frozen")
-    told = [f"{row['prefix']} frozen: {_told(row, 'rise')}, excess {_told(row, 'excess_rise')}" for row in rows]
-    return "Rise of the correlation in the next layer after frozen layers. " + "; ".join(told) + "."
-
-
-def _connectivity(records: Sequence[Mapping], rows: Sequence[Mapping], figure: FigureBase) -> str:
-    """Barriers against width, above the correlation of the same pairs."""
-    above, below = _axes(figure, "loss barrier", panels=2)
-    at = np.arange(len(rows))
-    widths = [row["width"] for row in rows]
-    plain = [r for r in records if r["split"] == "test" and (r["match"], r["correct"]) == ("none", "none")]
-    if rows[0]["match"] != "none" and [r["width"] for r in plain] == widths:
-        _points(above, at, plain, "barrier", GREY, "as they come")
-    if all(row["degraded"] is not None for row in rows):
-        _points(above, at + 0.05, rows, "degraded", IN_SAMPLE, "at equal correlation")
-    _points(above, at, rows, "barrier", HELD_OUT, "matched")
-    above.set_ylim(min(0, above.get_ylim()[0]), None)
-    _points(below, at, rows, "matched_held_out", HELD_OUT, "single units")
-    _points(below, at, rows, "rotated_held_out_mean", GREY, "rotated null")
+    worse = {name: c4.degraded(records, rows, name) for name in (CIRCLE, FEWER)}
+    lines = [(rows, HELD_OUT, "matched"), (worse[CIRCLE], IN_SAMPLE, "circle"), (worse[FEWER], CEILING, "fewer images")]
+    for k, (of, colour, name) in enumerate(lines):
+        if of:
+            _points(above, at + 0.05 * k, [estimate_of(row, c4.LOSS) for row in of], colour, name)
+            _points(below, at + 0.05 * k, [estimate_of(row, "correlation") for row in of], colour, name)
+    logs = np.log2([float(row["width"]) for row in rows])
+    steepest = rows[0][c4.LOSS] + c4.SLOPE * (logs - logs[0])
+    above.plot(at, steepest, "--", color=THRESHOLD, linewidth=1.2)
+    _name(above, at[-1], steepest[-1], "refutes if flatter", THRESHOLD)
+    null = [Estimate(mean([row.get("standardised_rotated_held_out_mean")])) for row in rows]
+    _points(below, at, null, GREY, "rotated null")
     below.set_ylim(0, 1)
     _finish(above, [])
-    names = [claims.name_of(width) for width in widths]
+    names = [name_of(row["width"]) for row in rows]
     _finish(below, names, "width")
     below.set_ylabel("correlation", fontsize=9, color=GREY)
-    told = [
-        f"width {name}: barrier {_told(row, 'barrier')}, correlation {_told(row, 'matched_held_out')}"
+    said = [
+        f"width {name}: log ratio {told(estimate_of(row, c4.LOSS))}, correlation {row['correlation']:.2f}"
         for name, row in zip(names, rows, strict=True)
     ]
-    return "Loss barrier and basis correlation against width. " + "; ".join(told) + "."
+    return (
+        "Log ratio of loss barriers, matched over unmatched, and correlation, against width. " + "; ".join(said) + "."
+    )
 
 
 def _axes(figure: FigureBase, label: str, panels: int = 1) -> Sequence[Axes]:
@@ -173,17 +214,36 @@ def _axes(figure: FigureBase, label: str, panels: int = 1) -> Sequence[Axes]:
 
 
 def _points(
-    axis: Axes, at: Sequence[float], rows: Sequence[Mapping], field: str, colour: str, name: str, scale: float = 1
+    axis: Axes,
+    at: Iterable[float],
+    estimates: Sequence[Estimate],
+    colour: str,
+    name: str,
+    scale: float = 1,
+    count: int = 1,
 ) -> None:
-    """Draw a field with its intervals, the name beside its last point."""
-    values = scale * _values(rows, field)
+    """Draw estimates with their intervals, the name beside the last one."""
+    at, values = list(at), scale * np.array([one.value for one in estimates], dtype=float)
     if not np.isfinite(values).any():
         return
-    ends = scale * np.array([_values(rows, f"{field}_low"), _values(rows, f"{field}_high")])
+    ends = scale * np.array([one.interval(bonferroni(count)) for one in estimates], dtype=float).T
     bars = np.nan_to_num(np.abs(ends - values))
-    axis.errorbar(at, values, bars, color=colour, linewidth=1.8, elinewidth=1.4, capsize=3, marker="o", markersize=4)
+    axis.errorbar(
+        at, values, bars, color=colour, linewidth=1.6, elinewidth=1.2, capsize=2.5, marker="o", markersize=3.5
+    )
+    _name(axis, at[-1], values[-1], name, colour)
+
+
+def _threshold(axis: Axes, value: float, name: str, last: int) -> None:
+    """Draw the line at which a claim is decided, and the zero; the name stands beside the last place."""
+    axis.plot([-0.3, last + 0.2], [value, value], color=THRESHOLD, linewidth=1.2, linestyle="--")
+    axis.plot([-0.3, last + 0.2], [0, 0], color=GREY, linewidth=0.8)
+    _name(axis, last, value, name, THRESHOLD)
+
+
+def _name(axis: Axes, place: float, value: float, name: str, colour: str) -> None:
     axis.annotate(
-        name, (round(at[-1]), values[-1]), xytext=(ASIDE, 0), textcoords="offset points", color=colour, fontsize=9,
+        name, (round(place), value), xytext=(ASIDE, 0), textcoords="offset points", color=colour, fontsize=8.5,
         va="center", annotation_clip=False,
     )  # fmt: skip
 
@@ -210,17 +270,3 @@ def _spread(axis: Axes) -> None:
         place = text.xy[1] * scale
         free = max(place, free + 11)
         text.set_position((ASIDE, free - place))
-
-
-def _values(rows: Sequence[Mapping], field: str) -> np.ndarray:
-    return np.array([row.get(field) for row in rows], dtype=float)
-
-
-def _told(row: Mapping, field: str, scale: float = 1) -> str:
-    """Return a value with its interval in words."""
-    value, low, high = (row.get(f"{field}{end}") for end in ("", "_low", "_high"))
-    if value is None:
-        return "unknown"
-    digits = ".1f" if scale != 1 else ".2f"
-    between = "" if low is None else f" ({scale * low:{digits}} to {scale * high:{digits}})"
-    return f"{scale * value:{digits}}{between}"

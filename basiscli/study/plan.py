@@ -1,14 +1,12 @@
-"""Plans of a study (docs/study.md): tables of options in TOML, and the command lines that they expand to."""
+"""Plans of a study (docs/study.md): tables of options in TOML, read and checked."""
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from basiscli.errors import BadInput
-from basiscli.study import steps
-from basiscli.study.steps import Step
 
 SHIPPED = Path(__file__).with_name("plans")
 # The tables that are commands, each with the claim that it answers.
@@ -16,17 +14,19 @@ CLAIMS = {"rotate": "C1", "correlate": "C2", "freeze": "C3", "connectivity": "C4
 # Keys that are the study's own, by table; all others are options of the command that the table is named after.
 OWN = {
     "train": {"seeds_per_step"},
-    "rotate": {"widths", "seeds", "linear"},
-    "correlate": {"widths", "seeds"},
-    "freeze": {"widths", "seeds"},
+    "rotate": {"widths", "seeds", "zeros"},
+    "correlate": {"widths", "seeds", "zeros"},
+    "freeze": {"widths", "seeds", "donor_seeds"},
     "connectivity": {"widths", "seeds"},
 }
 # Options that the study sets itself.
 SET = {"out", "plot", "force", "resume", "dry_run", "style", "width", "hidden", "donor", "freeze_prefix",
-       "start_from", "start_weights", "checkpoint_every", "format", "help"}  # fmt: skip
+       "start_from", "start_weights", "checkpoint_every", "format", "help", "keep", "donor_seed"}  # fmt: skip
 # Options that are given once for each item of a list; other lists are joined by commas.
 REPEATED = ("layer", "freeze")
 PREFIXES = [0, 1, 2]
+# Donors of `freeze`, one a sweep: the interval is over them.
+DONOR_SEEDS = [100, 101, 102]
 RESOURCES = "resources"
 # Parses the words of a command line, raises ValueError with what is wrong, and returns its parameters by name.
 Parser = Callable[[str, Sequence[str]], Mapping]
@@ -68,18 +68,6 @@ def load(name: str, parse: Parser) -> Plan:
     return plan
 
 
-def open_study(plan: str, parse: Parser) -> tuple[str, str | None, list[Step]]:
-    """Return the name, the text and the steps of a plan; the text is None for the folder of a study.
-
-    Raises BadInput as `load` and `steps.load` do.
-    """
-    if plan not in names() and Path(plan).is_dir():
-        name, found = steps.load(Path(plan))
-        return name, None, found
-    found = load(plan, parse)
-    return found.name, found.text, expand(found, parse)
-
-
 def names() -> list[str]:
     """Return the names of the shipped plans."""
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
@@ -112,15 +100,6 @@ def words(options: Mapping) -> list[str]:
     return found
 
 
-def expand(plan: Plan, parse: Parser) -> list[Step]:
-    """Return the steps of a plan, in the order of its tables, each after those whose files it reads."""
-    expansion = _Expansion(plan, parse)
-    for table in plan.tables:
-        if table in CLAIMS:
-            getattr(expansion, table)()
-    return list(expansion.steps.values())
-
-
 def _check(plan: Plan, parse: Parser) -> None:
     for table, options in plan.tables.items():
         if table not in OWN and table != RESOURCES:
@@ -135,11 +114,33 @@ def _check(plan: Plan, parse: Parser) -> None:
             raise plan.fault(table, None, "widths = [...] is missing")
     if not set(CLAIMS) & set(plan.tables):
         raise BadInput(f"{plan.path}: nothing to do; there are {', '.join(CLAIMS)}")
-    if len(_seeds(plan, parse)) < 2:
+    if len(seeds_of(plan, parse)) < 2:
         raise plan.fault("train", "seeds", "pairs need two networks or more, intervals three")
+    if "freeze" in plan.tables and (both := set(seeds_of(plan, parse)) & set(donor_seeds(plan))):
+        raise plan.fault("freeze", "donor_seeds", f"{min(both)} is one of the networks' seeds, too")
+    _check_epochs(plan)
 
 
-def _seeds(plan: Plan, parse: Parser) -> tuple[int, ...]:
+def _check_epochs(plan: Plan) -> None:
+    """Raise BadInput unless the plan says how many epochs there are where the rules compare with half or four times."""
+    epochs = plan.tables.get("train", {}).get("epochs")
+    if has_zeros(plan, "correlate") and (type(epochs) is not int or epochs < 2):
+        raise plan.fault("train", "epochs", "say how many, 2 or more: C2 looks at half of them, too")
+    if has_zeros(plan, "rotate") and type(plan.tables["rotate"].get("epochs", epochs)) is not int:
+        raise plan.fault("train", "epochs", "say how many: C1 retrains for four times as many, too")
+
+
+def has_zeros(plan: Plan, table: str) -> bool:
+    """Whether a table is there and looks at what its rule needs beside the networks: linear twins and so on."""
+    return table in plan.tables and plan.tables[table].get("zeros", True)
+
+
+def donor_seeds(plan: Plan) -> list[int]:
+    """Return the seeds of the donors of `freeze`."""
+    return plan.tables["freeze"].get("donor_seeds", DONOR_SEEDS)
+
+
+def seeds_of(plan: Plan, parse: Parser) -> tuple[int, ...]:
     return parse("train", words({"seeds": plan.tables.get("train", {}).get("seeds", 1)}))["seeds"]
 
 
@@ -151,8 +152,11 @@ def _problem(table: str, key: str, value: object, parse: Parser) -> str | None:
         return "is set by the study itself; leave it out" + (" and say widths" if key in ("width", "hidden") else "")
     if key == "widths":
         return _widths_problem(value, parse)
-    if key == "linear" and table == "rotate":
+    if key == "zeros":
         return None if isinstance(value, bool) else f"{value!r} is neither true nor false"
+    if key == "donor_seeds":
+        whole = isinstance(value, list) and value and all(type(one) is int and one >= 0 for one in value)
+        return None if whole and len(set(value)) == len(value) else f"{value!r} is no list of different seeds"
     if key == "seeds_per_step" or (key == "seeds" and table != "train"):
         return None if type(value) is int and value > 0 else f"{value!r} is no whole number from 1"
     if not re.fullmatch(r"[a-z][a-z_-]*", key):
@@ -181,126 +185,3 @@ def _resources_problem(command: str, value: object) -> str | None:
     if not isinstance(value, dict) or not all(type(v) in (int, float) and v > 0 for v in value.values()):
         return f"{value!r} is no table of numbers above 0, such as {{ GPU = 1 }}"
     return None
-
-
-@dataclass
-class _Expansion:
-    """The steps that a plan has come to so far, by name."""
-
-    plan: Plan
-    parse: Parser
-    steps: dict[str, Step] = field(default_factory=dict)
-
-    def rotate(self) -> None:
-        """C1: rotations of the networks of each width, and of their linear twins."""
-        options = self._options("rotate")
-        for width in self._widths("rotate"):
-            kinds = {"": {}} | ({"-linear": {"activation": "linear"}} if self._own("rotate", "linear", True) else {})
-            for suffix, changes in kinds.items():
-                networks = self._networks(width, f"free{suffix}", changes)
-                out = f"rotated/{_label(width)}{suffix}"
-                self._analysis("rotate", width, networks, words(options | {"out": out}), suffix, out)
-
-    def correlate(self) -> None:
-        """C2: correlations of all pairs of networks of each width."""
-        seeds = self._own("correlate", "seeds", len(_seeds(self.plan, self.parse)))
-        intervals = {"intervals": True} if seeds > 2 else {}
-        options = {"null": "rotated"} | intervals | self._options("correlate")
-        for width in self._widths("correlate"):
-            self._analysis("correlate", width, self._networks(width), words(options))
-
-    def freeze(self) -> None:
-        """C3: a donor, networks that share its first layers, and the sweep that reads them all."""
-        options = {"prefixes": PREFIXES} | self._options("freeze")
-        chosen = self.parse("freeze", words(options))
-        seeds = {key: value for key, value in self.plan.tables["freeze"].items() if key == "seeds"}
-        for width in self._widths("freeze"):
-            after = self._first("freeze", self._networks(width))[1]
-            for donor in chosen["donors"]:
-                changes = {"seeds": f"{chosen['donor_seed']}-{chosen['donor_seed']}"}
-                changes |= {"epochs": 0} if donor == "initial" else {}
-                (given,) = self._networks(width, f"donor-{donor}", changes)
-                for prefix in sorted(set(chosen["prefixes"]) - {0}):
-                    changes = {"donor": given.files[0], "freeze_prefix": prefix} | seeds
-                    after += [given, *self._networks(width, f"{donor}-{prefix}", changes, given)]
-            trained = {key: value for key, value in self._options("train").items() if key != "activations"}
-            line = words(trained | seeds | {"width": width, "out": f"networks/{_label(width)}"} | options)
-            self._add("freeze", f"freeze-{_label(width)}", line, dict.fromkeys(after), about={"width": width})
-
-    def connectivity(self) -> None:
-        """C4: barriers between the networks of each width beside their correlations."""
-        chosen = [self._first("connectivity", self._networks(width)) for width in self._widths("connectivity")]
-        files, after = ([one for part in parts for one in part] for parts in zip(*chosen, strict=True))
-        self._add("connectivity", "connectivity", [*files, *words(self._options("connectivity"))], after)
-
-    def _networks(
-        self, width: object, condition: str = "free", changes: Mapping | None = None, donor: Step | None = None
-    ) -> list[Step]:
-        """Return the steps that train the networks of a condition, `seeds_per_step` in each."""
-        options = self._options("train") | {"width": width} | (changes or {})
-        seeds = self.parse("train", words({"seeds": options.pop("seeds", 1)}))["seeds"]
-        size = self._own("train", "seeds_per_step", len(seeds))
-        out, name = f"networks/{_label(width)}/{condition}", f"train-{_label(width)}-{condition}"
-        found = []
-        for start in range(0, len(seeds), size):
-            part = seeds[start : start + size]
-            line = words(options | {"seeds": _seed_text(part), "out": out, "resume": True})
-            files = tuple(f"{out}/seed{seed}.h5" for seed in part)
-            suffix = f"-seed{part[0]}" if size < len(seeds) else ""
-            found.append(self._add("train", name + suffix, line, [donor] if donor else [], files))
-        return found
-
-    def _analysis(
-        self,
-        command: str,
-        width: object,
-        networks: Sequence[Step],
-        options: Sequence[str],
-        suffix: str = "",
-        folder: str | None = None,
-    ) -> None:
-        name, (files, after) = f"{command}-{_label(width)}{suffix}", self._first(command, networks)
-        self._add(command, name, [*files, *options], after, about={"width": width}, folder=folder)
-
-    def _first(self, command: str, networks: Sequence[Step]) -> tuple[list[str], list[Step]]:
-        """Return the files of as many networks as a command is to read, and the steps that train them."""
-        files = [file for step in networks for file in step.files][: self._own(command, "seeds", None)]
-        return files, [step for step in networks if set(step.files) & set(files)]
-
-    def _add(
-        self,
-        command: str,
-        name: str,
-        line: Sequence[str],
-        after: Iterable[Step],
-        files: Sequence[str] = (),
-        **more: object,
-    ) -> Step:
-        """Return the step of this name, made if it is not there yet."""
-        resources = dict(self.plan.tables.get(RESOURCES, {}).get(command, {}))
-        step = Step(name, (command, *line), tuple(one.name for one in after), tuple(files), resources, **more)
-        return self.steps.setdefault(name, step)
-
-    def _options(self, table: str) -> dict:
-        """Return a table without the study's own keys."""
-        found = {key: value for key, value in self.plan.tables.get(table, {}).items() if key not in OWN[table]}
-        if "dataset" in found and Path(str(found["dataset"])).suffix:
-            found["dataset"] = str(Path(found["dataset"]).absolute())
-        return found
-
-    def _own(self, table: str, key: str, default):
-        return self.plan.tables.get(table, {}).get(key, default)
-
-    def _widths(self, table: str) -> list:
-        return self.plan.tables[table]["widths"]
-
-
-def _label(width: object) -> str:
-    return f"w{width}".replace("/", "_")
-
-
-def _seed_text(seeds: Sequence[int]) -> str:
-    """Return seeds as the option takes them: 0 to 4 as 5, 3 as 3-3, others as a list."""
-    if list(seeds) == list(range(len(seeds))):
-        return str(len(seeds))
-    return ",".join(map(str, seeds)) if len(seeds) > 1 else f"{seeds[0]}-{seeds[0]}"

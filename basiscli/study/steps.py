@@ -141,8 +141,8 @@ def reason(folder: Path, before: Mapping, needs: Mapping) -> str | None:
         return changes(before["depends"], needs) if "depends" in before else "its command, inputs or versions changed"
     if before["status"] != DONE:
         return "it failed" if before["status"] == FAILED else "it was stopped"
-    touched = _touched(folder, before["files"])
-    return f"{touched} is not what it wrote" if touched else None
+    other = touched(folder, before["files"])
+    return f"{other} is not what it wrote" if other else None
 
 
 def changes(before: Mapping, now: Mapping) -> str:
@@ -184,6 +184,8 @@ def states(folder: Path, steps: Sequence[Step], jobs: int) -> Iterator[dict]:
     found, why = {step.name: status(folder, step) for step in steps}, reasons(folder, steps)
     for step in steps:
         state = found[step.name]
+        if state["status"] == DONE and why[step.name]:  # its files are gone, or it would run again
+            state["status"] = WAITING
         running = state["status"] == RUNNING
         seconds = round(time.time() - state["began"], 1) if running else state.get("seconds")
         yield {
@@ -230,6 +232,16 @@ def seconds_left(steps: Sequence[Step], outcomes: Mapping[str, Mapping], jobs: i
     if any(step.words[0] not in past for step in left):
         return None
     return sum(sum(past[step.words[0]]) / len(past[step.words[0]]) for step in left) / jobs
+
+
+def lacking(folder: Path, steps: Sequence[Step]) -> list[str]:
+    """Return the steps that are not done, or whose files are gone or not what they wrote."""
+    found = []
+    for step in steps:
+        before = outcome(folder, step)
+        if before["status"] != DONE or touched(folder, before["files"]) or not (folder / step.records).exists():
+            found.append(step.name)
+    return found
 
 
 def versions() -> dict[str, str]:
@@ -279,7 +291,7 @@ def _option_change(name: str, before: str | None, now: str | None) -> str:
     return f"{name} {now}".rstrip() + ("" if before is None else f", was {before}")
 
 
-def _touched(folder: Path, files: Mapping[str, Mapping]) -> str | None:
+def touched(folder: Path, files: Mapping[str, Mapping]) -> str | None:
     """Return the first of the files that is not what it was: neither untouched, nor of the same content."""
     for path, known in files.items():
         with suppress(OSError):

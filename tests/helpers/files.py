@@ -13,12 +13,13 @@ def arrays_in(path: Path) -> dict[str, np.ndarray]:
     return file.weights | file.state
 
 
-def assert_same_networks(one: Path, two: Path) -> None:
-    """Both files hold bitwise the same training result."""
+def assert_same_networks(one: Path, two: Path, status: str = "done") -> None:
+    """Both files hold bitwise the same training result, or stand at the same place on the way to it."""
     first, second = load_network(one), load_network(two)
-    assert first.status == second.status == "done"
-    for part in ("weights", "state", "history"):
-        mine, other = getattr(first, part), getattr(second, part)
+    assert first.status == second.status == status and first.position == second.position
+    parts = [(getattr(first, part), getattr(second, part)) for part in ("weights", "state", "history")]
+    parts += [(values, second.optimizer[slot]) for slot, values in first.optimizer.items()]
+    for mine, other in parts:
         assert list(mine) == list(other)
         for name in mine:
             np.testing.assert_array_equal(mine[name], other[name], err_msg=name)

@@ -25,6 +25,7 @@ batch_size = 256
 [correlate]
 widths = [8, 16]
 draws = 2
+zeros = false
 [resources]
 train = { GPU = 1 }
 """

@@ -8,7 +8,7 @@ import pytest
 
 from basiscli.cli.commands.study import parse
 from basiscli.errors import BadInput
-from basiscli.study import plan
+from basiscli.study import expansion, plan
 
 TEXT = """\
 # a comment with seeds = 5
@@ -19,34 +19,68 @@ seeds = 3
 [correlate]
 widths = [16, 32]
 draws = 5
+zeros = false
 
 [freeze]
 widths = [16]
 prefixes = [0, 1]
 donors = "trained"
+donor_seeds = [100]
 """
 
 
 def steps_of(folder: Path, text: str) -> dict[str, object]:
     (folder / "plan.toml").write_text(text)
-    found = plan.expand(plan.load(str(folder / "plan.toml"), parse), parse)
+    found = expansion.expand(plan.load(str(folder / "plan.toml"), parse), parse)
     return {step.name: step for step in found}
 
 
 def test_networks_are_trained_once_for_all_that_read_them(tmp_path):
     found = steps_of(tmp_path, TEXT)
     assert list(found) == [
-        "train-w16-free", "correlate-w16", "train-w32-free", "correlate-w32", "train-w16-donor-trained",
-        "train-w16-trained-1", "freeze-w16",
+        "train-w16-free", "correlate-w16", "train-w32-free", "correlate-w32", "train-w16-donor-trained-100",
+        "train-w16-trained-1", "freeze-w16-donor100",
     ]  # fmt: skip
     assert found["correlate-w16"].after == ("train-w16-free",)
-    assert found["train-w16-trained-1"].after == ("train-w16-donor-trained",)
-    assert set(found["freeze-w16"].after) == {"train-w16-free", "train-w16-donor-trained", "train-w16-trained-1"}
+    assert found["train-w16-trained-1"].after == ("train-w16-donor-trained-100",)
+    before = {"train-w16-free", "train-w16-donor-trained-100", "train-w16-trained-1"}
+    assert set(found["freeze-w16-donor100"].after) == before
     assert found["train-w16-free"].files == tuple(f"networks/w16/free/seed{seed}.h5" for seed in range(3))
     assert found["train-w16-trained-1"].command == (
         "basiscli train --dataset digits --width 16 --donor networks/w16/donor-trained/seed100.h5 --freeze-prefix 1 "
         "--seeds 3 --out networks/w16/trained-1 --resume > records/train-w16-trained-1.jsonl"
     )
+
+
+def test_what_the_rules_compare_is_trained_and_measured(tmp_path):
+    """Linear twins, untrained and half-trained networks, E and 4E epochs, three donors and one without training."""
+    text = TEXT.replace("seeds = 3", "seeds = 3\nepochs = 6").replace("zeros = false\n", "")
+    text = text.replace("donor_seeds = [100]\n", "").replace('donors = "trained"\n', "") + "[rotate]\nwidths = [8]\n"
+    found = steps_of(tmp_path, text)
+    abouts = {name: step.about.get("condition") for name, step in found.items() if name.startswith("correlate")}
+    assert abouts == {
+        "correlate-w16": "trained", "correlate-w32": "trained", "correlate-w32-half": "half-trained",
+        "correlate-w32-linear": "linear", "correlate-w32-untrained": "untrained",
+    }  # fmt: skip
+    half = found["correlate-w32-half"]
+    assert half.words[1] == "networks/w32/free/seed0-epoch3.h5" and half.about["epochs"] == 3
+    assert half.words[1] in found["train-w32-free"].files and "--keep 3 " in found["train-w32-free"].command
+    assert "--keep" not in found["train-w16-free"].command
+    assert found["correlate-w32"].words[1:4] == tuple(f"networks/w32/free/seed{seed}.h5" for seed in range(3))
+    rotations = {name: found[name].command for name in found if name.startswith("rotate")}
+    assert list(rotations) == [f"rotate-w8{part}" for part in ("", "-long", "-linear", "-linear-long", "-untrained")]
+    assert "--epochs 24" in rotations["rotate-w8-long"] and "--epochs 24" in rotations["rotate-w8-linear-long"]
+    assert "free-untrained" in rotations["rotate-w8-untrained"] and "--epochs 6" in rotations["rotate-w8-untrained"]
+    sweeps = {name: found[name] for name in found if name.startswith("freeze")}
+    assert list(sweeps) == [f"freeze-w16-donor{seed}" for seed in (100, 101, 102)]
+    assert "train-w16-initial-1" in sweeps["freeze-w16-donor100"].after
+    assert "--donors trained --donor-seed 101" in sweeps["freeze-w16-donor101"].command
+    assert "networks/w16/trained101-1/seed0.h5" in found["train-w16-trained101-1"].files
+
+
+def test_linear_twins_of_networks_with_pools_take_means(tmp_path):
+    text = '[train]\nmodel = "convnet"\nseeds = 3\nepochs = 2\n[rotate]\nwidths = ["1/4"]\n'
+    assert "--activation linear --pooling average" in steps_of(tmp_path, text)["train-w1_4-free-linear"].command
 
 
 def test_seeds_in_steps_of_their_own(tmp_path):
@@ -70,12 +104,12 @@ def test_lists_of_options_that_are_repeated():
 def test_resources_and_what_steps_are_about(tmp_path):
     found = steps_of(tmp_path, TEXT + "[resources]\ntrain = { GPU = 1 }\n")
     assert found["train-w16-free"].resources == {"GPU": 1} and found["correlate-w16"].resources == {}
-    assert found["freeze-w16"].about == {"width": 16}
+    assert found["freeze-w16-donor100"].about == {"width": 16}
 
 
 @pytest.mark.parametrize("name", plan.names())
 def test_shipped_plans_hold_and_answer_all_claims(name):
-    found = plan.expand(plan.load(name, parse), parse)
+    found = expansion.expand(plan.load(name, parse), parse)
     assert {step.words[0] for step in found} == {"train", *plan.CLAIMS}
     before: set[str] = set()
     for step in found:
@@ -106,8 +140,13 @@ def test_shipped_plans_hold_and_answer_all_claims(name):
         ("[correlate]", "[corelate]", "line 6: [corelate]: no such table; there are train, rotate, correlate"),
         ("[train]", "train = 3\n[tran]", "line 2: [train]: is a table of options, not a value"),
         ("draws = 5", "draws = ", "line 8"),
-        ("[freeze]", "[resources]\nfly = { GPU = 1 }\n[freeze]", "line 11: [resources] fly: no such command"),
-        ("[freeze]", "[resources]\ntrain = 1\n[freeze]", "line 11: [resources] train: 1 is no table of numbers"),
+        ("zeros = false", "zeros = 1", "line 9: [correlate] zeros: 1 is neither true nor false"),
+        ("zeros = false", "", "line 2: [train] epochs: say how many, 2 or more"),
+        ("[freeze]", "[rotate]\nwidths = [8]\n[freeze]", "line 2: [train] epochs: say how many: C1 retrains"),
+        ("[100]", "[7, 7]", "line 15: [freeze] donor_seeds: [7, 7] is no list of different seeds"),
+        ("[100]", "[2]", "line 15: [freeze] donor_seeds: 2 is one of the networks' seeds, too"),
+        ("[freeze]", "[resources]\nfly = { GPU = 1 }\n[freeze]", "line 12: [resources] fly: no such command"),
+        ("[freeze]", "[resources]\ntrain = 1\n[freeze]", "line 12: [resources] train: 1 is no table of numbers"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path, old, new, words):

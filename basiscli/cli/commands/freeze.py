@@ -24,7 +24,13 @@ from basiscli.cli.types import Names, Prefixes
     metavar="NAMES",
     help="Whose layers: of a network trained like the others, or of one as it starts.  [default: trained,initial]",
 )
-@click.option("--donor-seed", type=options.WHOLE, default=100, show_default=True)
+@click.option(
+    "--donor-seed",
+    type=options.WHOLE,
+    default=100,
+    show_default=True,
+    help="Of another one, folders are called trained101-1, so that several donors share one --out.",
+)
 @options.swept_seeds
 @options.inputs("--split", "Images to correlate on.  [default: test-shifts on digits, else test]")
 @options.swept_draws

@@ -42,7 +42,7 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precis
     """
     from basiscli.device import placement
     from basiscli.study import execution, steps
-    from basiscli.study.plan import open_study
+    from basiscli.study.expansion import open_study
     from basiscli.study.report import COLUMNS
 
     if sum((dry_run, printed, status)) > 1:

@@ -150,6 +150,14 @@ def test_the_networks_of_a_sweep_are_what_train_makes(sweep, tmp_path):
     )
 
 
+def test_donors_share_a_folder_and_its_free_networks(sweep):
+    folder, outcome = sweep
+    options = ("--donor-seed", 101, "--donors", "trained", "--prefixes", "0,1", "--seeds", 3)
+    again = done(*[word for word in SWEEP if word], *options, "--out", folder / "more")
+    assert {path.name for path in (folder / "more").iterdir()} == {"donor-trained", "free", "trained101-1"}
+    assert again.records[0] == outcome.records[0] and not any(record["fed_by_skip"] for record in again.records)
+
+
 def test_the_scores_are_those_of_correlate(sweep):
     folder, outcome = sweep
     files = sorted((folder / "runs/trained-1").iterdir())

@@ -86,6 +86,49 @@ def test_resuming_a_checkpoint_ends_in_the_same_weights(basiscli, tmp_path, opti
         assert_same_networks(tmp_path / f"whole/seed{seed}.h5", tmp_path / f"part/seed{seed}.h5")
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_kept_networks_are_what_an_interruption_there_leaves(basiscli, tmp_path, optimizer):
+    """To the last bit, optimiser and history included; training goes on from them to the same end."""
+    command = (*SMALL, "--epochs", 4, "--seeds", 2, "--optimizer", optimizer, "--norm", "batch", "--augment", "shift")
+    assert basiscli(*command, "--keep", "0,2", "--out", tmp_path / "whole").code == 0
+    script = (
+        "import sys; from basiscli.experiments import training_loop as loop; from basiscli.cli.group import main\n"
+        "train_to_end = loop.train_to_end\n"
+        "def stopped(run, save, due, progress, stop, between):\n"
+        "    def end(run):\n"
+        "        if run.epoch == 2: save(); raise SystemExit(9)\n"
+        "    train_to_end(run, save, due, progress, stop, end)\n"
+        "from basiscli.experiments import training; training.train_to_end = stopped\n"
+        "sys.argv = ['basiscli', *sys.argv[1:]]; main()"
+    )
+    arguments = [str(argument) for argument in (*command, "--out", tmp_path / "part")]
+    assert subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True).returncode == 9
+    for seed in range(2):
+        kept = tmp_path / f"whole/seed{seed}-epoch2.h5"
+        assert load_network(kept).position["epoch"] == 2
+        assert_same_networks(kept, tmp_path / f"part/seed{seed}.h5", "unfinished")
+        start = load_network(tmp_path / f"whole/seed{seed}-epoch0.h5")
+        assert (start.status, start.position["epoch"], start.seed) == ("unfinished", 0, seed)
+        kept.rename(tmp_path / f"part/seed{seed}.h5")
+    assert basiscli(*command, "--out", tmp_path / "part", "--resume").code == 0
+    for seed in range(2):
+        assert_same_networks(tmp_path / f"whole/seed{seed}.h5", tmp_path / f"part/seed{seed}.h5")
+    assert basiscli(*command, "--epochs", 0, "--out", tmp_path / "none").code == 0
+    untrained, start = (load_network(tmp_path / name) for name in ("none/seed0.h5", "whole/seed0-epoch0.h5"))
+    for path, values in untrained.weights.items():
+        np.testing.assert_array_equal(values, start.weights[path], err_msg=path)
+
+
+def test_what_cannot_be_kept_is_refused_and_folders_stand_for_what_is_trained(basiscli, tmp_path):
+    basiscli(*SMALL, "--keep", "0,2", "--out", tmp_path).refused("keep 2: choose epochs from 0 to 1")
+    basiscli(*SMALL, "--keep", "1,1", "--out", tmp_path).refused("different epochs", code=2)
+    assert basiscli(*SMALL, "--seeds", 2, "--keep", 1, "--out", tmp_path).code == 0
+    again = basiscli(*SMALL, "--seeds", 2, "--keep", "0,1", "--out", tmp_path, "--resume")
+    again.refused("seed0-epoch0.h5: was not kept, and training is past that epoch")
+    (record,) = [r for r in basiscli("correlate", tmp_path).records if r["layer"] == "hidden1"]
+    assert record["b"] == str(tmp_path / "seed1.h5")
+
+
 def start(command: tuple, folder: Path) -> subprocess.Popen:
     arguments = [str(argument) for argument in (*command, "--out", folder)]
     return subprocess.Popen(

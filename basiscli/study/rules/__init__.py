@@ -1,0 +1,1 @@
+"""The rules of the four claims (docs/study.md), a module each: records in, verdicts out."""
