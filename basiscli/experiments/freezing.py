@@ -173,7 +173,9 @@ def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Se
 def _fed(sweep: Sweep, layers: Sequence[str], prefix: int) -> frozenset[str]:
     """Return the layers after a prefix whose units a skip ties to frozen ones, one by one."""
     network, _ = training.plan(sweep.job, load_dataset(sweep.job.dataset))
-    groups = {name: {segment.group for segment in segments} - {None} for name, segments in unit_groups(network).layers.items()}
+    groups = {
+        name: {segment.group for segment in segments} - {None} for name, segments in unit_groups(network).layers.items()
+    }
     frozen = set().union(*(groups[layer] for layer in layers[:prefix]))
     return frozenset(layer for layer in layers[prefix:] if groups[layer] & frozen)
 
