@@ -61,7 +61,8 @@ class Layers:
 
     def scores(self, layer: str) -> tuple[float | None, float | None, float | None]:
         """Return matched, null and ceiling of a layer, means over pairs."""
-        return tuple(mean(table.values()) for table in self.layers[layer])
+        matched, null, ceiling = self.layers[layer]
+        return mean(matched.values()), mean(null.values()), mean(ceiling.values())
 
     @cached_property
     def averaged(self) -> list[Table]:
