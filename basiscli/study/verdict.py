@@ -124,10 +124,7 @@ def settle(shown: Sequence[Condition], refuted: Sequence[Condition]) -> tuple[st
 
 def number(value: float | None, unit: str = "") -> str:
     """Return a value as people write it."""
-    if value is None:
-        return "unknown"
-    scale, digits = (100, ".1f") if unit in ("points", "%") else (1, ".3f")
-    return f"{scale * value:{digits}} {unit}".rstrip()
+    return "unknown" if value is None else f"{_digits(value, unit)} {unit}".rstrip()
 
 
 def told(estimate: Estimate | None, unit: str = "", count: int = 1) -> str:
@@ -137,8 +134,13 @@ def told(estimate: Estimate | None, unit: str = "", count: int = 1) -> str:
     low, high = estimate.interval(bonferroni(count))
     if low is None or high is None:
         return f"{number(estimate.value, unit)} (no interval)"
-    scale, digits = (100, ".1f") if unit in ("points", "%") else (1, ".3f")
-    return f"{number(estimate.value, unit)} ({scale * low:{digits}} to {scale * high:{digits}})"
+    return f"{number(estimate.value, unit)} ({_digits(low, unit)} to {_digits(high, unit)})"
+
+
+def _digits(value: float, unit: str) -> str:
+    """Return a number without its unit; a zero has no sign."""
+    text = f"{100 * value:.1f}" if unit in ("points", "%") else f"{value:.3f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def name_of(width: object) -> str:

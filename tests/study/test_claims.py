@@ -270,4 +270,5 @@ def test_conditions():
 
 def test_estimates_in_words():
     assert told(Estimate(0.0333, 0.005, 1e9), "points") == "3.3 points (2.4 to 4.3)"
+    assert told(Estimate(-0.0001, 0.0001, 1e9)) == "0.000 (0.000 to 0.000)"
     assert told(Estimate(0.12345)) == "0.123 (no interval)" and told(None) == "unknown"
