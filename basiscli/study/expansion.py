@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from basiscli.experiments.freezing import FREE, INITIAL, Condition
 from basiscli.experiments.freezing import TRAINED as TRAINED_DONOR
@@ -39,8 +40,8 @@ def open_study(plan: str, parse: Parser) -> tuple[str, str | None, list[Step]]:
     if plan not in names() and Path(plan).is_dir():
         name, found = steps.load(Path(plan))
         return name, None, found
-    found = load(plan, parse)
-    return found.name, found.text, expand(found, parse)
+    read = load(plan, parse)
+    return read.name, read.text, expand(read, parse)
 
 
 def expand(plan: Plan, parse: Parser) -> list[Step]:
@@ -66,11 +67,11 @@ class _Expansion:
         Untrained networks are rotated, too; all but the first rotations are of what the rule compares.
         """
         options = self._options("rotate")
-        short = options.get("epochs", self._options("train").get("epochs"))
+        short = options.get("epochs", self._options("train").get("epochs")) or 0
         zeros = has_zeros(self.plan, "rotate")
         pair = options | {"kind": COMPARED}
         for width in self._widths("rotate"):
-            runs = [("", FREE, {}, options)]
+            runs: list[tuple[str, str, dict, dict]] = [("", FREE, {}, options)]
             if zeros:
                 linear, long = self._linear(), pair | {"epochs": LONGER * short}
                 runs += [
@@ -121,12 +122,12 @@ class _Expansion:
                 only = {"donors": TRAINED_DONOR} if k else {}
                 self._sweep(width, options | only | {"donor_seed": seed}, f"-donor{seed}")
 
-    def _sweep(self, width: object, options: Mapping, suffix: str) -> None:
+    def _sweep(self, width: object, options: dict, suffix: str) -> None:
         chosen = self.parse("freeze", words(options))
         seeds = {key: value for key, value in self.plan.tables["freeze"].items() if key == "seeds"}
         after = self._first("freeze", self._networks(width))[1]
         for donor in chosen["donors"]:
-            changes = {"seeds": f"{chosen['donor_seed']}-{chosen['donor_seed']}"}
+            changes: dict[str, object] = {"seeds": f"{chosen['donor_seed']}-{chosen['donor_seed']}"}
             changes |= {"epochs": 0} if donor == INITIAL else {}
             (given,) = self._networks(width, f"donor-{donor}", changes, label=f"-{chosen['donor_seed']}")
             for prefix in sorted(set(chosen["prefixes"]) - {0}):
@@ -158,7 +159,7 @@ class _Expansion:
         """
         kept = self._kept(width) if condition == FREE else None
         keep = {} if kept is None else {"keep": kept}
-        options = self._options("train") | keep | {"width": width} | (changes or {})
+        options = self._options("train") | keep | {"width": width} | dict(changes or {})
         seeds = self.parse("train", words({"seeds": options.pop("seeds", 1)}))["seeds"]
         size = self._own("train", "seeds_per_step", len(seeds))
         out, name = f"networks/{_label(width)}/{condition}", f"train-{_label(width)}-{condition}{label}"
@@ -210,7 +211,7 @@ class _Expansion:
         line: Sequence[str],
         after: Iterable[Step],
         files: Sequence[str] = (),
-        **more: object,
+        **more: Any,
     ) -> Step:
         """Return the step of this name, made if it is not there yet."""
         resources = dict(self.plan.tables.get(RESOURCES, {}).get(command, {}))

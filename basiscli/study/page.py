@@ -17,7 +17,7 @@ from basiscli.study.verdict import MIXED, REFUTED, SHOWN, UNDECIDED, Verdict, na
 STYLE = Path(__file__).with_name("report.css")
 SIGNS = {SHOWN: "✓", REFUTED: "✕", UNDECIDED: "?", MIXED: "≈"}
 # What the page shows of a command's records; the CSV files have all.
-SHOWN = {
+COLUMNS = {
     "rotate": ("width", "activation", "layer", "kind", "over", "power", "networks", "failed", "test_accuracy",
                "penalty_accuracy", "penalty_test_loss", "penalty_train_loss"),
     "correlate": ("width", "layer", "units_a", "dead_a", "pairs", "identity", "matched", "matched_held_out",
@@ -196,7 +196,7 @@ def _rows(command: str, records: Sequence[Mapping]) -> list[dict]:
     """Return the rows of a command's table on the page: of correlations the means, if there are any."""
     if command == "correlate":
         records = [r for r in records if r.get("pairs", 1) > 1] or records
-    return [{column: _cell(record, column) for column in SHOWN[command]} for record in records]
+    return [{column: _cell(record, column) for column in COLUMNS[command]} for record in records]
 
 
 def _cell(record: Mapping, column: str) -> str:

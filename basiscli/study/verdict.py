@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from basiscli.analysis.statistics import Estimate, bonferroni
 
@@ -15,7 +16,7 @@ FEWEST_NETWORKS, FEWEST_UNITS = 5, 16
 # The significance of a verdict: that of its 95 % intervals.
 SIGNIFICANCE = 0.05
 
-Record = Mapping[str, object]
+Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Condition:
     def p(self) -> float:
         """The p value: below 0.05 where the condition holds, 1 where the value lies on the wrong side."""
         p = self.estimate.p_value(self.bound)
-        if p is None or (self.estimate.value > self.bound) != self.above:
+        if p is None or self.estimate.value is None or (self.estimate.value > self.bound) != self.above:
             return 1.0
         return min(1.0, self.count * p)
 
@@ -83,7 +84,7 @@ class Verdict:
     p: float | None = None
     controls: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, str] = field(default_factory=dict)
-    trained: Mapping[str, object] = field(default_factory=dict)
+    trained: Mapping[str, Any] = field(default_factory=dict)
     adjusted: str | None = None
     adjusted_p: float | None = None
 
@@ -93,7 +94,7 @@ class Verdict:
         return f"{self.claim} {self.part}".rstrip()
 
 
-def missing(claim: str, what: Iterable[str], **more: object) -> Verdict:
+def missing(claim: str, what: Iterable[str], **more: Any) -> Verdict:
     """Return the verdict where records are missing, by name."""
     return Verdict(claim, UNDECIDED, f"{MISSING}: {'; '.join(what)}", **more)
 
@@ -123,10 +124,7 @@ def settle(shown: Sequence[Condition], refuted: Sequence[Condition]) -> tuple[st
 
 def number(value: float | None, unit: str = "") -> str:
     """Return a value as people write it."""
-    if value is None:
-        return "unknown"
-    scale, digits = (100, ".1f") if unit in ("points", "%") else (1, ".3f")
-    return f"{scale * value:{digits}} {unit}".rstrip()
+    return "unknown" if value is None else f"{_digits(value, unit)} {unit}".rstrip()
 
 
 def told(estimate: Estimate | None, unit: str = "", count: int = 1) -> str:
@@ -136,8 +134,13 @@ def told(estimate: Estimate | None, unit: str = "", count: int = 1) -> str:
     low, high = estimate.interval(bonferroni(count))
     if low is None or high is None:
         return f"{number(estimate.value, unit)} (no interval)"
-    scale, digits = (100, ".1f") if unit in ("points", "%") else (1, ".3f")
-    return f"{number(estimate.value, unit)} ({scale * low:{digits}} to {scale * high:{digits}})"
+    return f"{number(estimate.value, unit)} ({_digits(low, unit)} to {_digits(high, unit)})"
+
+
+def _digits(value: float, unit: str) -> str:
+    """Return a number without its unit; a zero has no sign."""
+    text = f"{100 * value:.1f}" if unit in ("points", "%") else f"{value:.3f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def name_of(width: object) -> str:

@@ -83,9 +83,13 @@ WIDE = (256, "trained")
         (UNDECIDED, {(256, "half-trained"): 0.15}, "second half of training"),  # and with training
         (MIXED, {WIDE: (0.2, 0.2, 0.98)}, "hidden3 nearer"),  # one layer is wholly shared
         (MIXED, {WIDE: (0.2, 0.2, 0.0)}, "hidden3 without"),
-        (NOT_APPLICABLE, {WIDE: 0.0}, "no layer"),  # as linear and untrained networks are
-        (UNINFORMATIVE, {(256, "linear"): 0.2}, "linear networks have a common basis"),
-        (UNINFORMATIVE, {(256, "untrained"): 0.2}, "untrained networks have a common basis"),
+        (NOT_APPLICABLE, {WIDE: 0.0}, "no layer"),
+        # linear networks, and untrained ones, under a null that is too low: the same share as their zeros
+        (NOT_APPLICABLE, {WIDE: 0.04, (256, "half-trained"): 0.04, (256, "linear"): 0.04}, "no layer"),
+        (NOT_APPLICABLE, {WIDE: 0.13, (256, "half-trained"): 0.13, (256, "untrained"): 0.13}, "no layer"),
+        (SHOWN, {(256, "linear"): 0.04, (256, "untrained"): 0.13}, "every layer"),
+        (UNINFORMATIVE, {(256, "linear"): 0.3}, "linear networks have a common basis"),
+        (UNINFORMATIVE, {(256, "untrained"): 0.3}, "untrained networks have a common basis"),
     ],
 )
 def test_c2(verdict, share, words):
@@ -266,4 +270,5 @@ def test_conditions():
 
 def test_estimates_in_words():
     assert told(Estimate(0.0333, 0.005, 1e9), "points") == "3.3 points (2.4 to 4.3)"
+    assert told(Estimate(-0.0001, 0.0001, 1e9)) == "0.000 (0.000 to 0.000)"
     assert told(Estimate(0.12345)) == "0.123 (no interval)" and told(None) == "unknown"

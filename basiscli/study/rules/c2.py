@@ -18,6 +18,7 @@ from basiscli.study.verdict import (
     Condition,
     Record,
     Verdict,
+    all_hold,
     few_networks,
     mean,
     missing,
@@ -33,6 +34,8 @@ CLAIM = "C2"
 FAR, NEAR, WIDER, LONGER = 0.5, 0.8, 0.1, 0.05
 # A ceiling that is less above the null says nothing; one basis needs a ceiling above the second.
 ROOM, SHARED = 0.1, 0.5
+# A share of linear or untrained networks above which the null is no null: half of what is called far.
+ZERO = FAR / 2
 REFUTED_BY = "Every layer's share above 80 %, under a ceiling above 0.5."
 MEASURE = "share of the way from arbitrary axes to common ones, mean over layers, width {}"
 # What the records of a step are of; without the field they are of the networks at the end of training.
@@ -58,7 +61,8 @@ class Layers:
 
     def scores(self, layer: str) -> tuple[float | None, float | None, float | None]:
         """Return matched, null and ceiling of a layer, means over pairs."""
-        return tuple(mean(table.values()) for table in self.layers[layer])
+        matched, null, ceiling = self.layers[layer]
+        return mean(matched.values()), mean(null.values()), mean(ceiling.values())
 
     @cached_property
     def averaged(self) -> list[Table]:
@@ -69,17 +73,6 @@ class Layers:
     def mean_share(self) -> Estimate:
         """The share of the means over layers."""
         return statistics.share_over_networks(*self.averaged)
-
-    @property
-    def applicable(self) -> list[str]:
-        """The layers with a shared space, in which units pair up better than arbitrary axes (95 %)."""
-        found = []
-        for layer in self.layers:
-            _, null, ceiling = self.scores(layer)
-            excess = Condition("excess", self.excess(layer), 0, count=len(self.layers))
-            if null is not None and ceiling is not None and ceiling - null >= ROOM and excess.holds:
-                found.append(layer)
-        return found
 
 
 def judge(records: Sequence[Record]) -> Verdict:
@@ -142,12 +135,13 @@ def _missing(found: Mapping[tuple[float, str], Layers]) -> list[str]:
 def _settled(found: Mapping, narrow: Layers, wide: Layers, half: Layers) -> tuple[str, str, float | None]:
     if few := few_networks(min(narrow.networks, wide.networks, half.networks)):
         return UNDECIDED, few, None
-    applicable = wide.applicable
-    if not applicable:
-        return NOT_APPLICABLE, "no layer in which units pair up better than arbitrary axes of a shared space", None
-    if zeros := [name for (_, name), one in found.items() if name in CONDITIONS[2:] and _is_applicable(one)]:
-        return UNINFORMATIVE, f"a control failed: {' and '.join(zeros)} networks have a common basis, too", None
-    groups = sorted_layers(wide)
+    zeros = {name: one for (_, name), one in found.items() if name in CONDITIONS[2:]}
+    if failed := [name for name, zero in zeros.items() if _fails(zero)]:
+        return UNINFORMATIVE, f"a control failed: {' and '.join(failed)} networks have a common basis, too", None
+    applies = applicable(wide, list(zeros.values()))
+    if not applies:
+        return NOT_APPLICABLE, "in no layer do units pair up better than in networks without a basis", None
+    groups = sorted_layers(wide, applies)
     if len([name for name, layers in groups.items() if layers and name != "undecided"]) > 1:
         told_groups = [f"{', '.join(layers)} {name}" for name, layers in groups.items() if layers]
         return MIXED, f"layers disagree: {'; '.join(told_groups)}", _largest_p(wide, groups)
@@ -159,17 +153,32 @@ def _settled(found: Mapping, narrow: Layers, wide: Layers, half: Layers) -> tupl
     return verdict, because, p
 
 
-def _is_applicable(one: Layers) -> bool:
-    return len(one.applicable) == len(one.layers)
+def applicable(wide: Layers, zeros: Sequence[Layers]) -> list[str]:
+    """Return the layers with a shared space, in which more of the way is gone than in networks without a basis (95 %).
+
+    Units must also pair up better than the rotated null. All conditions hold at the level of all layers at once.
+    """
+    found = []
+    for layer in wide.layers:
+        _, null, ceiling = wide.scores(layer)
+        beyond = [statistics.difference(wide.share(layer), zero.share(layer)) for zero in zeros if layer in zero.layers]
+        tests = [Condition(layer, one, 0, count=len(wide.layers)) for one in (wide.excess(layer), *beyond)]
+        if null is not None and ceiling is not None and ceiling - null >= ROOM and all_hold(tests):
+            found.append(layer)
+    return found
 
 
-def sorted_layers(wide: Layers) -> dict[str, list[str]]:
-    """Return the layers by what is certain of each."""
-    applicable = wide.applicable
-    far = [one.words for one in far_conditions(wide) if one.holds and one.words in applicable]
-    near = [one.words for one in _of_layers(wide, FAR, above=True) if one.holds and one.words in applicable]
+def _fails(zero: Layers) -> bool:
+    """Whether networks without a basis are so far from the null that it is none."""
+    return Condition("zero", zero.mean_share, ZERO).holds
+
+
+def sorted_layers(wide: Layers, applies: Sequence[str]) -> dict[str, list[str]]:
+    """Return the layers by what is certain of each; applies: those that the question makes sense of."""
+    far = [one.words for one in far_conditions(wide) if one.holds and one.words in applies]
+    near = [one.words for one in _of_layers(wide, FAR, above=True) if one.holds and one.words in applies]
     groups = {"far from one basis": far, "nearer to one basis than to none": near}
-    groups["without a shared basis to speak of"] = [layer for layer in wide.layers if layer not in applicable]
+    groups["without a shared basis to speak of"] = [layer for layer in wide.layers if layer not in applies]
     known = [layer for layers in groups.values() for layer in layers]
     return groups | {"undecided": [layer for layer in wide.layers if layer not in known]}
 
@@ -216,8 +225,8 @@ def longer(wide: Layers, half: Layers) -> Estimate:
 
 
 def _zero(one: Layers) -> str:
-    applies = "has a common basis" if _is_applicable(one) else "not applicable, as it should be"
-    return f"{told(one.mean_share, '%')}: {applies}"
+    verdict = "has a common basis" if _fails(one) else "the zero that the networks must exceed"
+    return f"{told(one.mean_share, '%')}: {verdict}"
 
 
 def _beside(narrow: Layers, wide: Layers, half: Layers) -> dict[str, str]:

@@ -131,7 +131,9 @@ def _settled(rows: Sequence[Record], made_worse: Mapping[str, Sequence[Record]])
         return settle(falls, [])
     valid = all(applied(rows, made_worse[name]) for name in (CIRCLE, FEWER))
     if applied(rows, made_worse[FEWER]):
-        gone = Condition("fall under matching on fewer images", _fall(made_worse[FEWER]), _fall(rows).value / 2, False)
+        gone = Condition(
+            "fall under matching on fewer images", _fall(made_worse[FEWER]), (_fall(rows).value or 0) / 2, False
+        )
         if gone.holds:
             verdict = MIXED if all_hold(_steady(rows)) else REFUTED
             return verdict, f"{gone}, half of the fall", max(gone.p, falls[0].p)
