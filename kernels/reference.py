@@ -138,7 +138,7 @@ def global_pool_gradient(dy, size):
 
 
 def subsample(x, stride, units):
-    """Every stride-th row and column, then units of 0: (S, N, H, W, I) -> (S, N, H', W', units)."""
+    """Every stride-th row and column, units of 0 added: (S, N, H, W, I) -> (S, N, H', W', units)."""
     picked = x[:, :, ::stride, ::stride]
     y = np.zeros((*picked.shape[:-1], units), x.dtype)
     y[..., : x.shape[-1]] = picked
@@ -297,9 +297,10 @@ def cross_entropy(logits, labels, smoothing=0.0):
 
 
 def account(loss, hits, samples, alive, total_loss, total_hits):
-    """Add a batch's loss and hits, (S,) each, to the sums of an epoch, and clear `alive` of seeds without a finite loss.
+    """Add a batch's loss and hits, (S,) each, to the sums of an epoch, in place.
 
-    All of it in place. Returns a factor (S,) float64 for each seed's gradient: 1 if the seed is alive, else 0.
+    `alive` becomes False, also in place, for seeds whose loss is not finite. Returns a factor (S,) float64 for each
+    seed's gradient: 1 if the seed is alive, else 0.
     """
     alive &= np.isfinite(loss)
     total_loss += loss * samples
@@ -308,7 +309,7 @@ def account(loss, hits, samples, alive, total_loss, total_hits):
 
 
 def clip(factor, squares, bound):
-    """Multiply factor (S,) in place by min(1, bound / norm), or by 0 where this is NaN. `squares` (S,) are norms squared.
+    """Multiply factor (S,) in place by min(1, bound / norm), or by 0 where this is NaN. squares (S,): squared norms.
 
     So the norm of each seed's gradient is at most the bound (Pascanu et al. 2013).
     """

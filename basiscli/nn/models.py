@@ -79,7 +79,7 @@ def vgg(
     norm: str = "batch",
     pooling: str = "max",
 ) -> Network:
-    """Return a VGG network for small images (Simonyan and Zisserman 2015): a `convnet` with its layout and BatchNorm."""
+    """Return a VGG network for small images (Simonyan and Zisserman 2015): a convnet of that layout with BatchNorm."""
     return _stack("vgg", input_shape, classes, layout, width, activation, norm, pooling)
 
 
@@ -134,7 +134,7 @@ def wideresnet(
     """Return WRN-depth-width of Zagoruyko and Komodakis 2016: 6n + 4 layers, pre-activation, three groups of n blocks.
 
     A block is norm, φ, conv1, norm, φ, dropout, conv2, add. Its first norm and φ belong to the layer before the block.
-    The layers are stem, block1/conv1, block1/sum, .... The stem has 16 channels at every width. Where the shape changes,
+    The layers are stem, block1/conv1, block1/sum, .... The stem has 16 channels at every width. Where shapes change,
     the shortcut is a 1 x 1 convolution of the activations. Raises BadInput for another depth and for a width that makes
     no whole number of channels.
     """

@@ -1,5 +1,6 @@
-"""`basiscli connectivity`: does width lower the barrier between networks, and is it the correlation of their bases?"""
+"""`basiscli connectivity`: does width lower the barrier between networks, and do their bases explain it?"""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import click
@@ -9,9 +10,9 @@ from basiscli.cli import options, records, training_options
 from basiscli.cli.messages import usage
 from basiscli.cli.types import Finite, WidthList
 
-# Options of training that the widths take the place of or that are of no use here, and those in words of its own.
+# Options of training that `--widths` replaces, that are of no use here, or that this command has in its own words.
 NOT_TRAINS = training_options.SWEPT | {"hidden", "start_only", "width"}
-# The widths of a perceptron if nothing is said.
+# The widths of a perceptron if none are given.
 WIDTHS = (16, 64, 256)
 
 
@@ -100,7 +101,7 @@ def command(
         raise click.UsageError("--degrade undoes matches, and --match none makes none")
     if files:
         _require_no_training(context)
-        groups = connectivity.taken(paths_from(files))
+        groups = iter(connectivity.taken(paths_from(files)))
     else:
         groups = _trained(chosen, widths)
     sweep = connectivity.WidthSweep(
@@ -121,8 +122,8 @@ def command(
     records.emit(drawn(results, "connectivity_figure", plot, chosen["force"]), style, row=_row)
 
 
-def _trained(chosen: dict, widths: tuple | None):
-    """Return the groups of networks that the options of train describe, to be trained."""
+def _trained(chosen: dict, widths: tuple | None) -> Iterator[tuple[float, list[str]]]:
+    """Return widths and their networks, as the options of training describe them. Networks are trained on the way."""
     from basiscli.experiments import connectivity
     from basiscli.experiments.training import TrainingJob
 
@@ -150,8 +151,8 @@ def _given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) == ParameterSource.COMMANDLINE
 
 
-def _row(record: dict) -> dict:
-    """Return the row of a table, narrow enough for most terminals."""
+def _row(record: Mapping) -> dict:
+    """Return the row of a table, for 80 columns."""
     return {
         "width": f"{record['width']:g}",
         "match": record["match"],

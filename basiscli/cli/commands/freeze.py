@@ -1,5 +1,6 @@
 """`basiscli freeze`: does a common start of frozen layers make the layers after it more alike?"""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import click
@@ -74,8 +75,8 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
     records.emit(drawn(results, "prefixes_figure", plot, job.force), style, row=_row)
 
 
-def _row(record: dict) -> dict:
-    """Return the row of a table: intervals in brackets, so that 80 columns hold them."""
+def _row(record: Mapping) -> dict:
+    """Return the row of a table, for 80 columns, with intervals in brackets."""
     return {
         "shared": f"{record['donor']} {record['prefix']}" if record["prefix"] else "none",
         "layer": record["layer"],

@@ -1,5 +1,7 @@
 """`basiscli rotate`: can training undo a rotation of a representation?"""
 
+from collections.abc import Mapping
+
 import click
 
 from basiscli.cli import options, records
@@ -99,8 +101,8 @@ def _require_consistent(chosen: dict) -> None:
         raise click.UsageError("--retrain none trains nothing: leave out --start, --epochs, --lr and --augment")
 
 
-def _row(record: dict) -> dict:
-    """Return the row of a table that 80 columns hold: `- permutation` is orthogonal less permutation, paired."""
+def _row(record: Mapping) -> dict:
+    """Return the row of a table, for 80 columns. `- permutation` is orthogonal minus permutation, paired."""
     power = "" if record["power"] == 1 else f"^{record['power']:g}"
     kind = record["kind"] if record["over"] == "identity" else f"- {record['over']}"
     return {
