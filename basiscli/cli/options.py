@@ -37,7 +37,7 @@ def together(*options: Callable) -> Callable:
 
 
 class NamesOption(click.Option):
-    """An option of names, whose help says `{names}` for those that it takes."""
+    """An option of names. In its help, `{names}` stands for the names that it accepts."""
 
     type: Names
 
@@ -47,13 +47,13 @@ class NamesOption(click.Option):
 
 
 def require_weights(matches: Sequence[str], from_init: bool) -> None:
-    """Raise UsageError for --from-init where no weights are matched."""
+    """Raise UsageError for --from-init if no match is by weights."""
     if from_init and not {"weights", "both"} & set(matches):
         raise click.UsageError("--from-init is about weights: give --match weights or --match both, too")
 
 
 def require_pairs(seeds: Sequence[int]) -> None:
-    """Raise UsageError for fewer seeds than a pair of networks needs."""
+    """Raise UsageError for fewer than two seeds."""
     if len(seeds) < 2:
         raise click.UsageError("--seeds: pairs of networks need two seeds or more, intervals three")
 
@@ -77,7 +77,7 @@ computed_on = together(
 
 
 def computing(command: Callable) -> Callable:
-    """Give a command `--device` and `--precision`, and run it where they say."""
+    """Give a command `--device` and `--precision`, and run it on this device in this precision."""
 
     @wraps(command)
     def run(*arguments, device, precision, **rest):
@@ -93,21 +93,21 @@ moved_dataset = click.option("--dataset", help="Where the networks' data set is 
 
 
 def seeded(what: str) -> Callable:
-    """Return the option of a seed for what is drawn."""
+    """Return the option `--seed`, with a help that says what is drawn."""
     return click.option("--seed", type=WHOLE, default=0, show_default=True, help=what)
 
 
 def plotted(what: str) -> Callable:
-    """Return the option of a figure."""
+    """Return the option `--plot`."""
     return click.option("--plot", type=Figure(), metavar="FILE.png", help=f"{what} Or .svg, .pdf.")
 
 
 def forced(what: str) -> Callable:
-    """Return the option that overwrites."""
+    """Return the option `--force`."""
     return click.option("--force", is_flag=True, help=what)
 
 
-# Of correlations: which activations.
+# Options of correlations: which activations.
 layers = click.option(
     "--layer",
     "layers",
@@ -146,11 +146,11 @@ correlating = together(tap, positions, dead)
 
 
 def inputs(name: str, what: str, **more: Any) -> Callable:
-    """Return the option of the images that networks are shown."""
+    """Return the option of the images that networks run on."""
     return click.option(name, type=Choice("basiscli.files.activations:SPLITS"), help=what, **more)
 
 
-# Of a sweep over networks that it trains.
+# Options of sweeps over networks that the command trains.
 swept_seeds = click.option(
     "--seeds", type=SeedList(), default="6", show_default=True, help="5 (for 0 to 4), 3-7, or 0,2,9."
 )
@@ -158,13 +158,13 @@ swept_draws = click.option(
     "--draws", type=click.IntRange(min=2), default=20, show_default=True, help="Draws of each pair's rotated null."
 )
 
-# Of matching.
+# Options of matching.
 restarts = click.option("--restarts", type=POSITIVE, help="Of matching weights (see match).  [default: 8]")
 from_init = click.option("--from-init", is_flag=True, help="Match weights minus what they were before training.")
 
 
 def corrected_on(what: str) -> Callable:
-    """Return the option of how many training images corrections look at."""
+    """Return the option `--correct-on`, the number of training images for corrections."""
     return click.option(
         "--correct-on", type=click.IntRange(min=2), default=2000, show_default=True, metavar="N", help=what
     )

@@ -1,4 +1,4 @@
-"""The options of training, which `train` and the sweeps share."""
+"""The options of training, shared by `train` and the sweeps."""
 
 from collections.abc import Callable, Collection
 
@@ -127,14 +127,14 @@ _TRAINING = (
 
 
 def _name(option: Callable) -> str:
-    """Return the name of the parameter that an option is."""
+    """Return the parameter name of an option."""
     return click.command()(option(lambda: None)).params[0].name
 
 
 TRAINING = {_name(option): option for option in _TRAINING}
 
 
-# Options of training that sweeps set themselves or have in their own words.
+# Options of training that sweeps set themselves or describe in their own words.
 SWEPT = frozenset(
     {
         "start_from",
@@ -153,5 +153,5 @@ SWEPT = frozenset(
 
 
 def training(without: Collection[str] = ()) -> Callable:
-    """Return the options of training, but for those `without`."""
+    """Return the options of training except those named in `without`."""
     return together(*(option for name, option in TRAINING.items() if name not in without))

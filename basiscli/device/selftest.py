@@ -57,7 +57,7 @@ class Check:
     operations: int = 0
 
 
-def run(precision: str = placement.FLOAT32, timed: bool = True) -> Iterator[dict]:
+def check_kernels(precision: str = placement.FLOAT32, timed: bool = True) -> Iterator[dict]:
     """Yield a record for each kernel of the device in use (`placement.using`).
 
     error: the largest difference from the reference, relative to the largest value. ok: whether error is within

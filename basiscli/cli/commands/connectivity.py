@@ -139,7 +139,7 @@ def _trained(chosen: dict, widths: tuple | None) -> Iterator[tuple[float, list[s
 
 
 def _require_no_training(context: click.Context) -> None:
-    """Raise UsageError for an option of training beside networks that are trained."""
+    """Raise UsageError for an option of training given together with trained networks."""
     trained = training_options.TRAINING.keys() - NOT_TRAINS - {"dataset"}
     names = trained | {"widths", "seeds", "out"}
     for name in sorted(names):

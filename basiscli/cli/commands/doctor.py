@@ -1,4 +1,4 @@
-"""`basiscli doctor`: what is on this machine."""
+"""`basiscli doctor`: a survey of this machine."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`basiscli freeze`: does a common start of frozen layers make the layers after it more alike?"""
+"""`basiscli freeze`: do common frozen first layers make the layers after them more alike?"""
 
 from collections.abc import Mapping
 from dataclasses import replace

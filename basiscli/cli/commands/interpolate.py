@@ -1,4 +1,4 @@
-"""`basiscli interpolate`: loss and accuracy on the straight line between networks, matched or not, corrected or not."""
+"""`basiscli interpolate`: loss and accuracy on the line between networks, with and without matches and corrections."""
 
 from collections.abc import Mapping
 from pathlib import Path

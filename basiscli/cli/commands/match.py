@@ -1,4 +1,4 @@
-"""`basiscli match`: which unit of one network is which of another, and networks written in another's order."""
+"""`basiscli match`: find corresponding units of networks, and write networks in the unit order of the first."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -86,7 +86,7 @@ def command(files, out, applied, force, style, **chosen) -> None:
 
 
 def _targets(applied: Path | None, others: Sequence[str]) -> dict[str, Path]:
-    """Return where each permuted network goes."""
+    """Return the file of each permuted network, by the path of the original."""
     if applied is None:
         return {}
     if len(others) == 1 and not applied.is_dir():
@@ -100,7 +100,7 @@ def _targets(applied: Path | None, others: Sequence[str]) -> dict[str, Path]:
 
 
 def _row(record: Mapping, several: bool) -> dict:
-    """Return the row of a table: what was before and after in one column, so that 80 columns hold them."""
+    """Return the row of a table, for 80 columns: values before and after share a column."""
     return {
         **({"b": record["b"]} if several else {}),
         "group": record["group"],

@@ -1,4 +1,4 @@
-"""`basiscli merge`: the mean of matched networks as a network of its own."""
+"""`basiscli merge`: the mean of matched networks, as a new network."""
 
 from pathlib import Path
 

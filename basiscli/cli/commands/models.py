@@ -1,4 +1,4 @@
-"""`basiscli models`: the architectures and what they cost."""
+"""`basiscli models`: the architectures and their costs."""
 
 import click
 

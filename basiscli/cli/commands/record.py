@@ -1,4 +1,4 @@
-"""`basiscli record`: activations of networks into HDF5."""
+"""`basiscli record`: write activations of networks into HDF5 files."""
 
 from pathlib import Path
 
@@ -56,5 +56,5 @@ def command(networks, tap, split, out, style, **chosen) -> None:
 
 
 def _beside(network: Path, split: str, tap: str) -> Path:
-    """Return where the activations of a network go: a folder of their own, so that NETWORKS/*.h5 are networks alone."""
+    """Return the file for a network's activations, in a separate folder: NETWORKS/*.h5 should match networks alone."""
     return network.parent / "activations" / f"{network.stem}.{split}-{tap}.h5"

@@ -28,6 +28,6 @@ def command(quick, device, precision, style) -> None:
 
     with placement.using(device, precision):
         results: list[dict] = []
-        records.emit(records.kept(selftest.run(precision, timed=not quick), results), style, COLUMNS)
+        records.emit(records.kept(selftest.check_kernels(precision, timed=not quick), results), style, COLUMNS)
     if wrong := [record["kernel"] for record in results if not record["ok"]]:
         raise BadInput(f"{len(wrong)} of {len(results)} kernels are wrong on this machine: {', '.join(wrong)}")

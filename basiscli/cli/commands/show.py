@@ -1,4 +1,4 @@
-"""`basiscli show`: what is in a file."""
+"""`basiscli show`: the contents of a file."""
 
 import sys
 

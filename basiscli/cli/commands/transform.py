@@ -1,4 +1,4 @@
-"""`basiscli transform`: a network in another basis."""
+"""`basiscli transform`: write a network in another basis."""
 
 from pathlib import Path
 
