@@ -64,14 +64,14 @@ computed_on = together(
         type=Choice("basiscli.device.placement:DEVICES"),
         default="auto",
         show_default=True,
-        help="Where to compute; auto takes a GPU where cupy finds one (docs/gpu.md).",
+        help="Where to compute; auto takes a GPU if cupy finds one (docs/gpu.md).",
     ),
     click.option(
         "--precision",
         type=Choice("basiscli.device.placement:PRECISIONS"),
         default="float32",
         show_default=True,
-        help="Of the products of maps and convolutions on a GPU (docs/gpu.md).",
+        help="Of the products in maps and convolutions on a GPU (docs/gpu.md).",
     ),
 )
 
@@ -89,7 +89,7 @@ def computing(command: Callable) -> Callable:
     return computed_on(run)
 
 
-moved_dataset = click.option("--dataset", help="Where the networks' data set is now, if it has moved.")
+moved_dataset = click.option("--dataset", help="Path of the networks' data set, if it has moved.")
 
 
 def seeded(what: str) -> Callable:
@@ -126,14 +126,14 @@ channels = click.option(
     type=Choice("basiscli.files.arrays:CHANNELS"),
     help="Axis of the units in arrays of other programs.  [default: told by the shapes]",
 )
-ids = click.option("--ids", metavar="NAME", help="Array that tells a file's samples apart.  [default: ids or labels]")
+ids = click.option("--ids", metavar="NAME", help="Array that identifies a file's samples.  [default: ids or labels]")
 positions = click.option(
     "--positions",
     type=Positions(),
     default="all",
     show_default=True,
     metavar="all|mean|N",
-    help="Of a convolution: every position a row, their mean, or N of them, drawn once.",
+    help="Of a convolution: each position is a row, their mean is, or N of them are, drawn once.",
 )
 dead = click.option(
     "--dead",
@@ -177,8 +177,8 @@ walking = together(
         type=Matches("basiscli.alignment.matching:MATCHES"),
         default="none,activations,weights",
         metavar="NAMES",
-        help="none, activations, weights, both (weights, from activations on); for interpolate also files that"
-        " match wrote.  [default: none,activations,weights]",
+        help="none, activations, weights, both (weights, starting from activations); for interpolate also files"
+        " that match wrote.  [default: none,activations,weights]",
     ),
     restarts,
     from_init,
@@ -190,7 +190,7 @@ walking = together(
         help="none, reset-bn (BatchNorm's statistics), repair (mean and deviation of every unit).  [default: none"
         " and reset-bn; without BatchNorm none and repair]",
     ),
-    corrected_on("Training images that corrections look at."),
+    corrected_on("Training images for corrections."),
     click.option("--points", type=Points(), default=25, show_default=True, help="Values of λ from 0 to 1, odd."),
     click.option(
         "--split",

@@ -24,18 +24,18 @@ WIDTHS = (16, 64, 256)
 @click.option(
     "--degrade",
     is_flag=True,
-    help="Also make each matching worse, by a circle of partners and by fewer images, until all widths correlate alike"
-    " (a control): 0.05 less than the lowest of them.",
+    help="A control: also make each matching worse, by a circle of partners and by fewer images, until all widths have"
+    " the same correlation, 0.05 less than the lowest.",
 )
 @click.option(
     "--degrade-to",
     type=Finite(-1, 1),
     metavar="R",
-    help="Make it worse until it correlates R instead.",
+    help="Make each matching worse until its correlation is R instead.",
 )
 @options.inputs(
     "--probe",
-    "Images to correlate on; matched are training images, walked those of --split, both unshifted.",
+    "Images to correlate on. Matches are of training images, lines of images of --split, both without shifts.",
     default="test",
     show_default=True,
 )
@@ -43,7 +43,7 @@ WIDTHS = (16, 64, 256)
 @click.option(
     "--out",
     metavar="FOLDER",
-    help="Where networks that are trained go, a folder a width.  [default: runs/DATASET-MODEL-connectivity]",
+    help="Folder for the trained networks, with a folder for each width.  [default: runs/DATASET-MODEL-connectivity]",
 )
 @options.plotted("Draw barrier and correlation.")
 @options.forced("Overwrite networks in the folder, and --plot.")
@@ -76,13 +76,13 @@ def command(
     dead,
     **chosen,
 ) -> None:
-    """Does width lower the barrier, and is it because the bases correlate more?
+    """Does width lower the barrier, and is the reason that the bases correlate more?
 
-    Trains networks of several widths and seeds, or takes trained ones, which may differ in nothing but width and seed.
-    For every width, match and correction: the barrier on the straight line between two networks, the correlation of
-    the units that were matched, on images that the matching has not seen, and for the same pairs the held-out
-    correlation, its rotated null and its aligned ceiling; means over pairs, with intervals over
-    networks (docs/connectivity.md). What is trained already is kept.
+    Trains networks of several widths and seeds, or takes trained networks that differ only in width and seed. Prints
+    for every width, match and correction: the barrier on the straight line between two networks; the correlation of
+    the matched units, on images that were not used for the match; and for the same pairs the held-out correlation, its
+    rotated null and its aligned ceiling. All are means over pairs, with intervals over networks
+    (docs/connectivity.md). Existing networks are kept.
 
     \b
     basiscli connectivity --plot connectivity.png

@@ -43,9 +43,7 @@ SECONDARY = ("units", "dead", "z")
     metavar="NAMES",
     help="Other similarities: {names}, all.",
 )
-@click.option(
-    "--extrapolate", is_flag=True, help="Also match on fewer images, and say what infinitely many would give."
-)
+@click.option("--extrapolate", is_flag=True, help="Also match on fewer images, and extrapolate to infinitely many.")
 @click.option("--intervals", is_flag=True, help="Add the mean over pairs, with intervals over networks.")
 @options.seeded("For halves and nulls.")
 @options.moved_dataset

@@ -22,17 +22,17 @@ DRY_COLUMNS = ("step", "networks", "seconds", "memory_mb", "disk_mb", "why")
     "--jobs", type=click.IntRange(min=1), help="Steps at once on this machine.  [default: one a core, up to 2]"
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this Dask scheduler (docs/cluster.md).")
-@click.option("--dry-run", is_flag=True, help="Say what would run, how long and in how much memory.")
-@click.option("--print", "printed", is_flag=True, help="Write the steps as command lines, in an order that works.")
-@click.option("--status", is_flag=True, help="Say how far the study has come, step by step.")
+@click.option("--dry-run", is_flag=True, help="Show which steps would run, how long, and in how much memory.")
+@click.option("--print", "printed", is_flag=True, help="Print the steps as command lines, in an order that works.")
+@click.option("--status", is_flag=True, help="Show the progress of the study, step by step.")
 @options.computed_on
 @records.format_option
 def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precision, style) -> None:
     """Run a study from end to end and write its report.
 
     PLAN is a shipped plan (digits, mnist, cifar10-small, cifar10-paper), a TOML file (docs/study.md), or the folder of
-    a study. The steps are ordinary command lines. The same command goes on where it was stopped, in whatever way, and
-    does only what is missing or changed. Prints the four claims with their verdicts; FOLDER/report.html is the report.
+    a study. The steps are ordinary command lines. After an interruption of any kind the same command goes on; it
+    runs only steps that are missing or changed. Prints the four claims with their verdicts; FOLDER/report.html is the report.
 
     \b
     basiscli study
