@@ -32,7 +32,8 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precis
 
     PLAN is a shipped plan (digits, mnist, cifar10-small, cifar10-paper), a TOML file (docs/study.md), or the folder of
     a study. The steps are ordinary command lines. After an interruption of any kind the same command goes on; it
-    runs only steps that are missing or changed. Prints the four claims with their verdicts; FOLDER/report.html is the report.
+    runs only steps that are missing or changed. Prints the four claims with their verdicts. The report is
+    FOLDER/report.html.
 
     \b
     basiscli study

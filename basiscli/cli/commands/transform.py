@@ -18,7 +18,7 @@ SEED = click.IntRange(min=0)
     "--rotate",
     type=SEED,
     metavar="SEED",
-    help="Rotate units by a random matrix, and apply the inverse where they are read.",
+    help="Rotate units by a random rotation, and apply its inverse where they are read.",
 )
 @click.option("--layer", "globs", multiple=True, default=("*",), metavar="GLOB", help="Which layers.  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="OUT.h5", help="The new network's file.")
