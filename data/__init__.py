@@ -1,4 +1,4 @@
-"""Data sets: `load("digits")` is bundled, others are fetched or imported once, or are .npz files (docs/data.md)."""
+"""Data sets: `digits` is bundled, other sets are fetched or imported once, or are .npz files (docs/data.md)."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def names() -> tuple[str, ...]:
 
 
 def describe(name: str) -> dict:
-    """Return the record of a data set with a name; `where` is the folder of its files, None while any is missing."""
+    """Return the record of a named data set. `where` is the folder of its files, None while any file is missing."""
     entry = lookup(name)
     paths = locate(entry)
     return {
@@ -53,8 +53,8 @@ def describe(name: str) -> dict:
 def load(name: str | Path) -> Dataset:
     """Return a data set by its name, or from the path of an .npz file with the four arrays that `from_arrays` takes.
 
-    Raises BadInput for an unknown name, for a data set that is not there yet, with the command that fetches it, and
-    for files that are damaged or do not hold what they should.
+    Raises BadInput for an unknown name, for a data set that was not fetched yet (the message names the command), and
+    for files that are damaged or do not hold the expected arrays.
     """
     if str(name) in ENTRIES:
         return _load_entry(lookup(str(name)))

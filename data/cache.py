@@ -1,4 +1,4 @@
-"""Where data sets lie on disk: the cache folder, fetching into it, importing files that the user already has."""
+"""Data sets on disk: the cache folder, fetching into it, and importing files that the user already has."""
 
 import gzip
 import hashlib
@@ -27,10 +27,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Placed:
-    """What became of one file of a data set: `status` is fetched, imported or kept (it was there already).
+    """The outcome for one file of a data set. `status`: fetched, imported or kept (the file was there already).
 
-    `official` says whether it has the pinned checksum; None if that cannot be told, because the checksum is of a
-    compressed file and this one is not compressed.
+    official: whether the file has the pinned checksum; None if this is unknown, because the checksum is of the
+    compressed file and this file is not compressed.
     """
 
     file: str
@@ -53,21 +53,21 @@ def folder() -> Path:
 
 
 def home(entry: Entry) -> Path:
-    """Return the folder that a data set's files are written to and first looked for in."""
+    """Return the folder into which a data set's files are written, and which is searched first."""
     return (BUNDLED if entry.bundled else folder()) / entry.name / entry.inside
 
 
 def locate(entry: Entry) -> dict[str, Path]:
-    """Return the paths of those files of a data set that exist, by their names in the registry."""
+    """Return the paths of the files of a data set that exist, by their names in the registry."""
     return _find(entry, [home(entry), *_places(entry, folder())])
 
 
 def fetch(name: str, progress: Progress | None = None) -> list[Placed]:
-    """Download what is missing of a data set into its home, and say what became of each file.
+    """Download the missing files of a data set into its home, and return the outcome for each file.
 
-    Files that are there and read right are kept, so a fetch that broke off goes on when it is run again. A download
-    goes to a temporary folder inside the destination and is moved into place once its checksum is right; whatever
-    fails leaves no other trace. `progress(file, done, total)` hears of bytes as they come; a total of 0 is unknown.
+    Existing files without faults are kept, so an interrupted fetch goes on when it is run again. A download goes to a
+    temporary folder inside the destination and moves into place when its checksum is right. A failure leaves nothing
+    else behind. `progress(file, done, total)` is called as bytes arrive; a total of 0 means unknown.
 
     Raises BadInput for an unknown name, a failed download and a folder that cannot be written.
     """
@@ -86,12 +86,12 @@ def fetch(name: str, progress: Progress | None = None) -> list[Placed]:
 
 
 def import_folder(name: str, source: str | Path, force: bool = False) -> list[Placed]:
-    """Copy the files of a data set from a folder into its home, and say what became of each file.
+    """Copy the files of a data set from a folder into its home, and return the outcome for each file.
 
-    All are read and checked before the first is written. Files are found under the names in the registry, compressed
-    or not, in the folder itself or where the cache would have them; or in the archive they are released in. A file
-    with another checksum than the released one is imported as well: see `Placed.official`. One whose content is in
-    place already is kept.
+    All files are read and checked before the first is written. Files have the names in the registry, compressed or not.
+    They lie in the folder itself, in the subfolders that the cache uses, or in the archive of the release. A file whose
+    checksum differs from the released file is imported, too: see `Placed.official`. A file is kept if the home already
+    has the same content.
 
     Raises BadInput for an unknown or a bundled name, a missing or damaged file, a folder that cannot be written and,
     without `force`, for a file that would replace a different one.
@@ -122,14 +122,14 @@ def import_folder(name: str, source: str | Path, force: bool = False) -> list[Pl
 
 
 def is_official(file: File, path: Path) -> bool | None:
-    """Return whether a file has the pinned checksum, None where it cannot be told (see `Placed`)."""
+    """Return whether a file has the pinned checksum, None if this is unknown (see `Placed`)."""
     if file.packed and path.suffix != ".gz":
         return None
     return _matches(path, file.checksum, file.packed)
 
 
 def _places(entry: Entry, root: Path) -> list[Path]:
-    """Return where under a root folder the files of a data set may lie, the first choice first."""
+    """Return the folders under a root that may hold the files of a data set, in order of preference."""
     inside = [root / entry.inside] if entry.inside else []
     return [root / entry.name / entry.inside, root / entry.name, *inside]
 
@@ -165,7 +165,7 @@ def _same(entry: Entry, name: str, old: Path, new: Path) -> bool:
 
 
 def _matches(path: Path, checksum: str, packed: bool) -> bool:
-    """Return whether a file, or else its unpacked bytes, has a checksum."""
+    """Return whether a file (`packed`) or its unpacked bytes (otherwise) have a checksum."""
     algorithm, _, expected = checksum.partition(":")
     try:
         with path.open("rb") if packed else unpacked(path) as stream:
@@ -177,7 +177,7 @@ def _matches(path: Path, checksum: str, packed: bool) -> bool:
 
 @contextmanager
 def _staging(entry: Entry) -> Iterator[Path]:
-    """Yield a temporary folder in a data set's folder; it, and the folders made for it that stay empty, go again."""
+    """Yield a temporary folder in a data set's folder. In the end, remove it and new folders that stayed empty."""
     target = folder() / entry.name
     made = [place for place in (target, *target.parents) if not place.exists()]
     try:
@@ -196,12 +196,12 @@ def _staging(entry: Entry) -> Iterator[Path]:
 
 def _place(path: Path, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
-    path.chmod(0o644)  # temporary files are for their owner only, a cache may be shared
+    path.chmod(0o644)  # temporary files are readable for their owner only, but a cache may be shared
     path.replace(target)
 
 
 def _copy(path: Path, target: Path) -> None:
-    """Copy a file, compressing it if the target's name says so; a file that was unpacked to the target stays."""
+    """Copy a file, compressed if the target's name ends in .gz. Do nothing if the path is the target."""
     if path == target:
         return
     if target.suffix == ".gz" and path.suffix != ".gz":
@@ -212,7 +212,7 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def _gather(entry: Entry, source: Path, work: Path) -> dict[str, Path]:
-    """Return paths of all files of a data set, found in a folder or unpacked from an archive in it, and checked."""
+    """Return the paths of all files of a data set, from a folder or unpacked from the archive in it, and checked."""
     paths = _find(entry, [source, *_places(entry, source)])
     missing = [file for file in entry.files if file.name not in paths]
     for file in entry.files:
@@ -227,10 +227,10 @@ def _gather(entry: Entry, source: Path, work: Path) -> dict[str, Path]:
 
 
 def _unpack(archive: Path, entry: Entry, files: Sequence[File], work: Path) -> dict[str, Path]:
-    """Unpack some files of a data set from a .tar.gz and check them.
+    """Unpack some files of a data set from a .tar.gz file into `work`, and check them.
 
-    Only ordinary members with exactly the expected name and size are read, and only into `work` under their plain
-    names: an archive cannot choose where it writes, or how much.
+    Only ordinary members with exactly the expected name and size are read, and written into `work` under their plain
+    names. So an archive cannot choose the place or the amount of data that is written.
     """
     wanted = {f"{entry.inside}/{file.name}": file for file in files}
     with reading(archive), tarfile.open(archive, "r:gz") as tar:
@@ -260,13 +260,13 @@ def _fetch_files(entry: Entry, files: Sequence[File], work: Path, progress: Prog
 
 
 def _fetch_archive(entry: Entry, files: Sequence[File], work: Path, progress: Progress) -> None:
-    """Unpack files from the archive, downloaded first unless it lies there; what was downloaded is removed again."""
+    """Unpack files from the archive. A missing archive is downloaded first and removed afterwards."""
     assert entry.archive is not None  # the caller asked for files of an archive
     name, checksum = entry.archive
     archive = folder() / entry.name / name
     present = archive.is_file() and _matches(archive, checksum, packed=True)
     if not present:
-        # Into place before unpacking: if that breaks off, say on a full disk, the next run need not download again.
+        # Move it into place before unpacking. If unpacking fails, for example on a full disk, it need not come again.
         _place(_download(entry, name, checksum, True, work, progress), archive)
     for file, path in _unpack(archive, entry, files, work).items():
         _place(path, home(entry) / file)
@@ -275,18 +275,18 @@ def _fetch_archive(entry: Entry, files: Sequence[File], work: Path, progress: Pr
 
 
 def _download(entry: Entry, name: str, checksum: str, packed: bool, work: Path, progress: Progress) -> Path:
-    """Download a file from the first of the addresses that has it with the right checksum."""
+    """Download a file from the first address that delivers it with the right checksum."""
     import pooch
     from requests.exceptions import RequestException
 
-    pooch.get_logger().setLevel("ERROR")  # it reports on stderr, where the progress is drawn
+    pooch.get_logger().setLevel("ERROR")  # pooch logs on stderr, where the progress bar is
     failures = []
     for address in entry.addresses:
         downloader = pooch.HTTPDownloader(
             progressbar=_Meter(partial(progress, name)),
             chunk_size=CHUNK,
             timeout=TIMEOUT,
-            headers={"Accept-Encoding": "identity"},  # or requests would unpack a .gz that is sent as an encoding
+            headers={"Accept-Encoding": "identity"},  # otherwise requests unpacks .gz files on the way
         )
         try:
             # Verified below, not by pooch: some of the checksums are of the unpacked bytes.
@@ -319,7 +319,7 @@ def _silent(file: str, done: int, total: int) -> None:
 
 
 class _Meter:
-    """What pooch takes for a progress bar: it sets `total`, then calls `update` for each chunk and with the total."""
+    """A progress bar for pooch, which sets `total`, calls `update` for each chunk, and at the end with the total."""
 
     def __init__(self, report: Callable[[int, int], None]):
         self.report = report
@@ -331,7 +331,7 @@ class _Meter:
         self.report(self.done, self.total)
 
     def reset(self) -> None:
-        """Called before the last update, which then adds the whole total: `update` never goes beyond it."""
+        """Do nothing. pooch calls it before the last `update`, which adds the whole total."""
 
     def close(self) -> None:
         """Nothing to close."""

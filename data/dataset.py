@@ -1,4 +1,4 @@
-"""A data set in memory: two splits of labelled images, validated once, here."""
+"""A data set in memory: two splits of labelled images. All checks of the arrays are made here, once."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import numpy as np
 from basiscli.data.readers import KEYS
 from basiscli.errors import BadInput
 
-CLASSES = 1000  # labels beyond this and beyond the number of images are a mistake: each class costs an output
+CLASSES = 1000  # larger labels that also exceed the number of images are a mistake: each class costs an output
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Split:
 class Dataset:
     """Two splits of one kind of image: the same H, W, C and dtype in both, labels in 0..classes-1.
 
-    `checksum` is the SHA-256 over the dtypes, shapes and bytes of the four arrays: it tells two data sets apart,
-    whatever file they came from.
+    `checksum` is the SHA-256 over the dtypes, shapes and bytes of the four arrays: it identifies the data,
+    independent of the file.
     """
 
     name: str
@@ -36,13 +36,13 @@ class Dataset:
 
 
 def from_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
-    """Return the data set of four arrays: train/images, train/labels, test/images, test/labels.
+    """Return the data set made of four arrays: train/images, train/labels, test/images, test/labels.
 
     Images are (N, H, W) or (N, H, W, C), uint8 or floating (converted to float32); labels are whole numbers (N,) from
     0. There are max(label) + 1 classes, over both splits. An array that needs no conversion is not copied.
 
-    Raises BadInput, with `name` and the key, for a missing or an empty array, another shape or type, values that are
-    not finite in float32, sizes that differ, negative labels, and labels far beyond the number of images.
+    Raises BadInput, with `name` and the key, for a missing or empty array, another shape or type, values that are not
+    finite in float32, different sizes, negative labels, and labels far beyond the number of images.
     """
     if missing := [key for key in KEYS if key not in arrays]:
         raise BadInput(f"{name}: {', '.join(missing)} missing; a data set has the arrays {', '.join(KEYS)}")

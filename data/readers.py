@@ -1,7 +1,7 @@
-"""Readers of the files data sets come in: IDX, CIFAR's binary records, .npz archives.
+"""Readers for the file types of data sets: IDX, CIFAR's binary records, .npz archives.
 
-All are strict: a file holds exactly what is expected of it or is refused, and no size that a file merely declares is
-allocated before it has been held against that expectation or against the bytes that are there. Nothing is unpickled.
+All readers are strict: they refuse a file that does not hold exactly the expected data. A size that a file declares is
+first compared with the expected size or with the bytes of the file, and only then allocated. Nothing is unpickled.
 """
 
 import gzip
@@ -22,7 +22,7 @@ from basiscli.errors import BadInput
 KEYS = ("train/images", "train/labels", "test/images", "test/labels")
 PIXELS = (3, 32, 32)  # a CIFAR image: the red, the green and the blue plane, row by row
 
-# What the standard library raises about bytes that are not what they should be. BadGzipFile is also an OSError.
+# The exceptions of the standard library for damaged files. BadGzipFile is also an OSError.
 DAMAGE = (
     EOFError,
     RuntimeError,
@@ -33,14 +33,15 @@ DAMAGE = (
     zlib.error,
 )
 
-# Deflate can shrink zeros a thousandfold: beyond this much memory, nothing may unpack to over 100 times its size.
+# Deflate can shrink zeros a thousandfold. So an archive that unpacks to more than UNPACKED_BYTES may not unpack to more
+# than UNPACKED_RATIO times its size.
 UNPACKED_BYTES = 64 * 2**20
 UNPACKED_RATIO = 100
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a file is read into a BadInput that names it."""
+    """Turn errors during the reading of a file into BadInput that names the file."""
     try:
         yield
     except BadInput:
@@ -52,7 +53,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def unpacked(path: Path):
-    """Open a file for reading, its content if it is a .gz."""
+    """Open a file for reading. A .gz file is unpacked on the way."""
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
@@ -68,7 +69,7 @@ def read_idx(path: Path, shape: Sequence[int]) -> np.ndarray:
             raise BadInput(f"{path}: not an IDX file of bytes with {len(shape)} axes (it starts with {magic.hex(' ')})")
         if len(sizes) == 4 * len(shape) and (declared := struct.unpack(f">{len(shape)}I", sizes)) != tuple(shape):
             raise BadInput(f"{path}: declares {_times(declared)} values, but this file has {_times(shape)}")
-        body = stream.read(count + 1)  # one more than wanted: also runs into the checksum at the end of a .gz
+        body = stream.read(count + 1)  # one byte more than expected: this also checks the checksum at the end of a .gz
     _check_length(path, len(body), count)
     return np.frombuffer(body, np.uint8).reshape(shape).copy()
 
@@ -81,8 +82,8 @@ def read_idx_labels(path: Path, count: int, classes: int) -> np.ndarray:
 def read_cifar(path: Path, count: int, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return images (count, 32, 32, 3) uint8 and labels (count,) int64 of a CIFAR binary file.
 
-    A record is one byte for each kind of label, the finest last, then the 1,024 bytes of the red plane, of the green
-    and of the blue (https://www.cs.toronto.edu/~kriz/cifar.html). `classes` counts the classes of each kind of label.
+    A record has one byte for each kind of label, the finest last, then 1,024 bytes for each of the red, the green and
+    the blue plane (https://www.cs.toronto.edu/~kriz/cifar.html). `classes` counts the classes of each kind of label.
 
     Raises BadInput if the file does not hold exactly `count` records or a label is out of range.
     """
@@ -98,10 +99,10 @@ def read_cifar(path: Path, count: int, classes: Sequence[int]) -> tuple[np.ndarr
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of the four KEYS in an .npz file; other members are not touched.
+    """Return the arrays of the four KEYS in an .npz file. Other members are not read.
 
-    Raises BadInput for a missing or damaged member, for anything but plain numbers, and for an archive that unpacks to
-    far more than its size.
+    Raises BadInput for a missing or damaged member, for members that do not hold plain numbers, and for an archive that
+    unpacks to far more than its size.
     """
     with reading(path), zipfile.ZipFile(path) as archive:
         members = {key: _member(path, archive, key) for key in KEYS}
@@ -139,7 +140,7 @@ def _check_member(path: Path, archive: zipfile.ZipFile, key: str, member: zipfil
 
 def _header(stream) -> tuple[tuple[int, ...], np.dtype]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about odd escapes and old dtypes in a damaged header
+        warnings.simplefilter("ignore")  # warnings on odd escapes and old dtypes in a damaged header
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):
             shape, _, dtype = np.lib.format.read_array_header_1_0(stream)

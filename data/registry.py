@@ -1,8 +1,8 @@
-"""The data sets that are known by name: where they come from, what their files hold, checksums, licences.
+"""The named data sets: their sources, the contents and checksums of their files, their licences.
 
-A checksum is `algorithm:hex`. The MD5 sums are those that the sources or long use have pinned, the SHA-1 sums those of
-the members of CIFAR's archives. Where it is known, the sum of the unpacked bytes stands here, which a file compressed
-anew still has.
+A checksum is `algorithm:hex`. The MD5 sums are published by the sources or long in common use. The SHA-1 sums belong to
+the members of CIFAR's archives. Where it is known, the checksum is of the unpacked bytes, so it stays the same if a
+file is compressed again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +20,8 @@ from basiscli.errors import BadInput
 class File:
     """One file of a data set.
 
-    `read` returns the arrays it holds, by key, or raises BadInput. `size` is that of its unpacked bytes. `checksum` is
-    of the unpacked bytes, or of the .gz file as it is distributed if `packed`.
+    read: returns the arrays of the file, by key, or raises BadInput. size: the number of unpacked bytes. checksum: of
+    the unpacked bytes; if `packed`, of the .gz file as its source distributes it.
     """
 
     name: str
@@ -33,10 +33,10 @@ class File:
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set: the numbers of images, their shape (H, W, C), its files and where they come from.
+    """A data set: its numbers of images, their shape (H, W, C), its files and their sources.
 
-    The files lie under `addresses`, tried in order; or, if there is an `archive` (name, checksum), in its folder
-    `inside`. An entry without addresses is bundled with the package.
+    The files lie under `addresses`, which are tried in order. If an `archive` (name, checksum) is given, the addresses
+    have the archive, and the files lie in its folder `inside`. An entry without addresses is bundled with the package.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Entry:
 
 
 def lookup(name: str) -> Entry:
-    """Return the entry of a name; raises BadInput, with the names there are."""
+    """Return the entry of a name. Raises BadInput with all names if the name is unknown."""
     if name not in ENTRIES:
         raise BadInput(f"{name}: no such data set; there are {', '.join(ENTRIES)}")
     return ENTRIES[name]
@@ -67,7 +67,7 @@ def lookup(name: str) -> Entry:
 def idx_files(
     train: int, test: int, size: int, classes: int, checksums: Sequence[str], packed: bool = False
 ) -> tuple[File, ...]:
-    """Return the four IDX files of square grey images; checksums in the order of the files here."""
+    """Return the four IDX files of square grey images. The checksums are in the order of the files below."""
 
     def images(split: str, path: Path, count: int) -> dict[str, np.ndarray]:
         return {f"{split}/images": read_idx(path, (count, size, size))}
@@ -139,7 +139,7 @@ _ALL = (
         source="http://yann.lecun.com/exdb/mnist/",
         licence="CC BY-SA 3.0",
         citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, 1998",
-        # The authors' own page often refuses downloads; the first address is the copy of it that PyTorch keeps.
+        # The page of the authors often refuses downloads. The first address is a copy of the files that PyTorch keeps.
         addresses=("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"),
     ),
     Entry(

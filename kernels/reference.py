@@ -17,7 +17,7 @@ DROPOUT_BITS = 24
 
 
 def dense(x, w, b, rectify=False):
-    """y = x w + b, or max(x w + b, 0): (S or 1, N, I), (S, I, O), (S, O) or None for 0 -> (S, N, O)."""
+    """y = x w + b, or max(x w + b, 0) with `rectify`: (S or 1, N, I), (S, I, O), (S, O) or None -> (S, N, O)."""
     y = np.matmul(x, w)
     if b is not None:
         y += b[:, None]
@@ -25,13 +25,16 @@ def dense(x, w, b, rectify=False):
 
 
 def dense_input_gradient(dy, w, x=None):
-    """dx = dy wᵀ, 0 where an x is given and not positive: (S, N, O), (S, I, O), (S, N, I) -> (S, N, I)."""
+    """dx = dy wᵀ; if x is given, 0 where x is not positive: (S, N, O), (S, I, O), (S, N, I) -> (S, N, I)."""
     dx = np.matmul(dy, w.swapaxes(1, 2))
     return dx if x is None else relu_gradient(dx, x)
 
 
 def dense_weight_gradient(x, dy, out=None, sums=None):
-    """dw = xᵀ dy: (S or 1, N, I), (S, N, O) -> (S, I, O), into `out`, and Σ_n dy into `sums` (S, O), where given."""
+    """dw = xᵀ dy: (S or 1, N, I), (S, N, O) -> (S, I, O), into `out` if given.
+
+    If `sums` (S, O) is given, it receives Σ_n dy.
+    """
     if sums is not None:
         unit_sums(dy, sums)
     return np.matmul(np.broadcast_to(x, (len(dy), *x.shape[1:])).swapaxes(1, 2), dy, out=out)
@@ -54,12 +57,12 @@ def add_units(x, b):
 
 
 def add(x, y):
-    """x + y, of one shape."""
+    """x + y, both of the same shape."""
     return x + y
 
 
 def convolution(x, w, stride, padding):
-    """y[n, i, j] = Σ_kl x[n, stride i + k - padding, stride j + l - padding] w[k, l], x being 0 outside.
+    """y[n, i, j] = Σ_kl x[n, stride i + k - padding, stride j + l - padding] w[k, l], with x = 0 outside.
 
     (S or 1, N, H, W, I), (S, KH, KW, I, O) -> (S, N, H', W', O) with H' = (H + 2 padding - KH) // stride + 1.
     """
@@ -73,7 +76,7 @@ def convolution(x, w, stride, padding):
 
 
 def convolution_input_gradient(dy, w, stride, padding, size):
-    """dx[n, stride i + k - padding, stride j + l - padding] = Σ_kl dy[n, i, j] w[k, l]ᵀ, the x of size (H, W)."""
+    """dx[n, stride i + k - padding, stride j + l - padding] = Σ_kl dy[n, i, j] w[k, l]ᵀ; size is (H, W) of x."""
     seeds, height, width, inputs, _ = w.shape
     dx = np.zeros((seeds, dy.shape[1], *size, inputs), dy.dtype)
     padded = _pad(dx, padding)
@@ -94,9 +97,10 @@ def convolution_weight_gradient(x, dy, stride, padding, kernel, out=None):
 
 
 def max_pool(x, size):
-    """Largest value of each window of size x size, side by side: (S, N, H, W, C) -> (S, N, H', W', C), and where.
+    """Largest value of each window of size x size, and its position: (S, N, H, W, C) -> two of (S, N, H', W', C).
 
-    The second result, uint8, is the position of the (first) largest in its window, row by row. `size` divides H and W.
+    Windows do not overlap. The position, uint8, counts the places of the window row by row; of equal values it is the
+    first. `size` divides H and W.
     """
     windows = _windows(x, size)
     at = windows.argmax(axis=-2)
@@ -104,14 +108,14 @@ def max_pool(x, size):
 
 
 def max_pool_gradient(dy, argmax, shape):
-    """dx = dy where x was the largest of its window, else 0; `shape` is that of x."""
+    """dx = dy where x was the largest of its window, else 0; `shape` is the shape of x."""
     size = shape[2] // dy.shape[2]
     one_hot = argmax[..., None, :] == np.arange(size * size)[:, None]
     return _from_windows(np.where(one_hot, dy[..., None, :], 0).astype(dy.dtype), size)
 
 
 def average_pool(x, size):
-    """Mean of each window of size x size, side by side: (S, N, H, W, C) -> (S, N, H', W', C)."""
+    """Mean of each window of size x size, without overlap: (S, N, H, W, C) -> (S, N, H', W', C)."""
     return _windows(x, size).mean(axis=-2)
 
 
@@ -134,7 +138,7 @@ def global_pool_gradient(dy, size):
 
 
 def subsample(x, stride, units):
-    """Every stride-th row and column, with units of 0 after those of x: (S, N, H, W, I) -> (S, N, H', W', units)."""
+    """Every stride-th row and column, units of 0 added: (S, N, H, W, I) -> (S, N, H', W', units)."""
     picked = x[:, :, ::stride, ::stride]
     y = np.zeros((*picked.shape[:-1], units), x.dtype)
     y[..., : x.shape[-1]] = picked
@@ -142,7 +146,7 @@ def subsample(x, stride, units):
 
 
 def subsample_gradient(dy, stride, shape):
-    """dx = dy at the positions that were picked, else 0; `shape` is that of x."""
+    """dx = dy at the positions that `subsample` took, else 0; `shape` is the shape of x."""
     dx = np.zeros(shape, dy.dtype)
     dx[:, :, ::stride, ::stride] = dy[..., : shape[-1]]
     return dx
@@ -151,8 +155,8 @@ def subsample_gradient(dy, stride, shape):
 def dropout(x, stream, rate):
     """y = x / (1 - rate) where the stream's bit for the element is 1, else 0; x (S, N, ..., C), stream (S, 2).
 
-    Element i of a seed is kept if h(h(a 2³² + b) + i) / 2⁶⁴ is at least the rate, for h SplitMix64 and (a, b) the whole
-    numbers of the stream. The gradient dx is the same function of dy. (Srivastava et al. 2014.)
+    Element i of a seed is kept if h(h(a 2³² + b) + i) / 2⁶⁴ is at least the rate. h is SplitMix64, and a, b are the two
+    whole numbers of the stream. The gradient dx is the same function of dy. (Srivastava et al. 2014.)
     """
     a, b = stream.astype(np.uint64).T
     start = _splitmix((a << np.uint64(32)) + b)[:, None]
@@ -163,7 +167,7 @@ def dropout(x, stream, rate):
 
 
 def next_mask(stream, period):
-    """Count up the second word of a stream of masks (S, 2) in place, modulo `period`; return the stream then."""
+    """Add 1 to the second word of a stream of masks (S, 2) in place, modulo `period`. Return a copy of the result."""
     stream[:, 1] = (stream[:, 1] + 1) % period
     return stream.copy()
 
@@ -216,19 +220,19 @@ def normalise(x, mean, variance, scale, shift, epsilon):
 
 
 def batchnorm_relu(x, scale, shift, epsilon, skip=None):
-    """y = max(batchnorm(x) + skip, 0), skip like x or None. Returns y, mean (S, C), variance (S, C)."""
+    """y = max(batchnorm(x) + skip, 0), skip of the shape of x or None. Returns y, mean (S, C), variance (S, C)."""
     y, mean, variance = batchnorm(x, scale, shift, epsilon)
     return relu(y if skip is None else y + skip), mean, variance
 
 
 def normalise_relu(x, mean, variance, scale, shift, epsilon, skip=None):
-    """y = max(normalise(x) + skip, 0), skip like x or None."""
+    """y = max(normalise(x) + skip, 0), skip of the shape of x or None."""
     y = normalise(x, mean, variance, scale, shift, epsilon)
     return relu(y if skip is None else y + skip)
 
 
 def batchnorm_relu_gradient(dy, x, mean, variance, scale, shift, epsilon):
-    """Return dx, dscale, dshift of `batchnorm_relu` without a skip: `batchnorm_gradient` of dy where y > 0, else 0."""
+    """Return dx, dscale, dshift of `batchnorm_relu` without a skip: `batchnorm_gradient` of dy [y > 0]."""
     dy = relu_gradient(dy, normalise(x, mean, variance, scale, shift, epsilon))
     return batchnorm_gradient(dy, x, mean, variance, scale, epsilon)
 
@@ -248,7 +252,10 @@ def batchnorm_gradient(dy, x, mean, variance, scale, epsilon):
 
 
 def follow(mean, variance, batch_mean, batch_variance, part, unbiased):
-    """Move running statistics (S, C) in place by a part of the way to a batch's mean and to `unbiased` its variance."""
+    """Move running statistics (S, C) in place by a part of the way to a batch's statistics.
+
+    The targets are the batch's mean, and its variance times the factor `unbiased`.
+    """
     mean += part * (batch_mean - mean)
     variance += part * (batch_variance * variance.dtype.type(unbiased) - variance)
 
@@ -290,9 +297,10 @@ def cross_entropy(logits, labels, smoothing=0.0):
 
 
 def account(loss, hits, samples, alive, total_loss, total_hits):
-    """Add a batch's loss and hits, (S,) each, to the sums of an epoch in place, and note whose loss is not finite.
+    """Add a batch's loss and hits, (S,) each, to the sums of an epoch, in place.
 
-    Returns a factor (S,) float64 for each seed's gradient: 1 if it is alive, else 0.
+    `alive` becomes False, also in place, for seeds whose loss is not finite. Returns a factor (S,) float64 for each
+    seed's gradient: 1 if the seed is alive, else 0.
     """
     alive &= np.isfinite(loss)
     total_loss += loss * samples
@@ -301,9 +309,9 @@ def account(loss, hits, samples, alive, total_loss, total_hits):
 
 
 def clip(factor, squares, bound):
-    """Multiply factor (S,) in place by min(1, bound / norm), norms as their squares (S,); by 0 where that is NaN.
+    """Multiply factor (S,) in place by min(1, bound / norm), or by 0 where this is NaN. squares (S,): squared norms.
 
-    It bounds the norm of a gradient (Pascanu et al. 2013).
+    So the norm of each seed's gradient is at most the bound (Pascanu et al. 2013).
     """
     factor *= np.nan_to_num(bound / np.maximum(np.sqrt(squares), bound))
 
@@ -311,10 +319,10 @@ def clip(factor, squares, bound):
 def sgd(theta, gradient, velocity, counts, rate, factor, momentum, nesterov, decay):
     """One step of SGD in place, on the flat parameters of all seeds (S, P).
 
-    `counts` is (decayed, trained): the first `decayed` entries have weight decay, those from `trained` on stay as they
-    are. `factor` (S,) multiplies each seed's gradient (clipping); a factor of 0 leaves that seed untouched.
+    `counts` is (decayed, trained): the first `decayed` entries have weight decay, and the entries from `trained` on do
+    not change. `factor` (S,) multiplies each seed's gradient (clipping). A seed with factor 0 does not change.
     g = factor gradient + decay θ; v = momentum v + g; θ -= rate (g + momentum v if nesterov else v). Velocity may be
-    None where momentum is 0. The rate is a number, or one for each seed. (Sutskever et al. 2013, in PyTorch's form.)
+    None if momentum is 0. The rate is one number for all seeds, or (S,). (Sutskever et al. 2013, in PyTorch's form.)
     """
     decayed, trained = counts
     rate = np.broadcast_to(rate, len(theta)).astype(theta.dtype)
@@ -333,7 +341,7 @@ def sgd(theta, gradient, velocity, counts, rate, factor, momentum, nesterov, dec
 def adamw(theta, gradient, first, second, counts, rate, factor, step, beta1, beta2, epsilon, decay):
     """One step of AdamW in place (Loshchilov and Hutter 2019); `counts` and `factor` as in `sgd`, `step` from 1.
 
-    Rate and step are a number each, or one for each seed.
+    Rate and step are numbers for all seeds, or (S,).
     m = β1 m + (1 - β1) g; v = β2 v + (1 - β2) g²; θ -= rate (m̂ / (sqrt(v̂) + ε) + decay θ), hats corrected for step.
     """
     decayed, trained = counts
@@ -361,10 +369,10 @@ def rows(table, index):
 def gather(images, index, moves, mean, inverse, hole=0):
     """Pick images, move, mirror, standardise, cut a hole: (image - mean) inverse, per channel; 0 in the hole.
 
-    images (M, H, W, C), index (S, N), mean and inverse (C,) -> (S, N, H, W, C) in the type of `mean`. moves (S, N, 2)
-    are pixels down and right (what enters is a 0 of the image); (S, N, 5) has two more steps: whether left and right
-    are exchanged after that (1 or 0), and the row and column of the hole's centre, of hole x hole pixels, which may
-    lie across the border (DeVries and Taylor 2017).
+    images (M, H, W, C), index (S, N), mean and inverse (C,) -> (S, N, H, W, C) in the type of `mean`. moves (S, N, 2):
+    pixels down and right; pixels that enter the image are 0 before standardising. moves (S, N, 5) adds three numbers:
+    whether left and right are then exchanged (1 or 0), and the row and column of the centre of a hole of hole x hole
+    pixels, which may cross the border (DeVries and Taylor 2017).
     """
     picked = images[index].astype(mean.dtype)
     height, width = images.shape[1:3]
@@ -383,7 +391,7 @@ def gather(images, index, moves, mean, inverse, hole=0):
 
 
 def _covers(start, length, size):
-    """Return which of `size` places lie in start ... start + length - 1: (S, N) -> (S, N, size)."""
+    """Return whether each of `size` places lies in start ... start + length - 1: (S, N) -> (S, N, size)."""
     places = np.arange(size) - start[..., None]
     return (places >= 0) & (places < length)
 
@@ -394,7 +402,7 @@ def _pad(x, padding):
 
 
 def _seen(x, k, l, stride, size):
-    """Return the view of padded x that the weight at (k, l) of a kernel sees: (S, N, H', W', C) for size (H', W')."""
+    """Return the view of padded x that the weight at (k, l) multiplies: (S, N, H', W', C) for size (H', W')."""
     return x[:, :, k : k + stride * (size[0] - 1) + 1 : stride, l : l + stride * (size[1] - 1) + 1 : stride]
 
 
@@ -418,7 +426,7 @@ def _from_windows(windows, size):
 
 
 def _erf(x):
-    from scipy.special import erf  # takes a third of a second to import, and only GELU needs it
+    from scipy.special import erf  # the import takes a third of a second, and only GELU needs it
 
     return erf(x)
 

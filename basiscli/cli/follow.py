@@ -1,5 +1,6 @@
-"""`python -m basiscli.cli.follow ...`: a command that ends when the process that
-started it ends, as the end of stdin tells.
+"""`python -m basiscli.cli.follow ...`: a command that ends when the process that started it ends.
+
+The command knows it by the end of its stdin.
 """
 
 import os
@@ -9,13 +10,13 @@ import time
 
 from basiscli.cli.group import main
 
-# Seconds to save and leave.
+# The seconds that the command has to save its state and end.
 GRACE = 60
 
 
 def _follow(lifeline: int) -> None:
     os.read(lifeline, 1)
-    os.killpg(0, signal.SIGTERM)  # the workers of a pool, too; training saves first
+    os.killpg(0, signal.SIGTERM)  # this also ends the workers of a pool; training saves first
     time.sleep(GRACE)
     os.killpg(0, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""The command group: an explicit map of commands, each imported only when it is called or listed."""
+"""The command group: an explicit map of commands. A command is imported only when it is called or listed."""
 
 import importlib
 import signal
@@ -12,7 +12,7 @@ from basiscli.cli.messages import notes_on_stderr, spoken
 from basiscli.cli.options import HELP
 from basiscli.errors import BadInput
 
-# Command modules import click at their top and everything heavy inside their functions: `--help` stays fast.
+# Command modules import click at the top and all heavy modules inside their functions, so `--help` stays fast.
 COMMANDS = {
     "connectivity": "basiscli.cli.commands.connectivity",
     "correlate": "basiscli.cli.commands.correlate",
@@ -60,7 +60,7 @@ def group(debug: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line; every failure is one line on stderr and an exit code (docs/commands.md)."""
+    """Run the command line. Every failure becomes one line on stderr and an exit code (docs/commands.md)."""
     debug = "--debug" in sys.argv[1:2]
     try:
         with notes_on_stderr():
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def describe(error: Exception) -> str:
-    """Return the one line that a user reads about an exception."""
+    """Return the line about an exception that the user reads."""
     on_gpu = type(error).__module__.startswith(("cupy", "basiscli.kernels.cublas"))
     if isinstance(error, BadInput):
         text = spoken(str(error))

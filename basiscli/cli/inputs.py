@@ -1,4 +1,4 @@
-"""What a command line names: the files among its arguments and on stdin."""
+"""The input files of a command line: those among its arguments and those on stdin."""
 
 import re
 import sys
@@ -8,16 +8,16 @@ from pathlib import Path
 from basiscli.cli import records
 from basiscli.errors import BadInput
 
-# What networks are called that were kept after an epoch.
+# The file names of networks that `train --keep` wrote after an epoch.
 KEPT = re.compile(r"seed\d+-epoch\d+\.h5")
 
 
 def paths_from(arguments: Sequence[str]) -> list[str]:
-    """Return the files that a command line names; "-" stands for those on stdin, records with `path` or plain lines.
+    """Return the files that a command line names. "-" stands for files on stdin: records with `path`, or plain lines.
 
-    A folder stands for the .h5 files in it, without those that `train --keep` left on the way. A file that is named
-    twice counts once; a network that diverged is left out, with a line on stderr. Raises BadInput if nothing is left,
-    or a folder holds no such file.
+    A folder stands for its .h5 files, without the files of `train --keep`. A file that is named twice counts once. A
+    network that diverged is left out, with a line on stderr. Raises BadInput if no file is left, and for a folder
+    without such a file.
     """
     paths: dict[Path, str] = {}
     for argument in arguments:

@@ -1,4 +1,4 @@
-"""Messages of the library in the words of the command line: errors, faults of usage, notes on stderr."""
+"""Messages of the library in the words of the command line: errors, usage errors, notes on stderr."""
 
 import logging
 import re
@@ -13,13 +13,13 @@ from basiscli.notes import log
 
 
 def spoken(message: str) -> str:
-    """Return a message of the library in the words of the command line: its parameter `freeze_prefix` is an option."""
+    """Return a message of the library in the words of the command line: `freeze_prefix` becomes --freeze-prefix."""
     return re.sub(r"`([a-z]+(?:_[a-z]+)*)`", lambda name: f"--{name[1].replace('_', '-')}", message)
 
 
 @contextmanager
 def usage() -> Iterator[None]:
-    """Turn BadInput about parameters that do not go together into a fault of the command line."""
+    """Turn BadInput about inconsistent parameters into a usage error of the command line."""
     try:
         yield
     except BadInput as error:

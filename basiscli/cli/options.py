@@ -37,7 +37,7 @@ def together(*options: Callable) -> Callable:
 
 
 class NamesOption(click.Option):
-    """An option of names, whose help says `{names}` for those that it takes."""
+    """An option of names. In its help, `{names}` stands for the names that it accepts."""
 
     type: Names
 
@@ -47,13 +47,13 @@ class NamesOption(click.Option):
 
 
 def require_weights(matches: Sequence[str], from_init: bool) -> None:
-    """Raise UsageError for --from-init where no weights are matched."""
+    """Raise UsageError for --from-init if no match is by weights."""
     if from_init and not {"weights", "both"} & set(matches):
         raise click.UsageError("--from-init is about weights: give --match weights or --match both, too")
 
 
 def require_pairs(seeds: Sequence[int]) -> None:
-    """Raise UsageError for fewer seeds than a pair of networks needs."""
+    """Raise UsageError for fewer than two seeds."""
     if len(seeds) < 2:
         raise click.UsageError("--seeds: pairs of networks need two seeds or more, intervals three")
 
@@ -64,20 +64,20 @@ computed_on = together(
         type=Choice("basiscli.device.placement:DEVICES"),
         default="auto",
         show_default=True,
-        help="Where to compute; auto takes a GPU where cupy finds one (docs/gpu.md).",
+        help="Where to compute; auto takes a GPU if cupy finds one (docs/gpu.md).",
     ),
     click.option(
         "--precision",
         type=Choice("basiscli.device.placement:PRECISIONS"),
         default="float32",
         show_default=True,
-        help="Of the products of maps and convolutions on a GPU (docs/gpu.md).",
+        help="Of the products in maps and convolutions on a GPU (docs/gpu.md).",
     ),
 )
 
 
 def computing(command: Callable) -> Callable:
-    """Give a command `--device` and `--precision`, and run it where they say."""
+    """Give a command `--device` and `--precision`, and run it on this device in this precision."""
 
     @wraps(command)
     def run(*arguments, device, precision, **rest):
@@ -89,25 +89,25 @@ def computing(command: Callable) -> Callable:
     return computed_on(run)
 
 
-moved_dataset = click.option("--dataset", help="Where the networks' data set is now, if it has moved.")
+moved_dataset = click.option("--dataset", help="Path of the networks' data set, if it has moved.")
 
 
 def seeded(what: str) -> Callable:
-    """Return the option of a seed for what is drawn."""
+    """Return the option `--seed`, with a help that says what is drawn."""
     return click.option("--seed", type=WHOLE, default=0, show_default=True, help=what)
 
 
 def plotted(what: str) -> Callable:
-    """Return the option of a figure."""
+    """Return the option `--plot`."""
     return click.option("--plot", type=Figure(), metavar="FILE.png", help=f"{what} Or .svg, .pdf.")
 
 
 def forced(what: str) -> Callable:
-    """Return the option that overwrites."""
+    """Return the option `--force`."""
     return click.option("--force", is_flag=True, help=what)
 
 
-# Of correlations: which activations.
+# Options of correlations: which activations.
 layers = click.option(
     "--layer",
     "layers",
@@ -126,14 +126,14 @@ channels = click.option(
     type=Choice("basiscli.files.arrays:CHANNELS"),
     help="Axis of the units in arrays of other programs.  [default: told by the shapes]",
 )
-ids = click.option("--ids", metavar="NAME", help="Array that tells a file's samples apart.  [default: ids or labels]")
+ids = click.option("--ids", metavar="NAME", help="Array that identifies a file's samples.  [default: ids or labels]")
 positions = click.option(
     "--positions",
     type=Positions(),
     default="all",
     show_default=True,
     metavar="all|mean|N",
-    help="Of a convolution: every position a row, their mean, or N of them, drawn once.",
+    help="Of a convolution: each position is a row, their mean is, or N of them are, drawn once.",
 )
 dead = click.option(
     "--dead",
@@ -146,11 +146,11 @@ correlating = together(tap, positions, dead)
 
 
 def inputs(name: str, what: str, **more: Any) -> Callable:
-    """Return the option of the images that networks are shown."""
+    """Return the option of the images that networks run on."""
     return click.option(name, type=Choice("basiscli.files.activations:SPLITS"), help=what, **more)
 
 
-# Of a sweep over networks that it trains.
+# Options of sweeps over networks that the command trains.
 swept_seeds = click.option(
     "--seeds", type=SeedList(), default="6", show_default=True, help="5 (for 0 to 4), 3-7, or 0,2,9."
 )
@@ -158,13 +158,13 @@ swept_draws = click.option(
     "--draws", type=click.IntRange(min=2), default=20, show_default=True, help="Draws of each pair's rotated null."
 )
 
-# Of matching.
+# Options of matching.
 restarts = click.option("--restarts", type=POSITIVE, help="Of matching weights (see match).  [default: 8]")
 from_init = click.option("--from-init", is_flag=True, help="Match weights minus what they were before training.")
 
 
 def corrected_on(what: str) -> Callable:
-    """Return the option of how many training images corrections look at."""
+    """Return the option `--correct-on`, the number of training images for corrections."""
     return click.option(
         "--correct-on", type=click.IntRange(min=2), default=2000, show_default=True, metavar="N", help=what
     )
@@ -177,8 +177,8 @@ walking = together(
         type=Matches("basiscli.alignment.matching:MATCHES"),
         default="none,activations,weights",
         metavar="NAMES",
-        help="none, activations, weights, both (weights, from activations on); for interpolate also files that"
-        " match wrote.  [default: none,activations,weights]",
+        help="none, activations, weights, both (weights, starting from activations); for interpolate also files"
+        " that match wrote.  [default: none,activations,weights]",
     ),
     restarts,
     from_init,
@@ -190,7 +190,7 @@ walking = together(
         help="none, reset-bn (BatchNorm's statistics), repair (mean and deviation of every unit).  [default: none"
         " and reset-bn; without BatchNorm none and repair]",
     ),
-    corrected_on("Training images that corrections look at."),
+    corrected_on("Training images for corrections."),
     click.option("--points", type=Points(), default=25, show_default=True, help="Values of λ from 0 to 1, odd."),
     click.option(
         "--split",

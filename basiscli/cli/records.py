@@ -1,4 +1,4 @@
-"""What goes to stdout: one record a result, as a table on a terminal and as JSON lines in a pipe."""
+"""Records on stdout: one for each result, as a table on a terminal and as JSON lines in a pipe."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ import click
 from basiscli.errors import printable
 
 FORMATS = ("table", "json", "csv")
-EXIT_BROKEN_PIPE = 128 + 13  # what a shell reports for a program that SIGPIPE ended
+EXIT_BROKEN_PIPE = 128 + 13  # the code that a shell reports for a program that SIGPIPE ended
 
 format_option = click.option(
     "--format",
@@ -33,12 +33,12 @@ def emit(
     needed: int | None = None,
     words: Callable[[Sequence[Mapping]], Iterable[str]] = lambda records: (),
 ) -> None:
-    """Print records to stdout, JSON and CSV one by one as they come, a table at the end.
+    """Print records to stdout: JSON and CSV record by record as they come, a table at the end.
 
-    A float that is not finite becomes null in JSON and an empty cell elsewhere. `columns` chooses and orders what a
-    table shows, the first `needed` of them on the narrowest terminal too; `row` makes a table's row of a record, and
-    `words` lines to stand below the table. JSON and CSV always hold every field. When the reader of stdout leaves, the
-    command ends quietly with the exit code of a broken pipe.
+    columns: the columns of a table, in order; the first `needed` of them stay on the narrowest terminal. row: makes the
+    row of a table from a record. words: makes the lines below a table from all records. JSON and CSV always have every
+    field. A float that is not finite becomes null in JSON and an empty cell elsewhere. When the reader of stdout is
+    gone, the command ends quietly with the exit code of a broken pipe.
     """
     style = style or ("table" if sys.stdout.isatty() else "json")
     try:
@@ -52,17 +52,17 @@ def emit(
 
 
 def abandon_stdout() -> None:
-    """Let stdout lead nowhere, once its reader has left (`| head`): Python would complain when it flushes at exit."""
+    """Redirect stdout to the null device when its reader is gone (`| head`), so that the flush at exit succeeds."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command_line() -> str:
-    """Return the command line of this process, as a shell would take it, without the program's folder."""
+    """Return the command line of this process in the syntax of a shell, without the program's folder."""
     return shlex.join(["basiscli", *sys.argv[1:]])
 
 
 def kept(items: Iterable[Mapping], into: list) -> Iterator[Mapping]:
-    """Yield records, each also appended to a list."""
+    """Yield records, and append each of them to a list."""
     for item in items:
         into.append(item)
         yield item
@@ -71,13 +71,13 @@ def kept(items: Iterable[Mapping], into: list) -> Iterator[Mapping]:
 def interval(record: Mapping, field: str, scale: float = 1, digits: int = 3) -> str | None:
     """Return a field with its `_low` and `_high` in brackets, as a cell of a table: 0.031 [0.012, 0.050]."""
     values = [record[f"{field}{end}"] for end in ("", "_low", "_high")]
-    # 0 is added since rounding may leave -0.
+    # Rounding may leave -0, and + 0 makes it 0.
     value, low, high = (None if x is None else f"{round(scale * x, digits) + 0:.{digits}f}" for x in values)
     return value if low is None else f"{value} [{low}, {high}]"
 
 
 def read_lines(lines: Iterable[str]) -> Iterator[str | dict]:
-    """Yield what each line of a pipe holds: a record, or the plain text of a path."""
+    """Yield the content of each line of a pipe: a record, or the plain text of a path."""
     for line in lines:
         text = line.strip()
         if text.startswith("{"):
@@ -87,7 +87,7 @@ def read_lines(lines: Iterable[str]) -> Iterator[str | dict]:
 
 
 def _plain(value):
-    """Return a value that JSON has: numpy scalars as Python's, what is not finite as null."""
+    """Return a value that JSON can hold: a Python number for a numpy scalar, None for a float that is not finite."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -1,4 +1,4 @@
-"""Records as a table on a terminal: nothing is cut, and where it is too narrow records stand one below the other."""
+"""Records as a table on a terminal. No text is cut: on a narrow terminal, records stand one below the other."""
 
 import os
 import textwrap
@@ -10,17 +10,17 @@ from basiscli.errors import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-# Columns of files, or of tuples of them: the folder that all have in common is said once, above the table.
+# Columns of files, or of tuples of files. The folder that all files have in common stands once, above the table.
 FILES = ("pair", "a", "b", "path", "network")
-# Longer texts may be broken into lines, numbers and shorter ones never.
+# Texts longer than this may be broken into lines. Numbers and shorter texts never are.
 BREAKS = 24
 
 
 def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], needed: int | None = None) -> None:
     """Print rows under the titles of their columns.
 
-    Where the terminal is too narrow, columns go from the end, but for the first `needed` (None: all). If these do not
-    fit either, each row is printed as lines of a title and a cell, with all columns.
+    If the terminal is too narrow, columns are left out from the end, but the first `needed` stay (None: all). If these
+    do not fit either, each row becomes a block of lines, a title and a cell on each, with all columns.
     """
     from rich.console import Console
 
@@ -29,8 +29,8 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], needed: i
     cells = [{column: _shortened(row.get(column), column, above) for column in columns} for row in rows]
     for count in range(len(columns), (needed or len(columns)) - 1, -1):
         table = _table(rows, cells, columns[:count])
-        # A space on both sides of a cell, one between columns, and one at either end of a row.
-        if sum(column.min_width + 3 for column in table.columns) + 1 <= console.width:
+        # Spaces: on both sides of a cell, between columns, and at both ends of a row.
+        if sum((column.min_width or 0) + 3 for column in table.columns) + 1 <= console.width:
             if above:
                 print(f"in {above}:")
             console.print(table)
@@ -48,7 +48,7 @@ def cell(value: object) -> str:
 
 
 def _common_folder(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
-    """Return the folder that all files in the rows have in common, with a slash; empty if there is none."""
+    """Return the folder that all files in the rows have in common, with a slash, or an empty text."""
     values = [row.get(column) for row in rows for column in columns if column in FILES]
     names = [str(name) for value in values for name in (value if isinstance(value, tuple) else (value,))]
     paths = [name for name in names if "/" in name]
@@ -57,7 +57,7 @@ def _common_folder(rows: Sequence[Mapping[str, object]], columns: Sequence[str])
 
 
 def _shortened(value: object, column: str, folder: str) -> str:
-    """Return a cell, of files without the folder that they have in common."""
+    """Return a cell as text. Files are written without their common folder."""
     if column not in FILES or value is None:
         return cell(value)
     parts = value if isinstance(value, tuple) else (value,)

@@ -1,4 +1,4 @@
-"""The options of training, which `train` and the sweeps share."""
+"""The options of training, shared by `train` and the sweeps."""
 
 from collections.abc import Callable, Collection
 
@@ -50,7 +50,7 @@ _TRAINING = (
     click.option(
         "--epochs",
         type=click.IntRange(min=0),
-        help="0 writes the networks as they start.  [default: 10; 100 for convolutional models on CIFAR]",
+        help="0 writes the initial networks.  [default: 10; 100 for convolutional models on CIFAR]",
     ),
     click.option("--batch-size", type=POSITIVE, help="[default: 64 on digits, else 128]"),
     click.option("--optimizer", type=Choice("basiscli.training.optim:SLOTS"), default="sgd", show_default=True),
@@ -89,25 +89,29 @@ _TRAINING = (
     click.option("--start-from", metavar="DONOR.h5", help="Take initial weights from this network."),
     click.option("--start-weights", metavar="GLOB", multiple=True, help="Which weights to take.  [default: all]"),
     click.option(
-        "--freeze", metavar="GLOB", multiple=True, help="Weights that stay as they start, such as 'hidden1/*'."
+        "--freeze", metavar="GLOB", multiple=True, help="Weights that keep their initial values, such as 'hidden1/*'."
     ),
-    click.option("--donor", metavar="DONOR.h5", help="The network of the same kind that --freeze-prefix copies from."),
+    click.option(
+        "--donor", metavar="DONOR.h5", help="The network of the same architecture from which --freeze-prefix copies."
+    ),
     click.option(
         "--freeze-prefix",
         type=POSITIVE,
         metavar="K",
-        help="Layers 1 to K are the donor's in every seed, and stay so (docs/frozen.md).",
+        help="Layers 1 to K of every seed are copied from the donor and frozen (docs/frozen.md).",
     ),
-    click.option("--start-only", is_flag=True, help="Layers 1 to K start as the donor's and are trained."),
+    click.option("--start-only", is_flag=True, help="Copy layers 1 to K from the donor, but train them."),
     click.option("--out", metavar="FOLDER", help="Where the files go.  [default: runs/DATASET-MODEL]"),
-    click.option("--resume", is_flag=True, help="Go on with what is unfinished in the folder, keep what is finished."),
+    click.option(
+        "--resume", is_flag=True, help="Go on with unfinished networks in the folder, and keep finished ones."
+    ),
     click.option("--force", is_flag=True, help="Overwrite networks in the folder."),
     click.option(
         "--checkpoint-every",
         type=click.IntRange(min=0),
         default=1,
         show_default=True,
-        help="Epochs, and never sooner than 3 s after the last one; 0: only at the end.",
+        help="Epochs between checkpoints, which are at least 3 s apart; 0: only at the end.",
     ),
     click.option(
         "--keep",
@@ -127,14 +131,14 @@ _TRAINING = (
 
 
 def _name(option: Callable) -> str:
-    """Return the name of the parameter that an option is."""
+    """Return the parameter name of an option."""
     return click.command()(option(lambda: None)).params[0].name
 
 
 TRAINING = {_name(option): option for option in _TRAINING}
 
 
-# Options of training that sweeps set themselves or have in their own words.
+# Options of training that sweeps set themselves or describe in their own words.
 SWEPT = frozenset(
     {
         "start_from",
@@ -153,5 +157,5 @@ SWEPT = frozenset(
 
 
 def training(without: Collection[str] = ()) -> Callable:
-    """Return the options of training, but for those `without`."""
+    """Return the options of training except those named in `without`."""
     return together(*(option for name, option in TRAINING.items() if name not in without))

@@ -1,4 +1,4 @@
-"""What options take. Names come from the constants of the library, which is loaded only when an option is looked at."""
+"""The types of options. Choices come from constants of the library, which are loaded only when an option is used."""
 
 import math
 import re
@@ -7,12 +7,13 @@ from fractions import Fraction
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 import click
 
 
 def constant(home: str) -> tuple[str, ...]:
-    """Return the names in a constant of the library, a tuple or a dict: `basiscli.nn.models:MODELS`."""
+    """Return the names in a constant of the library, a tuple or a dict, such as `basiscli.nn.models:MODELS`."""
     module, _, name = home.partition(":")
     return tuple(getattr(import_module(module), name))
 
@@ -30,7 +31,7 @@ class Choice(click.Choice):
 
 
 class Names(click.ParamType):
-    """Names from a constant of the library, separated by commas; `all` is every one."""
+    """Names from a constant of the library, separated by commas. `all` stands for every name."""
 
     name = "names"
 
@@ -53,7 +54,7 @@ class Names(click.ParamType):
 
 
 class Matches(Names):
-    """Ways to match, separated by commas; the name of a file of permutations is one."""
+    """Ways to match, separated by commas: names from a constant of the library, or files of permutations."""
 
     def convert(self, value, parameter, context) -> tuple[str, ...]:
         if isinstance(value, tuple):
@@ -92,7 +93,7 @@ class Streams(click.ParamType):
 
 
 class Finite(click.FloatRange):
-    """A finite number of a range. click's own lets `nan` through, which no comparison stops."""
+    """A finite number in a range. click's own type accepts `nan`, since no comparison with nan holds."""
 
     def convert(self, value, param, ctx):
         number = super().convert(value, param, ctx)
@@ -124,7 +125,7 @@ class SeedList(click.ParamType):
 
 
 class EpochList(click.ParamType):
-    """Epochs: `0,5`, each once; nothing for none."""
+    """Different epochs: `0,5`. An empty text means no epoch."""
 
     name = "epochs"
 
@@ -214,7 +215,7 @@ class Powers(click.ParamType):
         if not isinstance(value, str):
             return value
         try:
-            # Rounded as in the names of folders, so that two powers never share one.
+            # Rounded as in the names of folders, so that two powers never share a folder.
             powers = tuple(dict.fromkeys(float(f"{float(part):g}") for part in value.split(",")))
         except ValueError:
             self.fail(f"'{value}': write numbers, such as 0.25,0.5,1", param, ctx)
@@ -225,7 +226,7 @@ class Powers(click.ParamType):
 
 
 class Points(click.ParamType):
-    """An odd number from 3 on."""
+    """An odd number, at least 3."""
 
     name = "points"
 
@@ -263,13 +264,14 @@ class Image(click.ParamType):
 
 
 class Figure(click.Path):
-    """The name of a figure's file, whose suffix says how it is written."""
+    """The file name of a figure. Its suffix decides the format."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value, parameter, context) -> Path:
-        path, formats = Path(super().convert(value, parameter, context)), constant("basiscli.plots.style:FORMATS")
+        path = cast("Path", super().convert(value, parameter, context))
+        formats = constant("basiscli.plots.style:FORMATS")
         if path.suffix.lower() not in formats:
             self.fail(f"'{path}': a figure is written as {', '.join(formats)}", parameter, context)
         return path

@@ -1,1 +1,1 @@
-"""Where arrays live and where work is done: host or GPU, memory, threads, a step that is replayed."""
+"""The device of arrays and work, host or GPU: placement, memory, threads, and steps that are recorded and replayed."""

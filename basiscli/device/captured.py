@@ -1,4 +1,4 @@
-"""Steps of training on a GPU as CUDA graphs: the host launches one graph where it would launch a kernel at a time."""
+"""Steps of training on a GPU as CUDA graphs: the host launches one graph instead of many kernels."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,10 +11,11 @@ from basiscli.notes import log
 class Captured:
     """A function of arrays on a GPU, captured once for each set of shapes and replayed from then on.
 
-    It must be the same in every call and do nothing but launch work: it neither waits nor moves data to the GPU, and
-    whatever it changes lies where it lay. The first call of some shapes runs it, so that kernels are compiled and the
-    memory is there; the second captures it. If that fails, for whatever reason, the function is run from then on as
-    it stands, which a warning says. When memory runs out (MemoryError) all graphs are given up first.
+    Every call must pass the same function. The function may only launch work: it must not wait or move data to the GPU,
+    and the arrays that it changes must keep their addresses. The first call with some shapes runs the function, which
+    compiles kernels and allocates memory. The second call captures it. If the capture fails for any reason, all later
+    calls run the function without a graph, and a warning says so. When memory runs out (MemoryError), all graphs are
+    discarded before the error is raised.
     """
 
     def __init__(self):
@@ -23,7 +24,7 @@ class Captured:
         self._capturing = True
 
     def __call__(self, function: Callable, *arrays) -> None:
-        """Have function(*arrays) done."""
+        """Do the work of function(*arrays)."""
         try:
             self._do(function, arrays)
         except MemoryError:
@@ -42,7 +43,7 @@ class Captured:
                 self._capture(function, step)
         if step.graph is None:
             step.run(function, self._stream)
-        else:  # the stream is one that the default stream waits for, and the other way round
+        else:  # this stream and the default stream wait for each other
             step.graph.launch(self._stream)
 
     def _capture(self, function: Callable, step: "_Step") -> None:
@@ -58,9 +59,9 @@ class Captured:
 
 
 class _Step:
-    """Calls of one set of shapes: their inputs, their graph, and the memory that they alone work in.
+    """The calls with one set of shapes: their inputs, their graph, and their own memory pool.
 
-    A pool that several shared would give memory that a graph addresses back to the driver when another runs short.
+    With a shared pool, a step that runs out of memory could return memory to the driver that another graph addresses.
     """
 
     def __init__(self, arrays: tuple):
@@ -69,7 +70,7 @@ class _Step:
         self.graph = None
 
     def take(self, arrays: tuple) -> None:
-        """Put the inputs of a call where the graph finds them."""
+        """Copy the inputs of a call into the arrays that the graph reads."""
         for mine, theirs in zip(self.inputs, arrays, strict=True):
             mine[...] = theirs
 
@@ -79,13 +80,13 @@ class _Step:
             function(*self.inputs)
 
     def capture(self, function: Callable, stream) -> None:
-        """Make the graph of what the function launches."""
+        """Make the graph of the work that the function launches."""
         with stream, cupy.cuda.using_allocator(self.pool.malloc):
             stream.begin_capture()
             try:
                 function(*self.inputs)
             except BaseException:
-                with suppress(Exception):  # what broke the capture is what is told
+                with suppress(Exception):  # the error that broke the capture is the one to raise
                     stream.end_capture()
                 raise
             self.graph = stream.end_capture()

@@ -1,4 +1,4 @@
-"""What the suite finds on this machine, and where it would compute."""
+"""A survey of this machine: processor, memory, libraries, GPU, and the kernels that would be used."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ GIB = 1 << 30
 
 
 def findings() -> Iterator[dict]:
-    """Yield records of two fields: what was looked at, and what was found."""
+    """Yield records of two fields: `what` was examined, and what was `found`."""
     yield _record("basiscli", f"{__version__}, Python {platform.python_version()}, numpy {np.__version__}")
     yield from _host()
     trouble = placement.trouble()
@@ -47,7 +47,7 @@ def _threading_layer(numba) -> str:
     from basiscli import kernels
 
     x = np.zeros((1, 1, 1), np.float32)
-    kernels.of(x).dense(x, x, x[0])  # numba names its layer once something has run
+    kernels.of(x).dense(x, x, x[0])  # numba knows its layer only after a kernel has run
     return numba.threading_layer()
 
 

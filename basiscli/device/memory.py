@@ -1,14 +1,14 @@
-"""How much memory there is."""
+"""The free memory of the host."""
 
 import os
 from pathlib import Path
 
-# What is assumed where the system does not say.
+# The bytes that are assumed where the system does not tell.
 ASSUMED = 4 << 30
 
 
 def available() -> int:
-    """Return the bytes that a new array may take without swapping, as far as the system tells."""
+    """Return the bytes that a new array may take without swapping, as the system estimates them."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text().splitlines():

@@ -1,7 +1,7 @@
-"""Where the work is done: on the host, or on a GPU through cupy, which is imported for nothing else.
+"""The device on which work is done: the host, or a GPU through cupy. Only work on a GPU imports cupy.
 
-`using` chooses for a command; then `here` moves arrays to where the work is, `host` brings them back, and
-`kernels.of` finds the kernels of either.
+`using` chooses the device for a command. Then `to_device` moves arrays to the device, `to_host` brings them back, and
+`kernels.of` finds the kernels for an array.
 """
 
 import ctypes
@@ -21,9 +21,9 @@ from basiscli.errors import BadInput
 
 AUTO, CPU, CUDA = DEVICES = ("auto", "cpu", "cuda")
 FLOAT32, _, _ = PRECISIONS = ("float32", "tf32", "bf16")
-# What the tensor cores of a card must be able to do for the other precisions.
+# The compute capability, times 10, that a card needs for the precisions other than float32.
 TENSOR_CORES = 80
-# The host is the way out of every failure.
+# The end of messages: computing on the host avoids every failure of a GPU.
 WAY_OUT = "or take `device` cpu"
 _on_gpu = False
 _cached: dict[int, tuple[weakref.ref, Any]] = {}
@@ -33,8 +33,8 @@ _cached: dict[int, tuple[weakref.ref, Any]] = {}
 def using(device: str, precision: str = FLOAT32) -> Iterator[None]:
     """Work on a device, AUTO, CPU or CUDA, with products in a precision: "float32", "tf32" or "bf16".
 
-    AUTO is a GPU where cupy finds one. Raises BadInput, with a way out, if there is none for CUDA or for a precision
-    that only GPUs have.
+    AUTO is a GPU if cupy finds one, otherwise the host. Raises BadInput, with a way out, if CUDA or a precision that
+    only GPUs have is asked for and no such GPU can be used.
     """
     global _on_gpu
     before, _on_gpu = _on_gpu, _choose(device, precision)
@@ -47,12 +47,12 @@ def using(device: str, precision: str = FLOAT32) -> Iterator[None]:
 
 
 def on_gpu() -> bool:
-    """Return whether the work is done on a GPU."""
+    """Return whether work is done on a GPU."""
     return _on_gpu
 
 
 def multiplying(precision: str):
-    """Return a context in which a GPU multiplies in a precision; the host knows one only."""
+    """Return a context in which a GPU multiplies in a precision. On the host it does nothing."""
     if not _on_gpu:
         return nullcontext()
     from basiscli.kernels import device
@@ -61,7 +61,7 @@ def multiplying(precision: str):
 
 
 def to_device(array: np.ndarray) -> np.ndarray:
-    """Return an array where the work is done, copied only if it is not there."""
+    """Return an array on the device. It is copied only if it lies elsewhere."""
     if not _on_gpu or kernels.on_gpu(array):
         return array
     import cupy
@@ -70,12 +70,15 @@ def to_device(array: np.ndarray) -> np.ndarray:
 
 
 def tree_to_device(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arrays by name where the work is done."""
+    """Return arrays by name, on the device."""
     return {name: to_device(values) for name, values in arrays.items()} if _on_gpu else cast("dict[str, Any]", arrays)
 
 
 def to_device_cached(array: np.ndarray) -> np.ndarray:
-    """Return an array of the host where the work is done; it is moved once in its life. It must not change."""
+    """Return an array of the host on the device.
+
+    The device copy is made on first use and cached. Do not modify the array.
+    """
     if not _on_gpu:
         return array
     cached = _cached.get(id(array))
@@ -86,12 +89,12 @@ def to_device_cached(array: np.ndarray) -> np.ndarray:
 
 
 def to_host(array: Any) -> Any:
-    """Return an array on the host; this waits for the GPU."""
+    """Return an array on the host. This waits for the GPU."""
     return array.get() if kernels.on_gpu(array) else array
 
 
 def wait() -> None:
-    """Wait until what was begun on a GPU is done."""
+    """Wait until the GPU has finished all work."""
     if _on_gpu:
         import cupy
 
@@ -99,7 +102,7 @@ def wait() -> None:
 
 
 def available_memory() -> int:
-    """Return the bytes that new arrays may take where the work is done."""
+    """Return the bytes that new arrays may take on the device."""
     if not _on_gpu:
         return memory.available()
     import cupy
@@ -109,7 +112,7 @@ def available_memory() -> int:
 
 
 def release_memory() -> None:
-    """Give memory that no array uses any more back to a GPU's driver."""
+    """Return unused memory to the GPU's driver."""
     gc.collect()
     if _on_gpu:
         import cupy
@@ -118,12 +121,12 @@ def release_memory() -> None:
 
 
 def failed(error: Exception) -> bool:
-    """Return whether an error is one of a GPU itself, which ends all work on it in this process."""
+    """Return whether an error comes from the GPU itself. After such an error this process cannot use the GPU."""
     return _on_gpu and type(error).__name__ in ("CUDARuntimeError", "CUDADriverError", "CublasError")
 
 
 def versions() -> dict[str, str]:
-    """Return what decides the bits of a result on a GPU, nothing on the host."""
+    """Return cupy's version, card and precision, which decide the bits of a result on a GPU. Empty on the host."""
     if not _on_gpu:
         return {}
     import cupy
@@ -135,7 +138,7 @@ def versions() -> dict[str, str]:
 
 
 def trouble() -> str | None:
-    """Return in a few words why no GPU can be used, None if one can."""
+    """Return in a few words why no GPU can be used, None if a GPU can be used."""
     if importlib.util.find_spec("cupy") and not _driver():
         return "no NVIDIA driver on this machine"
     try:
@@ -158,7 +161,7 @@ def trouble() -> str | None:
 
 
 def _driver() -> bool:
-    """Return whether there is an NVIDIA driver, which is seen sooner than cupy is imported."""
+    """Return whether the machine has an NVIDIA driver. This is faster than importing cupy."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -175,7 +178,7 @@ def capability() -> int:
 
 
 def _choose(device: str, precision: str) -> bool:
-    """Return whether to work on the GPU."""
+    """Return whether to work on a GPU."""
     if device == CPU or (device == AUTO and trouble()):
         if precision != FLOAT32:
             reason = "" if device == CPU else f" ({trouble()})"

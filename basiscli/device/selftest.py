@@ -1,4 +1,4 @@
-"""Every kernel of this machine against the float64 reference, and how fast it is beside what the machine can do.
+"""Every kernel compared with the float64 reference, and its speed beside the best that this machine reaches.
 
 S seeds, N samples, H, W positions, C units, P parameters, K classes.
 """
@@ -16,22 +16,22 @@ from basiscli.kernels import reference
 from basiscli.rng import generator
 
 EPSILON = 1e-5
-# How far a result may lie from the reference's, relative to the largest of it: sums of float32, Winograd's transforms,
-# factors that are rounded to TF32 and BF16.
+# Tolerances: the largest difference from the reference over the largest value of the reference. They allow for sums of
+# float32, for Winograd's transforms, and for factors rounded to TF32 and BF16.
 TOLERANCE, WINOGRAD = 3e-5, 1e-4
 ROUNDED = {"tf32": 2e-3, "bf16": 2e-2}
 PRODUCTS = (
     "dense", "dense_input_gradient", "dense_weight_gradient",
     "convolution", "convolution_input_gradient", "convolution_weight_gradient",
 )  # fmt: skip
-# A kernel is timed over at least this many seconds, after one call that compiles.
+# A kernel is timed over at least this many seconds, after a first call that compiles it.
 SECONDS = 0.05
 GIGA = 1e9
 
 
 @dataclass(frozen=True)
 class Size:
-    """Shapes of the arrays that kernels are given; side is H and W, classes K."""
+    """The sizes of the arrays in a check. `side` is H and W, `classes` is K."""
 
     seeds: int
     samples: int
@@ -43,26 +43,27 @@ class Size:
 
 SMALL = Size(2, 5, 6, 19, 1003, 7)
 TIMED = {"cpu": Size(1, 64, 16, 32, 1 << 20), "cuda": Size(4, 128, 32, 64, 1 << 22)}
-# Bytes of the array whose copying, and the side of the square matrices whose product, is taken as what can be had.
+# The best speeds are measured by copying an array of COPIED bytes and multiplying square matrices of side MULTIPLIED.
 COPIED = {"cpu": 64 << 20, "cuda": 512 << 20}
 MULTIPLIED = {"cpu": 1024, "cuda": 8192}
 
 
 @dataclass(frozen=True)
 class Check:
-    """A kernel, its arguments on the host, and the multiplications and additions that it takes, 0 where few."""
+    """A kernel, its arguments on the host, and its number of multiplications and additions (0 if they are few)."""
 
     name: str
     arguments: tuple
     operations: int = 0
 
 
-def run(precision: str = placement.FLOAT32, timed: bool = True) -> Iterator[dict]:
-    """Yield a record for each kernel of where the work is done (`backend.using`).
+def check_kernels(precision: str = placement.FLOAT32, timed: bool = True) -> Iterator[dict]:
+    """Yield a record for each kernel of the device in use (`placement.using`).
 
-    error is relative to the largest value, ok whether it is within tolerance. If timed also milliseconds, gb_s (the
-    bytes of all arguments and results by the time), of_copy (that by what copying an array reaches), gflop_s and
-    of_product (by what a large matrix product in the same precision reaches).
+    error: the largest difference from the reference, relative to the largest value. ok: whether error is within
+    tolerance. If `timed`, also milliseconds; gb_s, the bytes of all arguments and results divided by the time; of_copy,
+    gb_s divided by that of copying an array; gflop_s; of_product, gflop_s divided by that of a large matrix product in
+    the same precision.
     """
     place = "cuda" if placement.on_gpu() else "cpu"
     ceilings = (copied(COPIED[place]), multiplied(MULTIPLIED[place])) if timed else (None, None)
@@ -75,7 +76,7 @@ def run(precision: str = placement.FLOAT32, timed: bool = True) -> Iterator[dict
 
 
 def compared(check: Check, precision: str = placement.FLOAT32) -> dict:
-    """Return the record of one kernel: its error against the reference, and whether that is within tolerance."""
+    """Return the record of one kernel: its error against the reference, and whether the error is within tolerance."""
     error, tolerance = _error(check), _tolerance(check.name, precision)
     return {"kernel": check.name, "ok": bool(error <= tolerance), "error": error, "tolerance": tolerance}
 
@@ -150,7 +151,7 @@ def _pooling(x: np.ndarray, dy: np.ndarray) -> Iterator[Check]:
 
 
 def _small(size: Size, mean: np.ndarray, variance: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> Iterator[Check]:
-    """Yield checks of what a step does besides, with a few numbers a seed."""
+    """Yield checks of the kernels of a step that work on a few numbers per seed."""
     s, n = size.seeds, size.samples
     losses, totals = (abs(_draw(name, s)).astype(np.float64) for name in ("losses", "totals"))
     hits, alive = np.arange(s), np.arange(s) > 0
@@ -167,7 +168,7 @@ def _draw(name: str, *shape: int) -> np.ndarray:
 
 
 def _error(check: Check) -> float:
-    """Return the largest difference of a result, or of an argument that the kernel changes, over the largest value."""
+    """Return the largest difference over the largest value, of all results and of arguments that the kernel changes."""
     on_device = [_moved(argument) for argument in check.arguments]
     exact = [a.astype(np.float64) if _floats(a) else a for a in check.arguments]
     got = getattr(_kernels(), check.name)(*on_device)
@@ -197,7 +198,7 @@ def _speed(check: Check, copied: float, multiplied: float) -> dict:
 
 
 def copied(size: int) -> float:
-    """Return the bytes read and written in a second, in 10⁹, when an array is copied."""
+    """Return the bytes, in 10⁹, that copying an array reads and writes in a second."""
     source, target = _random(size // 4), _random(size // 4)
 
     def copy():
@@ -207,18 +208,18 @@ def copied(size: int) -> float:
 
 
 def multiplied(side: int) -> float:
-    """Return the operations in a second, in 10⁹, of a product of square matrices."""
+    """Return the operations, in 10⁹, that a product of square matrices does in a second."""
     x = _random(side * side).reshape(1, side, side)
     return 2 * side**3 / _seconds(lambda: kernels.of(x).dense_input_gradient(x, x)) / GIGA
 
 
 def _random(count: int) -> np.ndarray:
-    """Return random floats where the work is done: of zeros a card computes with less current, and so faster."""
+    """Return random floats on the device. Zeros would not do: a card needs less power for them and computes faster."""
     return placement.to_device(np.resize(_draw("ceiling", min(count, 1 << 20)), count))
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    """Return the seconds of a call among many, after one that compiles."""
+    """Return the mean seconds of a call, measured over many calls after a first one that compiles."""
     call()
     times = 1
     while True:

@@ -1,4 +1,4 @@
-"""Threads of the libraries that do the work."""
+"""The threads of the BLAS libraries."""
 
 from functools import cache
 
@@ -7,5 +7,5 @@ from threadpoolctl import ThreadpoolController
 
 @cache
 def blas() -> ThreadpoolController:
-    """Return what sets the number of threads of the BLAS libraries that numpy and scipy have loaded."""
+    """Return the controller of the threads of the BLAS libraries that numpy and scipy have loaded."""
     return ThreadpoolController().select(user_api="blas")

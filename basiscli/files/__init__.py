@@ -1,1 +1,1 @@
-"""What lies on the disk: networks, activations, permutations and data sets in HDF5 (docs/format.md)."""
+"""Files on the disk: networks, activations, permutations and data sets in HDF5 (docs/format.md)."""

@@ -1,4 +1,4 @@
-"""Where activations come from: arrays in a file, or a network that computes them, a chunk of samples at a time."""
+"""Sources of activations: arrays in a file, or a network that computes them chunk by chunk."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,9 +21,9 @@ from basiscli.nn.graph import Network, forward
 from basiscli.training.images import SHIFTS, Standardisation, probe_batch
 
 TAPS = ("post", "pre")
-# Images that a network is shown: those of a part of its data set, or each of them in all nine shifts.
+# The images that a network runs on: a part of its data set, or this part with each image in all nine shifts.
 SPLITS = ("test", "train", "test-shifts", "train-shifts")
-# Activations are written in chunks of about this many bytes, of this many samples at most.
+# Activations are written in chunks of about RECORDED_BYTES, and of at most RECORDED_AT_ONCE samples.
 RECORDED_BYTES = 64 << 20
 RECORDED_AT_ONCE = 1000
 
@@ -40,15 +40,15 @@ def open_all(
 ) -> list[Source]:
     """Return a source for each file, with the layers that patterns choose and their first `samples` samples.
 
-    Network files give their stored activations where they hold the split and tap ("test" and "post" unless said
-    otherwise), and compute them where not; activation files give what they hold; of other HDF5, .npz and .npy files
-    every array of numbers with two or more axes, (samples, ..., units), is a layer.
+    A network file gives its stored activations if it holds the split and the tap ("test" and "post" by default).
+    Otherwise the network computes them. An activation file gives the activations that it holds. In other HDF5, .npz
+    and .npy files every array of numbers with two or more axes, (samples, ..., units), is a layer.
 
-    layers: patterns as `names.choose` takes them. dataset: where the networks' data set is now, if it has moved.
-    channels: "first" for arrays (samples, units, ...), "last", or None to tell it by the shapes. ids: the array that
-    tells the samples of other programs' files apart (arrays.IDS if None).
+    layers: patterns as `names.choose` takes them. dataset: the path of the networks' data set, if it has moved.
+    channels: "first" for arrays (samples, units, ...), "last", or None to let the shapes decide. ids: the name of the
+    array that identifies the samples in another program's file (None: one of arrays.IDS).
 
-    Raises BadInput for files that were shown different inputs, or hold the same samples in different orders.
+    Raises BadInput for files of different inputs, and for files with the same samples in different orders.
     """
     sources = [narrow(open_source(path, split, tap, dataset, layers, channels, ids), samples) for path in paths]
     first = sources[0]
@@ -95,7 +95,7 @@ def open_source(
 
 
 def _require_same_samples(first: Source, other: Source) -> None:
-    """Raise BadInput if arrays of one name tell that two files hold other samples, or the same in another order."""
+    """Raise BadInput if the ids show that two files hold different samples, or the same samples in different orders."""
     if first.ids is None or other.ids is None or first.ids[0] != other.ids[0]:
         return
     (name, mine), (_, theirs) = first.ids, other.ids
@@ -113,7 +113,7 @@ def _require_same_samples(first: Source, other: Source) -> None:
 
 
 def _recorded(reader: hdf5.Reader) -> dict[str, dict]:
-    """Return the arrays and the tap of each split that was recorded into a file."""
+    """Return the arrays and the tap of each recorded split in a file."""
     splits: dict[str, dict] = {}
     for name, array in reader.datasets("activations").items():
         split, _, layer = name.partition("/")
@@ -123,7 +123,7 @@ def _recorded(reader: hdf5.Reader) -> dict[str, dict]:
 
 
 def _stored(reader: hdf5.Reader, layers: dict, split: str) -> Source:
-    """Return a source of activations that `record` stored of a split."""
+    """Return a source of the activations that `record` stored for a split."""
     path = reader.path
     if not layers:
         raise BadInput(f"{path}: holds no array (samples, ..., units)")
@@ -148,7 +148,7 @@ def _stored(reader: hdf5.Reader, layers: dict, split: str) -> Source:
 
 
 def computed(path: str, split: str, tap: str, dataset: str | None = None) -> Source:
-    """Return a source that runs a network over a split of its data set, by its name or the one given."""
+    """Return a source that runs a network over a split of its data set. `dataset`: its path, if it has moved."""
     loaded = networks.load(path)
     images = dataset_of(loaded, dataset)
     return of_network(path, loaded.network, loaded.arrays, loaded.standard, images, split, tap)
@@ -163,13 +163,13 @@ def of_network(
     split: str,
     tap: str,
 ) -> Source:
-    """Return a source that runs a network, `weights` (1, ...), over a split of a data set."""
+    """Return a source that runs a network with arrays `weights` (1, ...) over a split of a data set."""
     part = getattr(images, split.partition("-")[0])
     taps = {name: network.tap(name, tap) for name in network.layers}
     at_once = cost.evaluated_at_once(network)
     weights_on_device = cache(lambda: placement.tree_to_device(weights))
 
-    def show(layers: Sequence[str], rows: range) -> dict[str, np.ndarray]:
+    def activations_of(layers: Sequence[str], rows: range) -> dict[str, np.ndarray]:
         x, _ = probe_batch(part, standard, rows, shifted=_copies(split) > 1)
         wanted = {name: taps[name] for name in layers}
         last = max(wanted.values(), key=[node.name for node in network.nodes].index)
@@ -177,7 +177,9 @@ def of_network(
         return {name: kept[node][0] for name, node in wanted.items()}
 
     def read(layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
-        parts = [show(layers, range(first, min(first + at_once, stop))) for first in range(start, stop, at_once)]
+        parts = [
+            activations_of(layers, range(first, min(first + at_once, stop))) for first in range(start, stop, at_once)
+        ]
         return parts[0] if len(parts) == 1 else {name: np.concatenate([p[name] for p in parts]) for name in layers}
 
     return Source(
@@ -203,11 +205,11 @@ def record_files(
     force: bool = False,
     make_folders: bool = False,
 ) -> Iterator[dict]:
-    """Write the activations of each network into its own file, and yield its record.
+    """Write the activations of each network into its own file, and yield a record for each file.
 
-    targets: the files to write, by the paths of the networks. layers: patterns of `names.choose`. samples None: all of
-    the split. make_folders: make the folders of the files where they are missing. Raises BadInput as `narrow` does, and
-    where a file exists, unless `force`.
+    targets: the file to write, by the path of the network. layers: patterns of `names.choose`. samples None: all of the
+    split. make_folders: make missing folders of the files. Raises BadInput as `narrow` does, and if a file exists,
+    unless `force`.
     """
     for path, target in targets.items():
         source = narrow(chosen(computed(path, split, tap, dataset), layers), samples)
@@ -250,7 +252,7 @@ def _copies(split: str) -> int:
 
 
 def chosen(source: Source, layers: Sequence[str]) -> Source:
-    """Return a source with the layers that patterns choose (`names.choose`). Raises BadInput if none is."""
+    """Return a source with the layers that patterns choose (`names.choose`). Raises BadInput if they choose none."""
     wanted = choose(source.layers, layers, source.path)
     return replace(
         source,

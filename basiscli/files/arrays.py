@@ -1,12 +1,15 @@
 """Activations that another program wrote: HDF5, .npz and .npy files with arrays (samples, ..., units).
 
-What is no array of numbers is left out with a note, unless a user names it. Arrays of images, (samples, H, W, channels)
-or (samples, channels, H, W), are read in the way that their shapes tell.
+Members that are no arrays of numbers are left out with a note. If the user names such a member, that is an error. The
+shapes of the arrays decide whether activations of images are read as (samples, H, W, channels) or as (samples,
+channels, H, W).
 """
 
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +23,12 @@ from basiscli.names import choose, natural
 
 FIRST, LAST = "first", "last"
 CHANNELS = (FIRST, LAST)
-# Arrays by one of these names tell the samples apart, where they have one value a sample.
+# An array with one of these names and one value for each sample identifies the samples.
 IDS = ("ids", "labels")
-# So many times more units than samples, and an array is likely to be transposed.
+# An array with this many times more units than samples is probably transposed.
 TRANSPOSED = 8
 LISTED = 5
-# What cannot be read, by the ending of its name, and what to do.
+# Files that cannot be read, by the ending of their names, and the way out.
 ELSEWHERE = {
     ".pt": "a PyTorch file; in PyTorch, numpy.savez('activations.npz', **{name: x.numpy() for name, x in ...}) writes "
     "a file that can be read",
@@ -38,7 +41,11 @@ ELSEWHERE[".pth"] = ELSEWHERE[".pt"]
 
 @dataclass(frozen=True)
 class Array:
-    """An array of a file: its shape and type, what reads its rows start to stop, and why it is no layer, if so."""
+    """An array of a file.
+
+    read: returns the rows start to stop. problem: the reason why the array is no layer, None for a layer. note: a line
+    for the user about an array that is read.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -54,9 +61,10 @@ def source_of(
     channels: str | None = None,
     ids: str | None = None,
 ) -> Source:
-    """Return the source of a file's arrays: the layers that patterns choose, channels read FIRST, LAST or as told.
+    """Return the source of a file's arrays, with the layers that patterns choose.
 
-    Raises BadInput if nothing is chosen that is an array of numbers, and for `ids` that are not there.
+    channels: FIRST, LAST, or None to let the shapes decide. ids: the name of the array that identifies the samples.
+    Raises BadInput if no chosen member is an array of numbers, or if the array `ids` does not exist.
     """
     judged = {name: _judged(array) for name, array in arrays.items()}
     good = {name: array for name, array in judged.items() if array.problem is None}
@@ -95,7 +103,7 @@ def source_of(
 
 
 def of_hdf5(reader: Reader) -> dict[str, Array]:
-    """Return what an HDF5 file of another program holds, by path."""
+    """Return the members of another program's HDF5 file, by path."""
     arrays = {}
     for name, node in reader.members().items():
         if isinstance(node, Unreadable):
@@ -112,7 +120,7 @@ def of_hdf5(reader: Reader) -> dict[str, Array]:
 
 
 def of_numpy(path: str) -> dict[str, Array]:
-    """Return the arrays of an .npz or .npy file. Nothing is unpickled. Raises BadInput for a damaged file."""
+    """Return the arrays of an .npz or .npy file, by name. Nothing is unpickled. Raises BadInput for a damaged file."""
     try:
         if Path(path).suffix == ".npy":
             array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -125,14 +133,11 @@ def of_numpy(path: str) -> dict[str, Array]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path}: cannot be read ({error})") from error
     read = _members(path)
-    return {
-        name: Array(*headers[name], lambda start, stop, name=name: read(name)[start:stop])
-        for name in sorted(headers, key=natural)
-    }
+    return {name: Array(*headers[name], partial(_rows, read, name)) for name in sorted(headers, key=natural)}
 
 
 def _members(path: str) -> Callable[[str], np.ndarray]:
-    """Return what unpacks an array of an .npz file; the last one is kept."""
+    """Return a function that reads an array of an .npz file by name. It keeps the last array in memory."""
     kept: dict[str, np.ndarray] = {}
 
     def read(name: str) -> np.ndarray:
@@ -141,11 +146,15 @@ def _members(path: str) -> Callable[[str], np.ndarray]:
             try:
                 with np.load(path, allow_pickle=False) as file:
                     kept[name] = file[name]
-            except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+            except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
                 raise BadInput(f"{path}: {name} is damaged ({error}); make the file anew") from error
         return kept[name]
 
     return read
+
+
+def _rows(read: Callable[[str], np.ndarray], name: str, start: int, stop: int) -> np.ndarray:
+    return read(name)[start:stop]
 
 
 def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -161,7 +170,7 @@ def _nothing(start: int, stop: int) -> np.ndarray:
 
 
 def _judged(array: Array) -> Array:
-    """Return an array with the reason why it is no layer, if it is none."""
+    """Return an array with its `problem` or its `note` filled in, if it has any."""
     if array.problem:
         return array
     if array.dtype.kind not in "fiub":
@@ -175,7 +184,7 @@ def _judged(array: Array) -> Array:
 
 
 def _channels_first(shape: tuple[int, ...], channels: str | None, layers: Mapping[str, Array]) -> bool:
-    """Whether axis 1 holds the units of a layer; what its own shape leaves open, the other layers of the file tell."""
+    """Return whether axis 1 holds the units. If the shape does not decide it, the other layers of the file do."""
     if channels or len(shape) < 3:
         return channels == FIRST and len(shape) > 2
     own = _told(shape)
@@ -186,7 +195,7 @@ def _channels_first(shape: tuple[int, ...], channels: str | None, layers: Mappin
 
 
 def _told(shape: tuple[int, ...]) -> str | None:
-    """Return how a shape (samples, a, ..., z) of images is to be read: a square of positions tells the units apart."""
+    """Return FIRST or LAST for a shape (samples, a, ..., z), by the square that positions form; None if unclear."""
     if len(shape) < 4:
         return None
     first, last = len(set(shape[2:])) == 1, len(set(shape[1:-1])) == 1
@@ -200,7 +209,7 @@ def _units_last(values: np.ndarray, first: bool) -> np.ndarray:
 def _identity(
     path: str, arrays: Mapping[str, Array], layers: Mapping[str, Array], name: str | None
 ) -> tuple[str, np.ndarray] | None:
-    """Return the array that tells the samples apart, by its name or one of IDS."""
+    """Return the name and the values of the array that identifies the samples: the array `name`, or one of IDS."""
     if name is not None and name not in arrays:
         raise BadInput(f"{path}: has no array {name} to tell its samples apart")
     lengths = {array.shape[0] for array in layers.values()}
@@ -222,7 +231,7 @@ def _left_out(path: str, bad: Mapping[str, Array]) -> list[str]:
 
 
 def _reading(path: str, layers: Mapping[str, Array], first: set[str], channels: str | None) -> list[str]:
-    """Say how images were read, wherever another reading is possible."""
+    """Return notes on the order of axes that was assumed, for each layer that allows another order."""
     if channels:
         return []
     notes = []

@@ -1,4 +1,4 @@
-"""Between runs and files: what a run saves of a seed, a run that goes on from files, a network ready to be used."""
+"""Checkpoints: the file of each seed of a run, the run that goes on from such files, and the prefix of a donor."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from basiscli.training.run import Run
 
 
 def snapshot(run: Run, s: int, command: str) -> NetworkFile:
-    """Return what a file holds of the s-th network of a run; optimiser state only while it is needed to go on."""
+    """Return the file of the s-th network of a run. It holds optimiser state only while training is unfinished."""
     status = DIVERGED if not run.alive[s] else DONE if run.epoch >= run.recipe.epochs else UNFINISHED
     slots = {} if status == DONE else {slot: run.layout.views(flat) for slot, flat in run.optimizer.items()}
     arrays = {path: placement.to_host(values[s]) for path, values in run.arrays.items()}
@@ -53,9 +53,9 @@ def snapshot(run: Run, s: int, command: str) -> NetworkFile:
 
 
 def resume(files: Sequence[NetworkFile], dataset: Dataset) -> Run:
-    """Return the run that goes on from files of one recipe that stand at the same epoch and step.
+    """Return the run that goes on from files of one recipe, all at the same epoch and step.
 
-    It ends in bitwise the weights of a run that was never interrupted. Raises BadInput for files that lack a weight.
+    Its final weights are bitwise those of a run without interruption. Raises BadInput for files that lack a weight.
     """
     first = files[0]
     network, recipe = models.build(first.architecture), Recipe.from_stored(first.training)
@@ -78,17 +78,17 @@ def resume(files: Sequence[NetworkFile], dataset: Dataset) -> Run:
 
 @dataclass(frozen=True)
 class Prefix:
-    """The arrays of the first layers of a donor, state included, and their SHA-256 in hex."""
+    """The arrays of the first layers of a donor, state included, without seed axis, and their SHA-256 in hex."""
 
     arrays: dict[str, np.ndarray]
     checksum: str
 
 
 def load_prefix(path: str | Path, network: Network, dataset: Dataset, layers: int) -> Prefix:
-    """Return the first layers of a donor for networks like `network`, to be trained on a data set.
+    """Return the first `layers` layers of a donor, for training networks like `network` on a data set.
 
-    Raises BadInput if the donor has another architecture or was trained on other data, if it diverged, or if there
-    are not so many layers.
+    Raises BadInput if the donor has another architecture, was trained on other data or diverged, and if the network has
+    fewer layers.
     """
     paths = weights.prefix(network, layers)
     donor = load(path)

@@ -1,4 +1,4 @@
-"""Data sets by name or path, and the data set that a network was trained on."""
+"""Data sets by name or path, and the data set of a network's training."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +13,9 @@ from basiscli.files.hdf5 import reading
 
 
 def dataset_of(loaded: networks.Loaded, name: str | None = None) -> Dataset:
-    """Return the data set that a network was trained on, by its name or the one given.
+    """Return the data set that a network was trained on. `name`: its name or path now, if it has moved.
 
-    Raises BadInput if it is another one, or gone.
+    Raises BadInput if the data set is another one or does not exist any more.
     """
     own = loaded.file.dataset["name"]
     if name is None and own not in data.names() and not Path(own).is_file():

@@ -1,7 +1,8 @@
 """The HDF5 files (docs/format.md): networks, activations, results. Nothing else imports h5py.
 
-A file is written under a temporary name in the same folder and renamed, so it is whole or absent. Reading trusts
-nothing: links, virtual and external data, strange types and damaged bytes are refused with a line that names them.
+A file is written under a temporary name in the same folder and then renamed, so it is either complete or absent.
+Reading trusts nothing: links, virtual and external data, strange types and damaged bytes are refused with a line that
+names them.
 """
 
 import json
@@ -24,7 +25,7 @@ from basiscli.names import natural
 
 FORMAT = 1
 NETWORK, ACTIVATIONS, RESULTS = "network", "activations", "results"
-# A chunk is what is checksummed, compressed and read at once.
+# Checksums, compression and reading work on whole chunks of about this size.
 CHUNK_BYTES = 1 << 20
 
 
@@ -49,7 +50,7 @@ class Writer:
         self._create(path, values.shape, values.dtype, compressed=False)[...] = values
 
     def arrays(self, group: str, values: Mapping[str, np.ndarray]) -> None:
-        """Store arrays under one group, which exists even if there is none."""
+        """Store arrays in a group. The group is made even if there are no arrays."""
         self._group(group)
         for name, array in values.items():
             self.array(f"{group}/{name}", array)
@@ -59,7 +60,8 @@ class Writer:
     ) -> None:
         """Store the activations of layers, (samples, ..., units) float32, from chunks along the samples.
 
-        Activations after a ReLU are about half zeros; LZF (fast) makes the file smaller, and is skipped for `pre`.
+        About half of the activations after a ReLU are zeros, so LZF, a fast compression, makes the file smaller.
+        Activations of the tap `pre` are stored without compression.
         """
         arrays = {}
         for layer, shape in shapes.items():
@@ -73,7 +75,7 @@ class Writer:
             start += len(next(iter(chunk.values())))
 
     def _group(self, path: str) -> None:
-        """Make a group and those above it, where they are not there yet; what is in them keeps its order."""
+        """Make a group and its parents unless they exist. Members keep the order in which they are written."""
         above = path.rpartition("/")[0]
         if path and path not in self._file:
             self._group(above)
@@ -91,7 +93,7 @@ class Writer:
 
 @contextmanager
 def writing(path: str | Path, force: bool = False) -> Iterator[Writer]:
-    """Open a new file for writing; on success it takes its name, on any failure nothing is left.
+    """Open a new file for writing. On success the file gets its name; after a failure nothing remains.
 
     Raises BadInput if the file exists (unless `force`), its folder is missing or not writable, or the disk is full.
     """
@@ -114,26 +116,26 @@ def writing(path: str | Path, force: bool = False) -> Iterator[Writer]:
 def save_arrays(
     path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], force: bool = False
 ) -> None:
-    """Write named arrays and attributes of the file: the results of an analysis."""
+    """Write the results of an analysis: named arrays, and attributes of the file."""
     with writing(path, force) as file:
         file.attributes({"kind": RESULTS, **attributes})
         for name, values in arrays.items():
             file.array(name, values)
 
 
-# What libhdf5 and h5py raise for damaged files, depending on where the damage is.
+# The exceptions of libhdf5 and h5py for damaged files. The place of the damage decides which is raised.
 _DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, MemoryError, OverflowError)
-# An array of more than this many bytes must hold at least a thousandth of them: a damaged or hostile shape would
-# otherwise ask for any amount of memory. (LZF packs at most about 1:100.)
+# An array that declares more than _UNCHECKED_BYTES must store at least a thousandth of them. Otherwise a damaged or
+# hostile shape could ask for any amount of memory. (LZF packs at most about 1:100.)
 _UNCHECKED_BYTES, _LARGEST_RATIO = 1 << 24, 1000
 
 
 class Unreadable(str):
-    """Why something in a file is not read, as the end of a message."""
+    """The reason why a member of a file is not read, as the end of a message."""
 
 
 class Reader:
-    """An HDF5 file open for reading; every access checks what it touches. See `reading`."""
+    """An HDF5 file open for reading. Every access checks the data that it reads. See `reading`."""
 
     def __init__(self, file: h5py.File, path: str):
         self._file = file
@@ -141,18 +143,18 @@ class Reader:
 
     @property
     def kind(self) -> str:
-        """Return "network", "activations" or "results" for our own files, "arrays" for other programs'."""
+        """Return "network", "activations" or "results" for files of basiscli, "arrays" for files of other programs."""
         return str(self.attribute("kind")) if self.ours else "arrays"
 
     @property
     def ours(self) -> bool:
-        """Whether this program wrote the file; others may use an attribute `format` for something else."""
+        """Whether basiscli wrote the file. The attribute `format` alone is no proof: other programs may use it, too."""
         with self.checked("the file"):
             attributes = self._file.attrs
             return "format" in attributes and "basiscli" in attributes
 
     def attribute(self, name: str, path: str = "/", default=None):
-        """Return an attribute as plain Python, None or `default` if there is none."""
+        """Return an attribute as a plain Python value, or `default` if it does not exist."""
         with self.checked(f"the attribute {name}"):
             value = self._file[path].attrs.get(name, default)
             if isinstance(value, h5py.Empty):
@@ -161,7 +163,7 @@ class Reader:
             return value.item() if isinstance(value, np.generic) else value
 
     def json(self, name: str, default: str | None = None) -> dict:
-        """Return an attribute that holds a JSON object, `default` taking its place if there is none."""
+        """Return the JSON object in an attribute. `default` is the JSON text that replaces a missing attribute."""
         with self.checked(f"the attribute {name}"):
             value = json.loads(self.attribute(name, default=default))
             if not isinstance(value, dict):
@@ -169,9 +171,9 @@ class Reader:
             return value
 
     def datasets(self, group: str = "/") -> dict[str, h5py.Dataset]:
-        """Return all arrays below a group by their path within it, none if there is no such group.
+        """Return all arrays below a group by their path within it. The dict is empty if the group does not exist.
 
-        Raises BadInput for links to elsewhere and arrays stored elsewhere: they could read any file of the user's.
+        Raises BadInput for links and for arrays stored in other files: they could read any file of the user.
         """
         root = self._child(group)
         arrays = self._walk(root) if isinstance(root, h5py.Group) else {}
@@ -181,10 +183,10 @@ class Reader:
         return arrays
 
     def members(self) -> "dict[str, h5py.Dataset | Unreadable]":
-        """Return everything in the file of another program that is no group, by path, in the file's order.
+        """Return all members of another program's file that are no groups, by path, in the file's order.
 
-        That is the order of writing where the file keeps it, else the natural one. Links within the file are followed;
-        what lies in other files is there as `Unreadable`, so that a user may have the rest.
+        This is the order of writing if the file keeps it, otherwise the natural order of names. Links within the file
+        are followed. Members in other files come as `Unreadable`, so that the user can read the rest.
         """
         return self._walk(self._file["/"], follow=True)
 
@@ -200,17 +202,17 @@ class Reader:
         return {name: self.array(f"{group}/{name}") for name in self.datasets(group)}
 
     def rows(self, dataset: h5py.Dataset, start: int, stop: int | None) -> np.ndarray:
-        """Return rows of an array that `require_numbers` passed, all of them if `stop` is None."""
+        """Return the rows start to stop of an array that `require_numbers` accepted. `stop` None: all rows."""
         with self.checked(dataset.name):
             return dataset[()] if stop is None else dataset[start:stop]
 
     def row_reader(self, dataset: h5py.Dataset) -> Callable[[int, int], np.ndarray]:
-        """Return what reads rows start to stop of an array, made for reading on and on (`rows.reader`)."""
+        """Return a function that reads rows start to stop of an array, fast when called in order (`rows.reader`)."""
         length = dataset.chunks[0] if dataset.chunks else 1
         return rows.reader(partial(self.rows, dataset), len(dataset), length, dataset.nbytes)
 
     def require_numbers(self, dataset: h5py.Dataset) -> h5py.Dataset:
-        """Return the array if it holds numbers, in this file. Raises BadInput otherwise."""
+        """Return the array if it holds numbers and lies in this file. Raises BadInput otherwise."""
         with self.checked(dataset.name):
             if dataset.is_virtual or dataset.external:
                 raise BadInput(f"{self.path}: {dataset.name} lies in other files; only the file itself is read")
@@ -222,7 +224,7 @@ class Reader:
             return dataset
 
     def unwritten(self, dataset: h5py.Dataset) -> str | None:
-        """Return in words how many chunks of an array were never written, None if all were."""
+        """Return a note on the number of chunks of an array that were never written, None if all were."""
         with self.checked(dataset.name):
             if not dataset.chunks:
                 return None
@@ -236,7 +238,7 @@ class Reader:
 
     @contextmanager
     def checked(self, what: str) -> Iterator[None]:
-        """Turn whatever a damaged file makes libhdf5, h5py or a conversion raise into BadInput that names `what`."""
+        """Turn the errors of libhdf5, h5py and conversions on damaged files into BadInput that names `what`."""
         try:
             yield
         except BadInput:
@@ -245,7 +247,7 @@ class Reader:
             raise BadInput(f"{self.path}: {what} is damaged ({_reason(error)}); make the file anew") from error
 
     def _child(self, path: str) -> h5py.Group | h5py.Dataset | None:
-        """Follow a path from the root; None where it ends."""
+        """Return the member at a path from the root, None if it does not exist."""
         node = self._file
         for name in filter(None, path.split("/")):
             with self.checked(name):
@@ -255,13 +257,13 @@ class Reader:
         return node
 
     def _own(self, group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
-        """Return a member of a group that lies in the file itself."""
+        """Return a member of a group. Raises BadInput for a link."""
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise BadInput(f"{self.path}: {name} is a link; only what lies in the file itself is read")
         return group[name]
 
     def _linked(self, group: h5py.Group, name: str) -> "h5py.Group | h5py.Dataset | Unreadable":
-        """Return a member of a group, also behind a link that stays within the file."""
+        """Return a member of a group. A link within the file is followed; any other link is `Unreadable`."""
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink):
             return Unreadable(f"{group.name.rstrip('/')}/{name} is a link to another file, which is not read")
@@ -326,7 +328,7 @@ def open_reader(path: str | Path) -> Reader:
 
 
 def _ordered(group: h5py.Group) -> list[str]:
-    """Return the names in a group as they were written, where the file keeps that order, else in natural order."""
+    """Return the names in a group in the order of writing if the file keeps it, otherwise in natural order."""
     tracked = group.id.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
     return list(group) if tracked else sorted(group, key=natural)
 
@@ -334,6 +336,6 @@ def _ordered(group: h5py.Group) -> list[str]:
 def _reason(error: Exception) -> str:
     """Return the part of an HDF5 error that a user can act on."""
     text = " ".join(str(error).split())
-    # "Unable to synchronously open file (truncated file: eof = 96, ...)": the reason is in the brackets.
+    # The reason stands in brackets: "Unable to synchronously open file (truncated file: eof = 96, ...)".
     start, end = text.find("("), text.rfind(")")
     return text[start + 1 : end] if 0 <= start < end else text or type(error).__name__

@@ -1,4 +1,4 @@
-"""Networks out of files, ready to be used; what such a file must hold."""
+"""Network files: read, check and write them."""
 
 import platform
 from collections.abc import Mapping
@@ -21,11 +21,12 @@ COMMAND_CHARACTERS = 32768
 
 @dataclass
 class NetworkFile:
-    """What a network file holds, one seed's arrays without the seed axis.
+    """The contents of a network file: the arrays of one seed, without seed axis.
 
-    architecture: what models.build takes. training: the recipe. dataset: name, checksum, and the mean and deviation of
-    each channel that standardise the images. position: how far training has come, for resuming. optimizer: by slot,
-    then by path; history: one value an epoch. origin: what a network that no training ended in was made of, else empty.
+    architecture: the description for `models.build`. training: the recipe. dataset: name, checksum, and the mean and
+    inverse deviation of each channel, which standardise the images. position: the state of training, for resuming.
+    optimizer: arrays by slot, then by path. history: one value for each epoch. origin: for a network derived from
+    others (matched, merged, rotated), its sources; otherwise empty.
     """
 
     architecture: dict
@@ -45,7 +46,7 @@ class NetworkFile:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network out of a file, ready for `graph.forward`: arrays (1, ...)."""
+    """A network from a file, ready for `graph.forward`: arrays (1, ...)."""
 
     path: str
     file: NetworkFile
@@ -83,7 +84,7 @@ def require_arrays(network: Network, file: NetworkFile, name: str) -> None:
 
 
 def difference(theirs: Mapping, ours: Mapping) -> str | None:
-    """Say in what two descriptions differ first, as "depth 20, not 32"; None if they are the same."""
+    """Return the first difference of two descriptions in words, "depth 20, not 32", None if they are the same."""
     name = differing(theirs, ours)
     return name and f"{name} {theirs.get(name)}, not {ours.get(name)}"
 
@@ -101,7 +102,7 @@ def require_finite(loaded: Loaded) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that decide the bits of a result."""
+    """Return the versions of all software, and the machine or card, that decide the bits of a result."""
     import numba
 
     versions_of = {
@@ -121,8 +122,8 @@ def save_network(path: str | Path, network: NetworkFile, force: bool = False) ->
 
 
 def write_network(writer: Writer, network: NetworkFile) -> None:
-    """Store a network in a file that is being written: everything but activations."""
-    # HDF5 keeps at most 64 KiB in an attribute of this layout; a command line of thousands of paths is cut short.
+    """Write a network into an open file: everything but activations."""
+    # HDF5 keeps at most 64 KiB in an attribute of this layout, so a command line of thousands of paths is cut.
     network.command = network.command[:COMMAND_CHARACTERS]
     attributes = {
         "kind": NETWORK,
@@ -144,7 +145,7 @@ def write_network(writer: Writer, network: NetworkFile) -> None:
 
 
 def load_network(path: str | Path) -> NetworkFile:
-    """Return what a network file holds. Raises BadInput if it is none or damaged."""
+    """Return the contents of a network file. Raises BadInput for another kind of file and for a damaged one."""
     with reading(path) as file:
         if file.kind != NETWORK:
             raise BadInput(f"{path}: holds {file.kind}, not a network")

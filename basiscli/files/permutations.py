@@ -1,4 +1,4 @@
-"""Permutations of units in HDF5: those that bring networks into the basis of the first (docs/match.md)."""
+"""Permutations of units in HDF5, which bring networks into the basis of a reference network (docs/match.md)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from basiscli.notes import log
 
 @dataclass(frozen=True)
 class StoredPermutations:
-    """Permutations of several networks to one reference, the first of `files`; one for each file after it."""
+    """Permutations of several networks to a reference. `files` has the reference first, then the others in order."""
 
     path: str
     files: tuple[str, ...]
     permutations: tuple[dict[str, np.ndarray], ...]
 
     def between(self, a: str, b: str) -> dict[str, np.ndarray]:
-        """Return the permutations that bring b into a's basis, by the names of their files.
+        """Return the permutations that bring the network of file b into the basis of the network of file a.
 
-        A single permutation serves files of any names, with a note, unless they are its own the other way
-        round. Raises BadInput where there are several and a name is not among them.
+        A single permutation also serves files with other names, and a note says so. Raises BadInput if there are
+        several permutations and a name is not in `files`.
         """
         places = {Path(name).resolve(): place for place, name in enumerate(self.files)}
         i, j = (places.get(Path(name).resolve()) for name in (a, b))
@@ -51,7 +51,7 @@ def save_permutations(
     how: Mapping[str, object],
     force: bool = False,
 ) -> None:
-    """Write the permutations of networks to the first of `files` and how they were matched (docs/match.md)."""
+    """Write the permutations that match networks to the first of `files`, and the request `how` (docs/match.md)."""
     arrays = {
         f"permutations/{k}/{group}": p
         for k, of_network in enumerate(permutations, 1)
@@ -61,9 +61,9 @@ def save_permutations(
 
 
 def load_permutations(path: str | Path, groups: UnitGroups) -> StoredPermutations:
-    """Return permutations from a file of `save_permutations`.
+    """Return the permutations in a file of `save_permutations`.
 
-    Raises BadInput if it is none, is damaged, or if its groups are not those of the networks.
+    Raises BadInput for another kind of file, a damaged file, and groups that differ from the groups of the networks.
     """
     with hdf5.reading(path) as file:
         if file.kind != hdf5.RESULTS or file.attribute("analysis") != "match":

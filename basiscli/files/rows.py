@@ -1,4 +1,4 @@
-"""Rows of an array in a file, read on and on."""
+"""Rows of an array in a file, read in order."""
 
 from collections.abc import Callable
 
@@ -6,17 +6,18 @@ import numpy as np
 
 from basiscli.device import memory
 
-# Part of the free memory that the long chunks of one array may take while their rows are read.
+# The part of the free memory that chunks of one array may take while their rows are read.
 KEPT_PART = 0.25
 
 
 def reader(
     read: Callable[[int, int], np.ndarray], rows: int, chunk_rows: int, size: int
 ) -> Callable[[int, int], np.ndarray]:
-    """Return what gives rows start to stop of an array of `size` bytes that `read` gives, in chunks of `chunk_rows`.
+    """Return a function that reads the rows start to stop of an array.
 
-    A chunk is unpacked whole, however few of its rows are wanted. So where chunks are long, whole chunks are read and
-    kept until their rows are used up, unless they take more than KEPT_PART of the free memory.
+    read: reads rows start to stop from the file. rows, size: the array's number of rows and of bytes. chunk_rows: the
+    rows of a chunk in the file. HDF5 unpacks a whole chunk even for a few of its rows. So long chunks are read as a
+    whole and kept until all their rows are used, unless they take more than KEPT_PART of the free memory.
     """
     kept = 0, 0, np.empty(0)
 

@@ -1,14 +1,14 @@
-"""A file for HDF5 to write through."""
+"""A file object through which HDF5 writes."""
 
 import io
 from pathlib import Path
 
 
 class Sink(io.RawIOBase):
-    """A new file for HDF5 to write through, which remembers a failure instead of reporting it.
+    """A new file through which HDF5 writes. It remembers a failure instead of raising it.
 
-    libhdf5 2.0 cannot close a file after a failed write and crashes later; so it is told that all went well, and
-    `check` raises what happened.
+    libhdf5 2.0 cannot close a file after a failed write, and crashes later. So every write reports success to libhdf5,
+    and `check` raises the error.
     """
 
     def __init__(self, path: Path):
@@ -42,7 +42,7 @@ class Sink(io.RawIOBase):
             return size or 0
 
     def check(self) -> None:
-        """Raise the first failure, if there was one."""
+        """Raise the first failure, if any."""
         if self._error is not None:
             raise self._error
 

@@ -1,4 +1,4 @@
-"""A source of activations: the layers of one file, to be read in chunks of samples."""
+"""A source of activations: the layers of one file, read in chunks of samples."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Source:
-    """The layers of one file, to be read in chunks.
+    """The layers of one file, read in chunks.
 
-    layers:  units by name, in the file's order. samples: the length of the first axis, by layer.
-    copies:  row i belongs to original image i // copies, or where there are `groups`, (samples,) ids, to groups[i].
-    stored:  reading one layer alone costs only that layer. Layers that are computed all have the same samples.
-    inputs:  what was shown to the network, None if unknown. ids: the name and values (samples,) of an array that tells
-             the samples apart, None if there is none.
-    notes:   what a user should know of how the file was read, in a line each.
+    layers:  the number of units of each layer, in the file's order. samples: the length of its first axis
+    copies:  row i belongs to original image i // copies; if `groups`, ids (samples,), is given, to groups[i]
+    stored:  whether layers are stored: reading one costs only that layer. Computed layers all have the same samples
+    inputs:  the images that the network ran on, as CHECKSUM/SPLIT, None if unknown
+    ids:     the name and the values (samples,) of an array that identifies the samples, None if the file has none
+    notes:   lines for the user about the reading of the file
     """
 
     path: str
@@ -24,15 +24,15 @@ class Source:
     copies: int
     stored: bool
     inputs: str | None
-    read: Callable[[Sequence[str], int, int], dict[str, np.ndarray]]  # where the work is done (`device.placement`)
+    read: Callable[[Sequence[str], int, int], dict[str, np.ndarray]]  # arrays on the device (`device.placement`)
     ids: tuple[str, np.ndarray] | None = None
     groups: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
     def chunks(self, layers: Sequence[str], size: int) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the activations (n, ..., units) of layers with the same samples, n <= size samples at a time.
+        """Yield the activations (n, ..., units) of layers in chunks of n <= size samples, float32 or float64.
 
-        They are float32 or float64.
+        All `layers` must have the same samples.
         """
         samples = self.samples[layers[0]]
         for start in range(0, samples, size):

@@ -1,17 +1,17 @@
-"""What is in a file, as a plain dict and as one screen of text."""
+"""The contents of a file in short, as a plain dict and as one screen of text."""
 
 from pathlib import Path
 
 from basiscli.files import hdf5
 
-# Rows of arrays that a screen shows; the rest is counted.
+# A screen lists so many arrays and counts the rest.
 ARRAYS_SHOWN = 24
 
 
 def summarise(path: str) -> dict:
-    """Return what a file holds: its kind, its attributes, and the type and shape of its arrays, without reading them.
+    """Return the kind of a file, its attributes, and the type and shape of its arrays, without reading the arrays.
 
-    Raises BadInput for a file that is missing, damaged or no HDF5.
+    Raises BadInput for a file that is missing, damaged or no HDF5 file.
     """
     with hdf5.reading(path) as file:
         summary = {"path": path, "kind": file.kind, "bytes": Path(path).stat().st_size}
@@ -63,6 +63,6 @@ def _network(summary: dict) -> list[str]:
 
 
 def _pairs(values: dict) -> str:
-    """Return `name value` pairs, lists written with commas."""
+    """Return the pairs as `name=value`, with commas in lists."""
     texts = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
     return " ".join(f"{key}={text}" for key, text in texts.items())

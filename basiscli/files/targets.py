@@ -1,4 +1,4 @@
-"""Files that are to be written: what stands in their way is said before any work is done."""
+"""Checks on the files that a command will write, made before any work is done."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,9 +7,9 @@ from basiscli.errors import BadInput
 
 
 def require_new(target: Path, force: bool, inputs: Iterable[str | Path] = ()) -> None:
-    """Raise BadInput if a file cannot be created: it exists and `force` is not set, or its folder is missing.
+    """Raise BadInput if a file cannot be created: it exists without `force`, is a folder, or its folder is missing.
 
-    Inputs are never overwritten, also with `force`.
+    inputs: files that are never overwritten, even with `force`.
     """
     if target.resolve() in (Path(path).resolve() for path in inputs):
         raise BadInput(f"{target}: is an input, which is never overwritten; name another file")

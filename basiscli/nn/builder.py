@@ -1,4 +1,4 @@
-"""A network while it is being put together: nodes appended one by one, and layers named."""
+"""Building a network: the builder appends nodes one by one and names the layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ NORMS = ("none", "batch", "layer")
 
 
 def channels(base: int, width: float) -> int:
-    """Return base x width. Raises BadInput if that is no whole number from 1 on."""
+    """Return base x width. Raises BadInput if the product is no whole number from 1 on."""
     units = base * width
     if units < 1 or not float(units).is_integer():
         raise BadInput(f"a width of {width:g} makes {units:g} channels of {base}: choose one that makes whole channels")
@@ -33,7 +33,7 @@ def channels(base: int, width: float) -> int:
 
 @dataclass
 class NetworkBuilder:
-    """Nodes appended one after another; the next one reads `last`."""
+    """A list of nodes under construction. The next node reads the node `last`."""
 
     input_shape: tuple[int, ...]
     activation: str
@@ -50,7 +50,7 @@ class NetworkBuilder:
         self.last = Node(INPUT, flatten, (), shape=self.input_shape)
 
     def append(self, name: str, op: ModuleType, shape: Sequence[int], options=None, weights=None, also=()) -> None:
-        """Append a node that reads the last one (and `also` others) and gives `shape`."""
+        """Append a node with outputs of `shape`. It reads the last node, and the nodes in `also`."""
         inputs = (self.last.name, *(node.name for node in also))
         self.last = Node(name, op, inputs, options or {}, weights or {}, tuple(shape))
         self.nodes.append(self.last)
@@ -59,7 +59,7 @@ class NetworkBuilder:
         self.append(name, dense, (units,), weights=dense.weights(self.last.shape[-1], units, gain))
 
     def convolution(self, name: str, units: int, kernel: int = 3, stride: int = 1, gain: float | None = None) -> None:
-        """Append a convolution, padded so that stride 1 keeps the size; with a bias unless a normalisation follows."""
+        """Append a convolution, padded so that stride 1 keeps the size. Its bias is left out before a normalisation."""
         *sides, inputs = self.last.shape
         padding = kernel // 2
         shape = *((side + 2 * padding - kernel) // stride + 1 for side in sides), units
@@ -67,7 +67,7 @@ class NetworkBuilder:
         self.append(name, convolution, shape, {"stride": stride, "padding": padding}, weights)
 
     def layer(self, name: str) -> None:
-        """Append the normalisation and φ of the last map, of this name, and make it a layer."""
+        """Append the normalisation and φ of the last map, whose name this is, and make the result a layer."""
         self.normalise(name)
         self.activate(name)
 
@@ -97,18 +97,19 @@ class NetworkBuilder:
             self.append(name, dropout, self.last.shape, {"rate": rate}, dropout.weights())
 
     def add(self, name: str, branch: Node) -> None:
-        """Append the sum of a branch and the last node, of one shape."""
+        """Append the sum of a branch and the last node. Both have the same shape."""
         self.append(name, add, branch.shape, also=(branch,))
 
     def branch_gain(self, blocks: int) -> float:
         """Return the gain of a residual branch's last map.
 
-        Without normalisation every block would double the variance; with 1 / blocks of it the growth is e at most.
+        Without normalisation every block would double the variance. With 1 / blocks of the variance in each branch, the
+        variance of the whole network grows by e at most.
         """
         return self.gain / sqrt(blocks) if self.norm == "none" else self.gain
 
     def network(self, model: str, classes: int, **choices) -> Network:
-        """Return the network, with a mean over positions, if there are any, and the map to the logits appended."""
+        """Append a mean over positions, where positions exist, and the map to the logits. Return the network."""
         if len(self.last.shape) == 3:
             self.append("pool", global_pool, self.last.shape[-1:])
         self.dense("output", classes, 1.0)

@@ -1,12 +1,12 @@
-"""What a network costs, from its description alone: parameters, multiply-adds, memory."""
+"""The cost of a network, computed from its description alone: parameters, multiply-adds, memory."""
 
 from math import prod
 
 from basiscli.nn.graph import Network
 
 FLOAT_BYTES = 4
-# Evaluation shows a network about this many floats of its largest activation at once, and at most EVALUATED images.
-# Constants: they fix the order of the sums behind a reported loss.
+# Evaluation runs as many images at once as give about this many floats of the largest activation, and at most
+# EVALUATED images. Both are constants because they fix the order of the sums behind a reported loss.
 EVALUATION_FLOATS = 1 << 22
 EVALUATED = 1000
 
@@ -22,31 +22,31 @@ def multiply_adds(network: Network) -> int:
 
 
 def activations(network: Network) -> int:
-    """Return the floats that a training step keeps for one image: its input and every node's output."""
+    """Return the number of floats that a training step keeps for one image: the input and every node's output."""
     return prod(network.architecture["input_shape"]) + sum(prod(node.shape) for node in network.nodes)
 
 
 def largest(network: Network) -> int:
-    """Return the floats of the largest activation of one image."""
+    """Return the number of floats in the largest activation of one image."""
     return max(prod(network.architecture["input_shape"]), *(prod(node.shape) for node in network.nodes))
 
 
 def layer_activations(network: Network) -> int:
-    """Return the floats of all layers' activations of one image, at one tap."""
+    """Return the number of floats in the activations of all layers, for one image and one tap."""
     shapes = {node.name: node.shape for node in network.nodes}
     return sum(prod(shapes[layer.post]) for layer in network.layers.values())
 
 
 def evaluated_at_once(network: Network) -> int:
-    """Return how many images evaluation shows a network at once."""
+    """Return the number of images that evaluation runs at once."""
     return max(1, min(EVALUATED, EVALUATION_FLOATS // largest(network)))
 
 
 def training_bytes(network: Network, batch_size: int, slots: int) -> int:
-    """Return about how much memory one seed takes in training.
+    """Return an estimate of the bytes of memory that one seed takes in training.
 
-    Parameters, gradient and the optimiser's `slots`; a batch's activations, and two of the largest in flight; or, if
-    more, an evaluation.
+    The sum of two parts. First: parameters, gradient and the optimiser's `slots`. Second: the activations of a batch
+    and two more of the largest activation; or the activations of an evaluation, if they are larger.
     """
     step = batch_size * (activations(network) + 2 * largest(network))
     evaluation = 4 * evaluated_at_once(network) * largest(network)

@@ -1,4 +1,4 @@
-"""Fixed maps in a network: y = M x over the units of a place, frozen (docs/rotate.md)."""
+"""Fixed maps in a network: y = M x over the units of a layer, where training never changes M (docs/rotate.md)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,11 +9,11 @@ from basiscli.nn.ops.node import Node
 
 
 def rotated(network: Network, places: Mapping[str, str]) -> Network:
-    """Return a network with a fixed map y = M x, the identity to begin with, at every place: PLACE/rotation/w.
+    """Return a network with a fixed map y = M x at every place, as PLACE/rotation/w. M is the identity at first.
 
-    {"hidden1": "pre"} puts it after the map of that name, and after a normalisation that alone reads the map;
-    {"hidden1": "post"} after the nonlinearity of that layer. Whatever read that node reads M x, the taps of layers too.
-    Raises ValueError for what is neither.
+    {"hidden1": "pre"} puts M after the map `hidden1`; if a normalisation is the only reader of this map, M comes after
+    the normalisation. {"hidden1": "post"} puts M after the nonlinearity of the layer `hidden1`. Every reader of the
+    rotated node then reads M x, and so do the taps of layers. Raises ValueError for any other place or tap.
     """
     for place, tap in places.items():
         network = _with_map(network, place, rotates(network, place, tap))
@@ -21,7 +21,7 @@ def rotated(network: Network, places: Mapping[str, str]) -> Network:
 
 
 def rotates(network: Network, place: str, tap: str) -> Node:
-    """Return the node that a fixed map at a place comes after. Raises ValueError if there is none."""
+    """Return the node whose output the fixed map at a place reads. Raises ValueError if no such node exists."""
     nodes = {node.name: node for node in network.nodes}
     if tap == "post" and place in network.layers:
         return nodes[network.layers[place].post]
@@ -32,7 +32,7 @@ def rotates(network: Network, place: str, tap: str) -> Node:
 
 
 def _with_map(network: Network, place: str, source: Node) -> Network:
-    """Return a network with a fixed map after a node."""
+    """Return a network with a fixed map after the node `source`."""
     fixed = Node(
         f"{place}/rotation", fixed_map, (source.name,), weights=fixed_map.weights(source.shape[-1]), shape=source.shape
     )

@@ -1,6 +1,7 @@
-"""A network split where training begins: the frozen part runs in inference, once for all seeds that share its weights.
+"""A network split where training begins.
 
-S seeds, N samples. Features are what the upper part reads of the lower one, by the name of the node.
+The frozen lower part runs in inference, and only once if all seeds share its weights. S seeds, N samples. Features are
+the outputs of the lower part that the upper part reads, by the name of the node.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -13,7 +14,10 @@ from basiscli.nn.graph import INPUT, Network, forward, nodes_above
 
 @dataclass(frozen=True)
 class FrozenSplit:
-    """The two parts of a network of some seeds, and the arrays of the lower one, (1, ...) if all seeds share them."""
+    """The two parts of the networks of several seeds.
+
+    arrays: the weights and states of the lower part, (S, ...), or (1, ...) if all seeds share them.
+    """
 
     below: Network
     above: Network
@@ -22,7 +26,7 @@ class FrozenSplit:
 
     @classmethod
     def of(cls, network: Network, arrays: Mapping[str, np.ndarray], trained: Iterable[str]) -> "FrozenSplit":
-        """Split networks, arrays (S, ...), below the lowest node that holds one of the `trained` paths."""
+        """Split networks with arrays (S, ...) below the lowest node that holds one of the `trained` paths."""
         below, above = split(network, list(trained))
         own = {path: arrays[path] for path in below.weights}
         if all((values == values[:1]).all() for values in own.values()):
@@ -31,18 +35,18 @@ class FrozenSplit:
 
     @property
     def shared(self) -> bool:
-        """Whether the lower part holds weights, the same for all seeds."""
+        """Whether the lower part holds weights, and all seeds have the same."""
         return bool(self.arrays) and all(len(values) == 1 for values in self.arrays.values())
 
     def features(self, images: np.ndarray, of: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Return the features (S, N, ...) of images (T, N, H, W, C), image row of[s] being that of seed s.
+        """Return the features (S, N, ...) of images (T, N, H, W, C).
 
-        Without `of` there is one row for all seeds, or one for each. (1, N, ...) if they depend on no weight and there
-        is one row.
+        Seed s reads row of[s] of the images. Without `of`, T is 1 (all seeds read the same row) or S (each seed reads
+        its own). The features are (1, N, ...) if they depend on no weight and T is 1.
         """
         if not self.shared:
-            return self._show(images if of is None else images[of])
-        features = self._show(images.reshape(1, -1, *images.shape[2:]))
+            return self._lower_outputs(images if of is None else images[of])
+        features = self._lower_outputs(images.reshape(1, -1, *images.shape[2:]))
         shape = images.shape[:2]
         features = {name: values.reshape(*shape, *values.shape[2:]) for name, values in features.items()}
         if of is None and self.seeds == shape[0]:
@@ -52,23 +56,23 @@ class FrozenSplit:
         return {name: values[of] for name, values in features.items()}
 
     def table(self, chunks: Iterable[np.ndarray], count: int) -> dict[str, np.ndarray]:
-        """Return the features (count, ...) of images that come in chunks (1, n, H, W, C), of a shared lower part."""
+        """Return the features (count, ...) of images in chunks (1, n, H, W, C). All seeds must share the lower part."""
         tables: dict[str, np.ndarray] = {}
         start = 0
         for images in chunks:
-            for name, values in self._show(images).items():
+            for name, values in self._lower_outputs(images).items():
                 table = tables.setdefault(name, np.empty_like(values, shape=(count, *values.shape[2:])))
                 table[start : start + values.shape[1]] = values[0]
             start += images.shape[1]
         return tables
 
     def floats(self) -> int:
-        """Return how many floats the features of one image are."""
+        """Return the number of floats in the features of one image."""
         shapes = {node.name: node.shape for node in self.below.nodes}
         shapes[INPUT] = tuple(self.below.architecture["input_shape"])
         return sum(int(np.prod(shapes[name])) for name in self.above.reads)
 
-    def _show(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def _lower_outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         wanted = self.above.reads
         kept = forward(self.below, self.arrays, images, keep=wanted)[1] if self.below.nodes else {}
         return kept | ({INPUT: images} if INPUT in wanted else {})

@@ -1,4 +1,4 @@
-"""Fusion: neighbouring nodes of a graph become one node, which passes over memory once."""
+"""Fusion: neighbouring nodes of a graph become one node, so their work takes a single pass over memory."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -9,12 +9,12 @@ from basiscli.nn.ops.node import Node
 
 
 def readers(nodes: Collection[Node]) -> Counter:
-    """Return how many nodes read the output of each node, by its name."""
+    """Return the number of nodes that read the output of each node, by the name of the node that is read."""
     return Counter(name for node in nodes for name in node.inputs)
 
 
 def fused(nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """Return the nodes with each ReLU in the node before it, where every rule below finds what it is for.
+    """Return the nodes with each ReLU merged into the node before it, wherever one of the rules below applies.
 
     A chain is fused only where each of its outputs has one reader. Intermediate outputs do not exist afterwards, so
     use the result only when no activation is kept.
@@ -30,10 +30,10 @@ def fused(nodes: Sequence[Node]) -> tuple[Node, ...]:
 
 
 def _fuse_batchnorm(relu: Node, nodes: dict[str, Node], uses: Counter) -> None:
-    """Replace a ReLU and the BatchNorm that feeds it, in place; nothing where another op feeds it."""
+    """Replace a ReLU and the BatchNorm that feeds it, in place. Do nothing if another op feeds the ReLU."""
     norm, chain, skip = nodes.get(relu.inputs[0]), list(relu.inputs[:1]), []
     if norm is not None and norm.op is add:
-        # The normalised summand, or the first one where both are normalised.
+        # Take the normalised summand, or the first summand if both are normalised.
         summand, *skip = sorted(norm.inputs, key=lambda name: name not in nodes or nodes[name].op is not batchnorm)
         norm = nodes.get(summand)
         chain.append(summand)
@@ -46,7 +46,7 @@ def _fuse_batchnorm(relu: Node, nodes: dict[str, Node], uses: Counter) -> None:
 
 
 def _fuse_dense(relu: Node, nodes: dict[str, Node], uses: Counter) -> None:
-    """Replace a ReLU and the dense map that feeds it: the product rectifies its sums."""
+    """Replace a ReLU and the dense map that feeds it by one dense map with a rectified output, in place."""
     before = nodes.get(relu.inputs[0])
     if before is not None and before.op is dense and uses[before.name] == 1:
         del nodes[before.name]
@@ -56,7 +56,10 @@ def _fuse_dense(relu: Node, nodes: dict[str, Node], uses: Counter) -> None:
 
 
 def _fuse_mask(node: Node, nodes: dict[str, Node], uses: Counter) -> None:
-    """Have a dense map that alone reads a rectified one mask its gradient: the product of one does it for the other."""
+    """Let a dense map mask the gradient of the rectified dense map below, if no other node reads the lower map.
+
+    The upper map sets its dx to 0 where its input is 0, so the lower map needs no pass of its own for the mask.
+    """
     below = nodes.get(node.inputs[0])
     if below is None or below.op is not dense or not below.options.get("rectify"):
         return

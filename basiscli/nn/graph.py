@@ -1,7 +1,7 @@
-"""A network as a list of named nodes, walked forwards and backwards; its layers are where activations are tapped.
+"""A network as a list of named nodes, with a forward and a backward pass. Activations are read at its layers.
 
-S seeds, N samples, C units. Activations are (S, N, ..., C); the arrays of all weights and states are a flat dict from
-path ("hidden1/w") to (S, ...).
+S seeds, N samples, C units. Activations are (S, N, ..., C). The arrays of all weights and states are one flat dict:
+the key is a path such as "hidden1/w", the value an array (S, ...).
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ INPUT = "input"
 
 @dataclass(frozen=True)
 class Layer:
-    """Where to read a layer: the nodes before (`pre`) and after (`post`) its nonlinearity, and its number of units."""
+    """The taps of a layer, the nodes before (`pre`) and after (`post`) its nonlinearity, and its number of units."""
 
     pre: str
     post: str
@@ -29,9 +29,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """Nodes in an order in which every input comes first; the last one gives the logits.
+    """Nodes, each after the nodes that it reads. The last node gives the logits.
 
-    `architecture` is the plain dict that `models.build` makes the network of; `layers` are the hidden ones, in order.
+    architecture: the plain dict from which `models.build` makes the network. layers: the hidden layers, in order.
     """
 
     architecture: dict
@@ -45,7 +45,7 @@ class Network:
 
     @cached_property
     def trained(self) -> list[str]:
-        """Paths of what training may change; the rest is state."""
+        """The paths of the arrays that training may change. All other arrays are state."""
         return [path for path, weight in self.weights.items() if weight.trained]
 
     @cached_property
@@ -55,11 +55,14 @@ class Network:
 
     @cached_property
     def reads(self) -> frozenset[str]:
-        """What the nodes read that none of them gives: the input, or for a part of a network what lies below it."""
+        """The names of the outputs that the nodes read and none of the nodes gives.
+
+        For a whole network: the input. For a part of a network: outputs of the nodes below this part, or the input.
+        """
         return frozenset(fusion.readers(self.nodes)) - {node.name for node in self.nodes}
 
     def below(self, name: str) -> set[str]:
-        """Return the nodes that the output of a node is computed from, itself among them."""
+        """Return the names of a node and of all nodes from which its output is computed."""
         names = {name}
         for node in reversed(self.nodes):
             if node.name in names:
@@ -67,7 +70,7 @@ class Network:
         return names - {INPUT}
 
     def tap(self, layer: str, where: str) -> str:
-        """Return the node whose output is the activation of a layer, `where` being "pre" or "post"."""
+        """Return the node whose output is the activation of a layer at the tap `where`, "pre" or "post"."""
         return getattr(self.layers[layer], where)
 
 
@@ -80,14 +83,14 @@ def forward(
     until: str | None = None,
     run: Callable[[Node, Mapping[str, np.ndarray], Sequence[np.ndarray]], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], dict]:
-    """Walk the nodes up to `until` (all of them if None).
+    """Compute the outputs of the nodes in order, up to the node `until` (None: all nodes).
 
-    x (S or 1, N, ...); for a part of a network, what it `reads` by name. Returns the output of the last node walked,
-    the outputs of the nodes named in `keep`, and the caches for `backward` (empty unless `train`): each node walked,
-    with its own. An output that nobody needs any more is dropped on the way.
+    x: the input (S or 1, N, ...); for a part of a network, a dict of the outputs that it `reads`, by name.
+    run: a function of a node, its arrays by short name and its inputs. It returns the node's output in inference, and
+    may change these arrays. None: the node's own op.
 
-    run: what gives a node's output, in use, from the node, its arrays by their short names and its inputs (`use` if
-    None); it may change those arrays.
+    Returns the output of the last node computed, the outputs of the nodes named in `keep`, and the caches for
+    `backward`: pairs of a node and its cache, by name (empty unless `train`). An output is dropped after its last use.
     """
     values = dict(x) if isinstance(x, Mapping) else {INPUT: x}
     kept, caches = {}, {}
@@ -114,21 +117,25 @@ def forward(
 def predict(
     network: Network, arrays: Mapping[str, np.ndarray], images: np.ndarray, keep: Collection[str] = ()
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the logits and what to `keep` of networks in use, on the host, products in float32 wherever they run."""
+    """Return the logits of networks in inference and the outputs of the nodes in `keep`, on the host.
+
+    Products are float32 on every device.
+    """
     with placement.multiplying(placement.FLOAT32):
         y, kept, _ = forward(network, placement.tree_to_device(arrays), placement.to_device(images), keep=keep)
     return placement.to_host(y), {name: placement.to_host(values) for name, values in kept.items()}
 
 
 def apply_node(node: Node, arrays: Mapping[str, np.ndarray], inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """Return a node's output in use, from its arrays by their short names."""
+    """Return the output of a node in inference, from its arrays by their short names and its inputs."""
     return _apply(node, arrays, inputs, train=False)[0]
 
 
 def backward(network: Network, caches: dict, dy: np.ndarray, dweights: Mapping[str, np.ndarray]) -> None:
-    """Fill `dweights`, arrays (S, ...) for the paths whose gradient is wanted, from the gradient at the logits.
+    """Fill `dweights` with gradients, given the gradient dy at the logits.
 
-    The walk stops where nothing below is wanted: what is frozen at the bottom of a network costs no backward pass.
+    dweights: an array (S, ...) for each path whose gradient is wanted. Nodes below the lowest such path are skipped, so
+    frozen layers at the bottom of a network cost no backward pass.
     """
     wanted = nodes_above((node for node, _ in caches.values()), dweights)
     gradients = {network.nodes[-1].name: dy}
@@ -150,7 +157,7 @@ def _apply(node: Node, arrays: Mapping[str, np.ndarray], inputs: Sequence[np.nda
 
 
 def nodes_above(nodes: Iterable[Node], paths: Collection[str]) -> set[str]:
-    """Return the names of the nodes that hold one of the weights `paths` or read, directly or not, such a node."""
+    """Return the names of the nodes that hold one of the weights `paths`, and of all nodes that depend on them."""
     wanted: set[str] = set()
     for node in nodes:
         if any(path in paths for path in node.paths.values()) or wanted & set(node.inputs):

@@ -1,8 +1,8 @@
-"""The architectures (docs/models.md): functions that return a network, and `build`, which makes one of its description.
+"""The architectures (docs/models.md): functions that return a network. `build` makes a network from its description.
 
-Convolutional networks are (H, W, C), units last; `width` multiplies every number of channels. A layer is a
-nonlinearity and the map before it, named after the map: stem, conv1, block1/conv1, and block1/sum where a residual
-branch is added.
+Images are (H, W, C), units last. `width` multiplies every number of channels. A layer is a nonlinearity and the map
+before it, and has the name of the map: stem, conv1, block1/conv1. A layer after the addition of a residual branch is
+block1/sum.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,8 +25,8 @@ ACTIVATIONS = tuple(pointwise.GAINS)
 SHORTCUTS = ("A", "B")
 POOL = "pool"
 POOLINGS = {"max": max_pool, "average": average_pool}
-# Layouts: numbers of channels of 3x3 convolutions, and POOL, which halves the sides of the image. VGG's are those of
-# Simonyan and Zisserman 2015 without the dense layers (the usual form for 32 x 32), convnet's is ours.
+# A layout lists the channels of 3x3 convolutions, and POOL, which halves the sides of the image. VGG's layouts are from
+# Simonyan and Zisserman 2015, without the dense layers (the usual form for 32 x 32). The layout of convnet is ours.
 CONVNET = (64, 64, POOL, 128, 128, POOL, 256, 256)
 VGG = {
     11: (64, POOL, 128, POOL, 256, 256, POOL, 512, 512, POOL, 512, 512, POOL),
@@ -34,16 +34,16 @@ VGG = {
 }
 # Channels of the stem and of the three groups of residual blocks, for images of CIFAR's size (He et al. 2016).
 GROUPS = (16, 32, 64)
-# The deepest network of He et al. 2016; a description with more is a mistake.
+# The deepest network of He et al. 2016. A description with more layers is a mistake.
 DEEPEST = 1202
 
 
 def mlp(
     input_shape: Sequence[int], classes: int, hidden: Sequence[int], activation: str = "relu", norm: str = "none"
 ) -> Network:
-    """Return a multilayer perceptron: flatten, then per hidden layer a dense map, a normalisation and φ, then logits.
+    """Return a multilayer perceptron: flatten, per hidden layer a dense map, a normalisation and φ, then logits.
 
-    Layers are hidden1, hidden2, ..., the map to the logits is output. input_shape is (H, W, C).
+    The layers are hidden1, hidden2, .... The map to the logits is `output`. input_shape is (H, W, C).
     """
     builder = NetworkBuilder(tuple(input_shape), activation, norm)
     builder.append("flatten", flatten, (prod(input_shape),))
@@ -64,8 +64,8 @@ def convnet(
 ) -> Network:
     """Return a plain stack: 3 x 3 convolutions, each with a normalisation and φ, and pooling, then a mean, then logits.
 
-    Layers are conv1, conv2, .... Raises BadInput for an image that a pooling cannot halve, and for a width that makes
-    no whole number of channels.
+    The layers are conv1, conv2, .... Raises BadInput for an image that a pooling cannot halve, and for a width that
+    makes no whole number of channels.
     """
     return _stack("convnet", input_shape, classes, layout, width, activation, norm, pooling)
 
@@ -79,7 +79,7 @@ def vgg(
     norm: str = "batch",
     pooling: str = "max",
 ) -> Network:
-    """Return a VGG network for small images (Simonyan and Zisserman 2015): `convnet` with its layout and BatchNorm."""
+    """Return a VGG network for small images (Simonyan and Zisserman 2015): a convnet of that layout with BatchNorm."""
     return _stack("vgg", input_shape, classes, layout, width, activation, norm, pooling)
 
 
@@ -95,8 +95,8 @@ def resnet(
     """Return the residual network for small images of He et al. 2016: 6n + 2 layers, three groups of n blocks.
 
     Layers are stem, block1/conv1, block1/sum, block2/conv1, .... A block is conv1, norm, φ, conv2, norm, add, φ.
-    Where the shape changes, shortcut A subsamples and adds units of 0, B is a 1 x 1 convolution with normalisation.
-    Raises BadInput for another depth and for a width that makes no whole number of channels.
+    Where the shape changes, shortcut A subsamples and adds units of 0; shortcut B is a 1 x 1 convolution with
+    normalisation. Raises BadInput for another depth and for a width that makes no whole number of channels.
     """
     if shortcut not in SHORTCUTS:
         raise ValueError(f"shortcut {shortcut}")
@@ -133,9 +133,9 @@ def wideresnet(
 ) -> Network:
     """Return WRN-depth-width of Zagoruyko and Komodakis 2016: 6n + 4 layers, pre-activation, three groups of n blocks.
 
-    A block is norm, φ, conv1, norm, φ, dropout, conv2, add; its first norm and φ belong to the layer before it. Layers
-    are stem, block1/conv1, block1/sum, .... The stem has 16 channels whatever the width. Where the shape changes, the
-    shortcut is a 1 x 1 convolution of the activations. Raises BadInput for another depth, and for a width that makes
+    A block is norm, φ, conv1, norm, φ, dropout, conv2, add. Its first norm and φ belong to the layer before the block.
+    The layers are stem, block1/conv1, block1/sum, .... The stem has 16 channels at every width. Where shapes change,
+    the shortcut is a 1 x 1 convolution of the activations. Raises BadInput for another depth and for a width that makes
     no whole number of channels.
     """
     builder = NetworkBuilder(tuple(input_shape), activation, norm)
@@ -170,7 +170,7 @@ MODELS: dict[str, Callable[..., Network]] = {
 
 
 def build(architecture: dict) -> Network:
-    """Return the network of a description, as `Network.architecture` holds it. Raises BadInput if it is none."""
+    """Return the network of a description such as `Network.architecture`. Raises BadInput if no model fits it."""
     description = dict(architecture)
     try:
         places = description.pop("rotated", {})
@@ -183,7 +183,7 @@ def build(architecture: dict) -> Network:
 
 
 def choices(model: str) -> tuple[str, ...]:
-    """Return what a model leaves open besides the shape of its input and the number of classes."""
+    """Return the names of a model's parameters other than the shape of its input and the number of classes."""
     return tuple(name for name in signature(MODELS[model]).parameters if name not in ("input_shape", "classes"))
 
 

@@ -1,8 +1,9 @@
-"""Which axes of which arrays hold the units of one basis, derived from the graph; whole networks in another basis.
+"""Unit groups, derived from the graph of a network, and networks with permuted or rotated units.
 
 S seeds, U units of a group. A group is a set of units that one permutation must move wherever they appear: in the map
-that makes them, in the normalisation, in every map that reads them, and along a residual stream in every branch that
-is added to it. The input and the logits belong to no group: their units mean something by themselves.
+that makes them, in the normalisation, and in every map that reads them. Along a residual stream, every branch that is
+added to the stream belongs to the same group. The units of the input and of the logits have a fixed meaning, so they
+belong to no group.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from basiscli.nn.ops.node import INPUTS, Node
 
 @dataclass(frozen=True)
 class Segment:
-    """Places start to stop of an axis hold all units of a group, in its order; of no group if that is None."""
+    """The part start to stop of an axis. It holds all units of a group, in its order; group None: units of no group."""
 
     group: str | None
     start: int
@@ -30,9 +31,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of units: segments one after another, `repeat` times over (a flattened image repeats its units).
+    """An axis of units: segments one after another, `repeat` times (a flattened image repeats its units).
 
-    reads: what lies along it multiplies units that others made; otherwise it makes or scales units.
+    reads: whether the array reads the units along this axis, as the input of a map. Otherwise it makes or scales them.
     """
 
     segments: tuple[Segment, ...]
@@ -53,11 +54,11 @@ class Axis:
 class UnitGroups:
     """The groups of a network.
 
-    groups:  the number of units by group, named after the first layer that holds it (and the units there, if others
-             are in it too: `block4/sum[16:32]`)
+    groups:  the number of units of each group. A group has the name of the first layer that holds it. If this layer
+             also holds units of other groups, the name says which units are meant: `block4/sum[16:32]`
     axes:    by path, the axes that hold units, counted from the end: -1, -2
-    outputs: the axis of units of each node's output
-    layers:  the segments of each layer
+    outputs: by node, the axis of units of its output
+    layers:  by layer, its segments
     """
 
     groups: Mapping[str, int]
@@ -66,7 +67,7 @@ class UnitGroups:
     layers: Mapping[str, tuple[Segment, ...]]
 
     def paths(self, group: str) -> Iterator[tuple[str, int, Axis]]:
-        """Yield the arrays and axes that hold units of a group."""
+        """Yield (path, axis number, axis) for every axis that holds units of a group."""
         for path, axes in self.axes.items():
             for place, axis in axes.items():
                 if group in axis.groups():
@@ -76,8 +77,8 @@ class UnitGroups:
 def unit_groups(network: Network) -> UnitGroups:
     """Return the groups of a network.
 
-    Every map makes new units, an addition ties those of its inputs one by one, all else passes units on. What is tied
-    is one unit; units that appear in the same places are one group.
+    Every map makes new units. An addition ties the units of its inputs, pair by pair. Every other op passes its units
+    on. Tied units count as the same unit. Units that appear on the same axes form a group.
     """
     labels, ties = _labelled(network)
     identity = _identities(labels, ties)
@@ -115,10 +116,10 @@ def unit_groups(network: Network) -> UnitGroups:
 def permute_units(
     basis: UnitGroups, arrays: Mapping[str, np.ndarray], permutations: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return arrays (S, ...) of networks with the units of groups in another order, which compute the same function.
+    """Return arrays (S, ...) of networks with the units of groups in another order. They compute the same function.
 
-    permutations: (S, U) by group; unit i of the new network is unit p[i] of the old. Groups left out stay. Raises
-    BadInput for what is no permutation of a group.
+    permutations: (S, U) by group. Unit i of the new network is unit p[i] of the old network. Other groups stay as they
+    are. Raises BadInput for an array that is no permutation of its group.
     """
     for group, p in permutations.items():
         _require_group(basis, group, p.shape[-1])
@@ -130,11 +131,12 @@ def permute_units(
 def rotate_units(
     basis: UnitGroups, arrays: Mapping[str, np.ndarray], matrices: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return arrays (S, ...) of networks whose units of a group are y' = M y wherever they are made, and M⁻¹ y' read.
+    """Return arrays (S, ...) of networks whose maps make y' = M y instead of y. Maps that read y' apply M⁻¹ first.
 
-    matrices: (S, U, U) by group. The function stays the same where nothing but linear maps lies between making and
-    reading, and where the nonlinearity commutes with M (ReLU: permutations times positive scales). Raises BadInput for
-    a group that a normalisation scales: its scales and statistics belong to single units and cannot be rotated.
+    matrices: (S, U, U) by group. The function stays the same if only linear maps lie between the maps that make units
+    and the maps that read them, or if the nonlinearity commutes with M (ReLU: permutations times positive scales).
+    Raises BadInput for a group that a normalisation scales: scales and statistics belong to single units and cannot be
+    rotated.
     """
     for group, m in matrices.items():
         _require_group(basis, group, m.shape[-1])
@@ -148,7 +150,7 @@ def rotate_units(
 
 
 def _labelled(network: Network) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """Return a number for each unit of each node's output, and pairs (2, U) of numbers that an addition ties."""
+    """Return a number for each unit of each node's output, and arrays (2, U) of pairs of numbers that additions tie."""
     numbers = count()
 
     def new(units: int) -> np.ndarray:
@@ -168,14 +170,14 @@ def _labelled(network: Network) -> tuple[dict[str, np.ndarray], list[np.ndarray]
 
 
 def _identities(labels: Mapping[str, np.ndarray], ties: list[np.ndarray]) -> np.ndarray:
-    """Return which unit each number is, given what is tied."""
+    """Return the unit that each number stands for. Tied numbers stand for the same unit."""
     total = 1 + max(int(label.max()) for label in labels.values())
     i, j = np.concatenate([np.empty((2, 0), np.int64), *ties], axis=1)
     return connected_components(coo_array((np.ones(len(i)), (i, j)), (total, total)), directed=False)[1]
 
 
 def _kinds(axes: Iterable[np.ndarray], fixed: np.ndarray) -> np.ndarray:
-    """Return a number for each unit, the same for units that appear in the same axes; 0 for the fixed ones."""
+    """Return a number for each unit: equal for units that appear on the same axes, 0 for the fixed units."""
     distinct = {tuple(axis): axis for axis in axes}
     size = 1 + max(int(axis.max()) for axis in distinct.values())
     kinds = np.zeros(size, np.int64)
@@ -189,7 +191,7 @@ def _kinds(axes: Iterable[np.ndarray], fixed: np.ndarray) -> np.ndarray:
 
 
 def _runs(kinds: np.ndarray) -> list[tuple[int, int, int]]:
-    """Return (kind, start, stop) of the runs of one kind along an axis."""
+    """Return (kind, start, stop) of each run of equal kinds along an axis."""
     edges = [0, *(np.flatnonzero(np.diff(kinds)) + 1), len(kinds)]
     return [(int(kinds[start]), int(start), int(stop)) for start, stop in pairwise(edges)]
 
@@ -201,7 +203,7 @@ def _require_group(basis: UnitGroups, group: str, units: int) -> None:
 
 
 def _changed(basis: UnitGroups, arrays: Mapping, groups: Iterable[str], change: Callable) -> dict[str, np.ndarray]:
-    """Return the arrays with `change(part, group, reads)` put in the place of every part (S, U, ...) of the groups."""
+    """Return the arrays, with every part (S, U, ...) of the groups replaced by `change(part, group, reads)`."""
     changed = {path: values.copy() for path, values in arrays.items()}
     for group in groups:
         for path, place, axis in basis.paths(group):

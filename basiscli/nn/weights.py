@@ -12,12 +12,12 @@ from basiscli.errors import BadInput
 from basiscli.nn.graph import Network
 from basiscli.rng import generator
 
-# Slots start at multiples of this many floats (64 bytes), so that no two parameters share a cache line.
+# Slots start at multiples of so many floats (64 bytes), so that two parameters never share a cache line.
 ALIGNMENT = 16
 
 
 def select(paths: Iterable[str], globs: Iterable[str]) -> list[str]:
-    """Return the paths that match any of the globs, in their order; `*` matches across slashes.
+    """Return the paths that match any of the globs, in the order of the paths. `*` matches across slashes.
 
     Raises BadInput for a glob that matches nothing.
     """
@@ -36,7 +36,7 @@ def checksum(arrays: Iterable[np.ndarray]) -> str:
 def initial(network: Network, seed: int) -> dict[str, np.ndarray]:
     """Return the initial weights and state of one seed, float32.
 
-    Each weight has a random stream of its own, named by its path: it does not depend on what else the network holds.
+    Each weight has its own random stream, named by its path. So it does not depend on the other weights of the network.
     """
     return {
         path: weight.draw(generator(seed, "init", path), weight.shape).astype(np.float32)
@@ -47,9 +47,9 @@ def initial(network: Network, seed: int) -> dict[str, np.ndarray]:
 def transplant(
     weights: Mapping[str, np.ndarray], donor: Mapping[str, np.ndarray], globs: Sequence[str], name: str
 ) -> None:
-    """Copy the donor's arrays that match the globs into `weights`, in place; `name` is the donor's for messages.
+    """Copy the donor's arrays that match the globs into `weights`, in place. `name` is the donor's name, for messages.
 
-    Raises BadInput where a glob matches nothing in the donor, or what it matches has no equal here.
+    Raises BadInput if a glob matches no array of the donor, or an array that `weights` lacks or has in another shape.
     """
     for path in select(donor, globs):
         if path not in weights or weights[path].shape != donor[path].shape:
@@ -59,9 +59,9 @@ def transplant(
 
 
 def mix(networks: Sequence[Mapping[str, np.ndarray]], shares: np.ndarray) -> dict[str, np.ndarray]:
-    """Return θ_l = Σ_k shares[l, k] θ_k for every array, state too: (L, ...), of K networks with arrays (1, ...).
+    """Return θ_l = Σ_k shares[l, k] θ_k, (L, ...), for every array, state included, of K networks (1, ...).
 
-    A share of 1 among shares of 0 gives that network exactly. All networks must have the same arrays.
+    Shares of 1 for a network and 0 for the others give exactly this network. All networks must have the same arrays.
     """
     mixed = {}
     for path, first in networks[0].items():
@@ -71,14 +71,14 @@ def mix(networks: Sequence[Mapping[str, np.ndarray]], shares: np.ndarray) -> dic
 
 
 def interpolate(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], lambdas: np.ndarray) -> dict[str, np.ndarray]:
-    """Return θ(λ) = (1 - λ) θ_a + λ θ_b for L values of λ: (L, ...); a and b exactly at λ = 0 and 1."""
+    """Return θ(λ) = (1 - λ) θ_a + λ θ_b for L values of λ: (L, ...). λ = 0 gives exactly a, and λ = 1 exactly b."""
     return mix([a, b], np.stack([1 - lambdas, lambdas], axis=1))
 
 
 def prefix(network: Network, layers: int) -> list[str]:
-    """Return the paths, of state too, that the first layers of a network are computed from, in the network's order.
+    """Return the paths of all arrays that the first `layers` layers of a network depend on, state included.
 
-    Raises BadInput if there are not so many.
+    They come in the network's order. Raises BadInput if the network has fewer layers.
     """
     if not 1 <= layers <= len(network.layers):
         names = ", ".join(network.layers)
@@ -89,10 +89,10 @@ def prefix(network: Network, layers: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each trainable array of a network lies in a flat row of `size` floats.
+    """The position of each trainable array of a network in a flat row of `size` floats.
 
-    The order is decayed, undecayed, frozen: `decayed` and `trained` are the ends of the first two parts, so that an
-    optimiser works on one run of memory.
+    The row has three parts: weights with decay, weights without decay, frozen weights. `decayed` and `trained` are the
+    ends of the first two parts. So an optimiser works on one block of memory.
     """
 
     slots: Mapping[str, tuple[int, tuple[int, ...]]]
@@ -113,7 +113,7 @@ class Layout:
 
 
 def layout(network: Network, frozen: Iterable[str] = ()) -> Layout:
-    """Return the layout of a network's weights (state is not in it), given the paths that are frozen."""
+    """Return the layout of a network's weights, given the frozen paths. It does not include state."""
     frozen = set(frozen)
     free = [path for path in network.trained if path not in frozen]
     parts = (

@@ -1,5 +1,6 @@
-"""`basiscli connectivity`: does width lower the barrier between networks, and is it the correlation of their bases?"""
+"""`basiscli connectivity`: does width lower the barrier between networks, and do their bases explain it?"""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import click
@@ -9,9 +10,9 @@ from basiscli.cli import options, records, training_options
 from basiscli.cli.messages import usage
 from basiscli.cli.types import Finite, WidthList
 
-# Options of training that the widths take the place of or that are of no use here, and those in words of its own.
+# Options of training that `--widths` replaces, that are of no use here, or that this command has in its own words.
 NOT_TRAINS = training_options.SWEPT | {"hidden", "start_only", "width"}
-# The widths of a perceptron if nothing is said.
+# The widths of a perceptron if none are given.
 WIDTHS = (16, 64, 256)
 
 
@@ -23,18 +24,18 @@ WIDTHS = (16, 64, 256)
 @click.option(
     "--degrade",
     is_flag=True,
-    help="Also make each matching worse, by a circle of partners and by fewer images, until all widths correlate alike"
-    " (a control): 0.05 less than the lowest of them.",
+    help="A control: also make each matching worse, by a circle of partners and by fewer images, until all widths have"
+    " the same correlation, 0.05 less than the lowest.",
 )
 @click.option(
     "--degrade-to",
     type=Finite(-1, 1),
     metavar="R",
-    help="Make it worse until it correlates R instead.",
+    help="Make each matching worse until its correlation is R instead.",
 )
 @options.inputs(
     "--probe",
-    "Images to correlate on; matched are training images, walked those of --split, both unshifted.",
+    "Images to correlate on. Matches are of training images, lines of images of --split, both without shifts.",
     default="test",
     show_default=True,
 )
@@ -42,7 +43,7 @@ WIDTHS = (16, 64, 256)
 @click.option(
     "--out",
     metavar="FOLDER",
-    help="Where networks that are trained go, a folder a width.  [default: runs/DATASET-MODEL-connectivity]",
+    help="Folder for the trained networks, with a folder for each width.  [default: runs/DATASET-MODEL-connectivity]",
 )
 @options.plotted("Draw barrier and correlation.")
 @options.forced("Overwrite networks in the folder, and --plot.")
@@ -75,13 +76,13 @@ def command(
     dead,
     **chosen,
 ) -> None:
-    """Does width lower the barrier, and is it because the bases correlate more?
+    """Does width lower the barrier, and is the reason that the bases correlate more?
 
-    Trains networks of several widths and seeds, or takes trained ones, which may differ in nothing but width and seed.
-    For every width, match and correction: the barrier on the straight line between two networks, the correlation of
-    the units that were matched, on images that the matching has not seen, and for the same pairs the held-out
-    correlation, its rotated null and its aligned ceiling; means over pairs, with intervals over
-    networks (docs/connectivity.md). What is trained already is kept.
+    Trains networks of several widths and seeds, or takes trained networks that differ only in width and seed. Prints
+    for every width, match and correction: the barrier on the straight line between two networks; the correlation of
+    the matched units, on images that were not used for the match; and for the same pairs the held-out correlation, its
+    rotated null and its aligned ceiling. All are means over pairs, with intervals over networks
+    (docs/connectivity.md). Existing networks are kept.
 
     \b
     basiscli connectivity --plot connectivity.png
@@ -100,7 +101,7 @@ def command(
         raise click.UsageError("--degrade undoes matches, and --match none makes none")
     if files:
         _require_no_training(context)
-        groups = connectivity.taken(paths_from(files))
+        groups = iter(connectivity.taken(paths_from(files)))
     else:
         groups = _trained(chosen, widths)
     sweep = connectivity.WidthSweep(
@@ -121,8 +122,8 @@ def command(
     records.emit(drawn(results, "connectivity_figure", plot, chosen["force"]), style, row=_row)
 
 
-def _trained(chosen: dict, widths: tuple | None):
-    """Return the groups of networks that the options of train describe, to be trained."""
+def _trained(chosen: dict, widths: tuple | None) -> Iterator[tuple[float, list[str]]]:
+    """Return widths and their networks, as the options of training describe them. Networks are trained on the way."""
     from basiscli.experiments import connectivity
     from basiscli.experiments.training import TrainingJob
 
@@ -138,7 +139,7 @@ def _trained(chosen: dict, widths: tuple | None):
 
 
 def _require_no_training(context: click.Context) -> None:
-    """Raise UsageError for an option of training beside networks that are trained."""
+    """Raise UsageError for an option of training given together with trained networks."""
     trained = training_options.TRAINING.keys() - NOT_TRAINS - {"dataset"}
     names = trained | {"widths", "seeds", "out"}
     for name in sorted(names):
@@ -150,8 +151,8 @@ def _given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) == ParameterSource.COMMANDLINE
 
 
-def _row(record: dict) -> dict:
-    """Return the row of a table, narrow enough for most terminals."""
+def _row(record: Mapping) -> dict:
+    """Return the row of a table, for 80 columns."""
     return {
         "width": f"{record['width']:g}",
         "match": record["match"],

@@ -1,4 +1,4 @@
-"""`basiscli correlate`: basis correlation of all pairs of networks, layer by layer, beside its nulls and ceilings."""
+"""`basiscli correlate`: basis correlation of all pairs of networks, layer by layer, with nulls and ceilings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import click
 from basiscli.cli import options, records
 from basiscli.cli.types import Names
 
-# What a table shows of the many fields, the most important first; JSON and CSV have all.
+# The columns of a table, the most important first. JSON and CSV have all fields.
 PLAIN = ("pair", "layer", "held_out", "matched", "identity", "units", "dead")
 CALIBRATED = ("pair", "layer", "held_out", "null", "excess", "ceiling", "share")
 SECONDARY = ("units", "dead", "z")
@@ -43,9 +43,7 @@ SECONDARY = ("units", "dead", "z")
     metavar="NAMES",
     help="Other similarities: {names}, all.",
 )
-@click.option(
-    "--extrapolate", is_flag=True, help="Also match on fewer images, and say what infinitely many would give."
-)
+@click.option("--extrapolate", is_flag=True, help="Also match on fewer images, and extrapolate to infinitely many.")
 @click.option("--intervals", is_flag=True, help="Add the mean over pairs, with intervals over networks.")
 @options.seeded("For halves and nulls.")
 @options.moved_dataset
@@ -85,7 +83,7 @@ def command(files, nulls, draws, similarities, dead, seed, extrapolate, interval
 
 
 def _row(record: Mapping) -> dict:
-    """Return the row of a table: scores held out, null and ceiling of standardised units."""
+    """Return the row of a table: the held-out score, and the null and ceiling of standardised units."""
     null = "standardised_rotated_held_out"
     row = dict(record) | {
         "pair": f"mean of {record['b']}"

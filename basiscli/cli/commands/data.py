@@ -74,7 +74,7 @@ def import_files(name: str, source: Path, force: bool, style: str | None) -> Non
 
 @contextmanager
 def _drawn() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield the progress callback of a fetch: a bar for each file on a terminal, else one line for each."""
+    """Yield the progress callback of a fetch. It shows a bar for each file on a terminal, otherwise a line."""
     if not sys.stderr.isatty():
         yield _lines()
         return

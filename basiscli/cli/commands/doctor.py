@@ -1,4 +1,4 @@
-"""`basiscli doctor`: what is on this machine."""
+"""`basiscli doctor`: a survey of this machine."""
 
 import click
 
@@ -8,7 +8,7 @@ from basiscli.cli import records
 @click.command()
 @records.format_option
 def command(style) -> None:
-    """Say what was found here: processor, memory, BLAS, threads, GPU, CUDA, folders, and which kernels would be used.
+    """Describe this machine: processor, memory, BLAS, threads, GPU, CUDA, folders, and the kernels that would be used.
 
     \b
     basiscli doctor

@@ -1,5 +1,6 @@
-"""`basiscli freeze`: does a common start of frozen layers make the layers after it more alike?"""
+"""`basiscli freeze`: do common frozen first layers make the layers after them more alike?"""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import click
@@ -9,20 +10,20 @@ from basiscli.cli.messages import usage
 from basiscli.cli.types import Names, Prefixes
 
 
-@click.command(short_help="Freeze the first layers of networks alike, and correlate the layers after them.")
+@click.command(short_help="Give networks the same frozen first layers, and correlate the layers after them.")
 @click.option(
     "--prefixes",
     type=Prefixes(),
     metavar="K,...",
-    help="How many layers are the donor's; 0, the free networks, is always among them.  [default: 0,1,2,3, as far as"
-    " layers are left]",
+    help="Numbers of layers that are the donor's; 0, the free networks, is always included.  [default: 0,1,2,3, as far"
+    " as layers are left]",
 )
 @click.option(
     "--donors",
     type=Names("basiscli.experiments.freezing:DONORS"),
     default="all",
     metavar="NAMES",
-    help="Whose layers: of a network trained like the others, or of one as it starts.  [default: trained,initial]",
+    help="Whose layers: of a network trained like the others, or of an untrained one.  [default: trained,initial]",
 )
 @click.option(
     "--donor-seed",
@@ -46,12 +47,13 @@ from basiscli.cli.types import Names, Prefixes
 def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, dead, draws, **chosen) -> None:
     """Are the layers after a common prefix more alike?
 
-    Trains a donor; networks of several seeds; and for every K networks of the same seeds whose layers 1 to K are the
-    donor's and stay so. For every layer after the prefix: the matched correlation, held out, its excess over the
-    rotated null, and the rise of both over the free networks, with intervals over seeds (docs/frozen.md).
+    Trains a donor, free networks of several seeds, and for every K networks of the same seeds whose layers 1 to K are
+    copied from the donor and frozen. Prints for every layer after the prefix: the matched correlation, held out, its
+    excess over the rotated null, and the rise of both over the free networks, with intervals over seeds
+    (docs/frozen.md).
 
-    The networks are files in FOLDER/free, FOLDER/trained-1 and so on. What is there already is kept: the same command
-    goes on after an interruption, and another --plot costs no training.
+    The networks are files in FOLDER/free, FOLDER/trained-1 and so on. Existing networks are kept, so the same
+    command goes on after an interruption, and another --plot costs no training.
 
     \b
     basiscli freeze --plot frozen.png
@@ -74,8 +76,8 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
     records.emit(drawn(results, "prefixes_figure", plot, job.force), style, row=_row)
 
 
-def _row(record: dict) -> dict:
-    """Return the row of a table: intervals in brackets, so that 80 columns hold them."""
+def _row(record: Mapping) -> dict:
+    """Return the row of a table, for 80 columns, with intervals in brackets."""
     return {
         "shared": f"{record['donor']} {record['prefix']}" if record["prefix"] else "none",
         "layer": record["layer"],

@@ -1,5 +1,6 @@
-"""`basiscli interpolate`: loss and accuracy on the straight line between networks, matched or not, corrected or not."""
+"""`basiscli interpolate`: loss and accuracy on the line between networks, with and without matches and corrections."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -35,8 +36,8 @@ def command(files, style, **chosen) -> None:
     records.emit(interpolate_files(paths_from(files), **chosen), style, row=_row)
 
 
-def _row(record: dict) -> dict:
-    """Return the row of a table, so that 80 columns hold it."""
+def _row(record: Mapping) -> dict:
+    """Return the row of a table, for 80 columns."""
     pair = f"{Path(record['a']).stem} {Path(record['b']).stem}" if record["pairs"] == 1 else record["b"]
     return {
         "networks": pair,

@@ -1,4 +1,4 @@
-"""`basiscli match`: which unit of one network is which of another, and networks written in another's order."""
+"""`basiscli match`: find corresponding units of networks, and write networks in the unit order of the first."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,14 +26,14 @@ from basiscli.cli.types import Choice, Way
     "applied",
     type=click.Path(path_type=Path),
     metavar="OUT.h5|FOLDER",
-    help="Write B in the order of A as a network; of several networks, each under its name into an existing folder.",
+    help="Write B with its units in the order of A. Of several networks, each goes under its name into this folder.",
 )
 @click.option(
     "--restarts",
     type=click.IntRange(min=1),
     default=8,
     show_default=True,
-    help="Of matching weights: descents from other starts, of which the best is kept.",
+    help="Of matching weights: descents from different starts; the best one is kept.",
 )
 @options.from_init
 @click.option(
@@ -41,12 +41,12 @@ from basiscli.cli.types import Choice, Way
     type=Choice("basiscli.alignment.matching:SIMILARITIES"),
     default="correlation",
     show_default=True,
-    help="What activations are matched by.",
+    help="The measure by which activations are matched.",
 )
-@options.inputs("--split", "Images that activations are of.", default="train", show_default=True)
+@options.inputs("--split", "Images on which activations are computed.", default="train", show_default=True)
 @click.option(
     "--samples", type=click.IntRange(min=2), default=10_000, show_default=True, metavar="N",
-    help="At most so many of them, evenly spread.",
+    help="At most so many images, evenly spread.",
 )  # fmt: skip
 @options.moved_dataset
 @options.seeded("For starts of restarts.")
@@ -54,15 +54,15 @@ from basiscli.cli.types import Choice, Way
 @options.computing
 @records.format_option
 def command(files, out, applied, force, style, **chosen) -> None:
-    """Which unit of B is which of A?
+    """Which unit of B corresponds to which unit of A?
 
     Finds, for each group of units that one permutation must move, the permutation that brings B's units into the
     order of A's; the groups follow from the network's graph, residual links included. Several networks are all
     matched to the first. docs/match.md has the definitions.
 
     Prints a record for each network and group, and one for all groups: objective (cosine of A's and the permuted B's
-    weights) and correlation before and after, restarts that agreed, and how much a logit of the permuted network
-    differs, which is checked on test images every time. `-` reads paths or records from stdin.
+    weights) and correlation before and after, restarts that agreed, and the largest change of a logit of the
+    permuted network, which is always measured on test images. `-` reads paths or records from stdin.
 
     \b
     basiscli match runs/digits-mlp/seed0.h5 runs/digits-mlp/seed1.h5 --apply matched.h5
@@ -86,7 +86,7 @@ def command(files, out, applied, force, style, **chosen) -> None:
 
 
 def _targets(applied: Path | None, others: Sequence[str]) -> dict[str, Path]:
-    """Return where each permuted network goes."""
+    """Return the file of each permuted network, by the path of the original."""
     if applied is None:
         return {}
     if len(others) == 1 and not applied.is_dir():
@@ -100,7 +100,7 @@ def _targets(applied: Path | None, others: Sequence[str]) -> dict[str, Path]:
 
 
 def _row(record: Mapping, several: bool) -> dict:
-    """Return the row of a table: what was before and after in one column, so that 80 columns hold them."""
+    """Return the row of a table, for 80 columns: values before and after share a column."""
     return {
         **({"b": record["b"]} if several else {}),
         "group": record["group"],

@@ -1,4 +1,4 @@
-"""`basiscli merge`: the mean of matched networks as a network of its own."""
+"""`basiscli merge`: the mean of matched networks, as a new network."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def command(files, out, style, **chosen) -> None:
     """Write the mean of networks: the midpoint of two, the mean of many, after matching all to the first.
 
     Prints one record: path, networks, match, correct, loss and accuracy of the merged network on the test images, and
-    the mean of those that it was made of. The file is a network like any other (docs/connectivity.md).
+    the mean loss and accuracy of the original networks. The file is a network like any other (docs/connectivity.md).
 
     \b
     basiscli merge runs/digits-mlp/seed0.h5 runs/digits-mlp/seed1.h5 --out merged.h5

@@ -1,4 +1,4 @@
-"""`basiscli models`: the architectures and what they cost."""
+"""`basiscli models`: the architectures and their costs."""
 
 import click
 
@@ -12,12 +12,12 @@ from basiscli.cli.types import Image
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True, help="For the memory.")
 @records.format_option
 def command(image: tuple[int, int, int], classes: int, batch_size: int, style: str | None) -> None:
-    """List the architectures with what they cost on an image of some size.
+    """List the architectures with their costs for an image of some size.
 
     parameters; multiply_adds of a forward pass of one image (a training step takes about three times that); memory_mb
-    of one network in training with SGD. A model that cannot take the image is left out, with a line on stderr. Widths
-    are multipliers and change all of it: `basiscli train ... --dry-run` says it for any choice. docs/models.md
-    describes each.
+    of one network in training with SGD. A model that cannot take the image is left out, with a line on stderr. The
+    width changes all of these numbers: `basiscli train ... --dry-run` prints them for any choice. docs/models.md
+    describes each model.
     """
     from basiscli.training.catalogue import describe_models
 

@@ -1,4 +1,4 @@
-"""`basiscli record`: activations of networks into HDF5."""
+"""`basiscli record`: write activations of networks into HDF5 files."""
 
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from basiscli.cli.types import Choice
 )
 @options.inputs(
     "--split",
-    "Images to show; -shifts shows each in all nine shifts by at most one pixel.",
+    "Images to run on; -shifts takes each image in all nine shifts by at most one pixel.",
     default="test",
     show_default=True,
 )
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.  [default: all]")
-@click.option("--dataset", help="Where the network's data set is now, if it has moved.")
+@click.option("--dataset", help="Path of the network's data set, if it has moved.")
 @click.option("--out", metavar="FILE", help="The file, for one network.  [default: activations/NET.SPLIT-TAP.h5]")
 @options.forced("Overwrite the file.")
 @options.computing
@@ -33,9 +33,9 @@ from basiscli.cli.types import Choice
 def command(networks, tap, split, out, style, **chosen) -> None:
     """Store activations of any layers of any networks.
 
-    NET.h5... are network files; - reads them from stdin, as records or as plain paths. Writes one file a network, as
-    activations/SPLIT/LAYER arrays (samples, ..., units), which `basiscli correlate` and any HDF5 reader take. It is
-    streamed: memory does not grow with the number of samples.
+    NET.h5... are network files; - reads them from stdin, as records or as plain paths. Writes one file for each
+    network, with arrays activations/SPLIT/LAYER (samples, ..., units), which `basiscli correlate` and any HDF5 reader
+    take. Samples are streamed, so memory does not grow with their number.
 
     \b
     basiscli record runs/digits-mlp/seed0.h5 --layer hidden2 --tap pre
@@ -56,5 +56,5 @@ def command(networks, tap, split, out, style, **chosen) -> None:
 
 
 def _beside(network: Path, split: str, tap: str) -> Path:
-    """Return where the activations of a network go: a folder of their own, so that NETWORKS/*.h5 are networks alone."""
+    """Return the file for a network's activations, in a separate folder: NETWORKS/*.h5 should match networks alone."""
     return network.parent / "activations" / f"{network.stem}.{split}-{tap}.h5"

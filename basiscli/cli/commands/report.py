@@ -1,4 +1,4 @@
-"""`basiscli report`: the report of a study, made anew from what is in its folder."""
+"""`basiscli report`: make the report of a study again from the files in its folder."""
 
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """`basiscli rotate`: can training undo a rotation of a representation?"""
 
+from collections.abc import Mapping
+
 import click
 
 from basiscli.cli import options, records
@@ -15,7 +17,7 @@ from basiscli.cli.types import Choice, Finite, Names, Powers
     type=Names("basiscli.analysis.random_maps:KINDS"),
     metavar="NAMES",
     help="Of M: orthogonal, permutation, signed-permutation, relu-symmetry (a permutation times positive scales),"
-    " identity (what the others are compared with, always among them); or all.  [default: orthogonal,permutation, and"
+    " identity (the reference of the others, always included); or all.  [default: orthogonal,permutation, and"
     " where it is a symmetry relu-symmetry]",
 )
 @click.option(
@@ -33,12 +35,12 @@ from basiscli.cli.types import Choice, Finite, Names, Powers
     type=Choice("basiscli.experiments.rotation_sites:RETRAINED"),
     default="downstream",
     show_default=True,
-    help="What is trained: the layers after M, those up to it, or nothing. M never is.",
+    help="Which layers to train: those after M, those up to M, or none. M is never trained.",
 )
 @click.option(
     "--start",
     type=Choice("basiscli.experiments.rotation_sites:STARTS"),
-    help="Train from the trained weights, or draw anew.  [default: reinit for mlp, else continue]",
+    help="Start from the trained weights, or from new random weights.  [default: reinit for mlp, else continue]",
 )
 @click.option("--cumulative", is_flag=True, help="Rotate every layer up to the chosen one, each by its own M.")
 @click.option("--repeats", type=click.IntRange(1, 1000), default=3, show_default=True, help="Draws of M for a network.")
@@ -61,14 +63,14 @@ from basiscli.cli.types import Choice, Finite, Names, Powers
 def command(networks, layers, dataset, out, plot, force, style, **chosen) -> None:
     """Can training undo a rotation of a representation?
 
-    Puts a fixed map M over the units of a layer of trained networks, freezes the layers up to it and M, trains the
-    rest, and reports what M costs beside the identity, trained alike: penalties in accuracy, test loss and training
-    loss, with intervals over networks and repeats; and orthogonal M beside permutations and the symmetry of ReLU,
-    paired (docs/rotate.md).
+    Puts a fixed map M over the units of a layer of trained networks, freezes M and the layers before M, trains the
+    rest, and reports the cost of M compared with the identity, trained in the same way: penalties in accuracy, test
+    loss and training loss, with intervals over networks and repeats. It also compares orthogonal M with permutations
+    and with the symmetry of ReLU, paired (docs/rotate.md).
 
     NET.h5... are networks of one architecture and data set, - reads them from stdin. All kinds and repeats of a layer
     train at once, from the same draws in the same order of images. Every rotated network is a file that correlate,
-    record and interpolate take. What is there already is kept: the same command goes on after an interruption.
+    record and interpolate take. Existing files are kept, so the same command goes on after an interruption.
 
     \b
     basiscli rotate runs/digits-mlp/*.h5 --plot rotated.png
@@ -99,8 +101,8 @@ def _require_consistent(chosen: dict) -> None:
         raise click.UsageError("--retrain none trains nothing: leave out --start, --epochs, --lr and --augment")
 
 
-def _row(record: dict) -> dict:
-    """Return the row of a table that 80 columns hold: `- permutation` is orthogonal less permutation, paired."""
+def _row(record: Mapping) -> dict:
+    """Return the row of a table, for 80 columns. `- permutation` is orthogonal minus permutation, paired."""
     power = "" if record["power"] == 1 else f"^{record['power']:g}"
     kind = record["kind"] if record["over"] == "identity" else f"- {record['over']}"
     return {

@@ -12,12 +12,12 @@ COLUMNS = ("kernel", "ok", "error", "milliseconds", "gb_s", "of_copy", "gflop_s"
 @options.computed_on
 @records.format_option
 def command(quick, device, precision, style) -> None:
-    """Compare every kernel with its definition in float64, and time it beside what the machine reaches at best.
+    """Compare every kernel with its definition in float64, and its speed with the best of this machine.
 
-    The first thing to run on a machine with a GPU. Prints a record for each kernel: its error relative to the largest
-    value, whether that is within tolerance, and unless --quick milliseconds, bytes and operations a second, and their
-    part of what copying an array and multiplying large matrices reach here (the first two records). Ends with 1 if a
-    kernel is wrong.
+    Run it first on a machine with a GPU. Prints a record for each kernel: its error relative to the largest value, and
+    whether the error is within tolerance. Without --quick also milliseconds, bytes and operations per second, and these
+    as a part of the rates of copying an array and multiplying large matrices (the first two records). The exit code is
+    1 if a kernel is wrong.
 
     \b
     basiscli selftest --quick
@@ -28,6 +28,6 @@ def command(quick, device, precision, style) -> None:
 
     with placement.using(device, precision):
         results: list[dict] = []
-        records.emit(records.kept(selftest.run(precision, timed=not quick), results), style, COLUMNS)
+        records.emit(records.kept(selftest.check_kernels(precision, timed=not quick), results), style, COLUMNS)
     if wrong := [record["kernel"] for record in results if not record["ok"]]:
         raise BadInput(f"{len(wrong)} of {len(results)} kernels are wrong on this machine: {', '.join(wrong)}")

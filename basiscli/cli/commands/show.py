@@ -1,4 +1,4 @@
-"""`basiscli show`: what is in a file."""
+"""`basiscli show`: the contents of a file."""
 
 import sys
 
@@ -11,9 +11,9 @@ from basiscli.cli import records
 @click.argument("files", nargs=-1, required=True, metavar="FILE.h5...")
 @records.format_option
 def command(files, style) -> None:
-    """Say what is in a file: a network and how it was trained, activations, results, or another program's arrays.
+    """Show the contents of a file: a network and its training, activations, results, or another program's arrays.
 
-    On a terminal one screen a file; in a pipe one JSON record a file. - reads paths from stdin.
+    A file gives one screen on a terminal, and one JSON record in a pipe. - reads paths from stdin.
     """
     from basiscli.cli.inputs import paths_from
     from basiscli.files.summary import screen, summarise

@@ -22,17 +22,18 @@ DRY_COLUMNS = ("step", "networks", "seconds", "memory_mb", "disk_mb", "why")
     "--jobs", type=click.IntRange(min=1), help="Steps at once on this machine.  [default: one a core, up to 2]"
 )
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this Dask scheduler (docs/cluster.md).")
-@click.option("--dry-run", is_flag=True, help="Say what would run, how long and in how much memory.")
-@click.option("--print", "printed", is_flag=True, help="Write the steps as command lines, in an order that works.")
-@click.option("--status", is_flag=True, help="Say how far the study has come, step by step.")
+@click.option("--dry-run", is_flag=True, help="Show which steps would run, how long, and in how much memory.")
+@click.option("--print", "printed", is_flag=True, help="Print the steps as command lines, in an order that works.")
+@click.option("--status", is_flag=True, help="Show the progress of the study, step by step.")
 @options.computed_on
 @records.format_option
 def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precision, style) -> None:
     """Run a study from end to end and write its report.
 
     PLAN is a shipped plan (digits, mnist, cifar10-small, cifar10-paper), a TOML file (docs/study.md), or the folder of
-    a study. The steps are ordinary command lines. The same command goes on where it was stopped, in whatever way, and
-    does only what is missing or changed. Prints the four claims with their verdicts; FOLDER/report.html is the report.
+    a study. The steps are ordinary command lines. After an interruption of any kind the same command goes on; it
+    runs only steps that are missing or changed. Prints the four claims with their verdicts. The report is
+    FOLDER/report.html.
 
     \b
     basiscli study
@@ -50,34 +51,34 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precis
     if scheduler and jobs:
         raise click.UsageError("--jobs is for this machine; the workers of a --scheduler say what runs at once")
     jobs = jobs or min(os.cpu_count() or 1, 2)
-    name, text, found = open_study(plan, parse)
-    found = [_placed(step, device, precision) for step in found]
+    name, text, planned = open_study(plan, parse)
+    planned = [_placed(step, device, precision) for step in planned]
     folder = (out or (Path(plan) if text is None else Path("runs") / f"study-{name}")).absolute()
     if printed:
-        for step in found:
+        for step in planned:
             click.echo(step.command)
     elif dry_run:
         from basiscli.study import estimates
 
         with placement.using(device, precision):
-            records.emit(estimates.of_steps(found, parse, steps.reasons(folder, found)), style, DRY_COLUMNS)
+            records.emit(estimates.of_steps(planned, parse, steps.reasons(folder, planned)), style, DRY_COLUMNS)
     elif status:
-        records.emit(steps.states(folder, found, jobs), style, STATUS_COLUMNS)
+        records.emit(steps.states(folder, planned, jobs), style, STATUS_COLUMNS)
     else:
         if scheduler is None:
-            with placement.using(device, precision):  # said now if it cannot be, not once for each step
+            with placement.using(device, precision):  # raise a fault of the device now, not once for each step
                 pass
         if text is not None:
-            steps.prepare(folder, name, text, found)
+            steps.prepare(folder, name, text, planned)
         try:
-            records.emit(execution.run_study(folder, found, jobs, scheduler), style, COLUMNS)
+            records.emit(execution.run_study(folder, planned, jobs, scheduler), style, COLUMNS)
         except KeyboardInterrupt:
             log.warning("interrupted; the running steps save and end, the same command goes on")
-            os._exit(130)  # the commands see the end of their stdin and leave; nothing of ours is worth waiting for
+            os._exit(130)  # the commands end by themselves when their stdin ends, so do not wait for threads
 
 
 def parse(name: str, words: Sequence[str]) -> Mapping:
-    """Return the parameters of a command line, without running it. Raises ValueError with what is wrong."""
+    """Return the parameters of a command line without running it. Raises ValueError that names the fault."""
     command = import_module(f"basiscli.cli.commands.{name}").command
     needed = ["x.h5" for argument in command.params if isinstance(argument, click.Argument) and argument.required]
     try:
@@ -87,7 +88,7 @@ def parse(name: str, words: Sequence[str]) -> Mapping:
 
 
 def _placed(step, device: str, precision: str):
-    """Return a step that computes where it is asked for; what is the default is not said."""
+    """Return a step with the options `--device` and `--precision`. Defaults are left out."""
     command = import_module(f"basiscli.cli.commands.{step.words[0]}").command
     known, words = {option.name: option.default for option in command.params}, list(step.words)
     for name, value in (("device", device), ("precision", precision)):

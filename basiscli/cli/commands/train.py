@@ -8,7 +8,7 @@ from basiscli.cli.messages import usage
 
 @click.command()
 @training_options.training()
-@click.option("--dry-run", is_flag=True, help="Say how long and how large the run would be, from a few measured steps.")
+@click.option("--dry-run", is_flag=True, help="Estimate the time and the size of the run from a few measured steps.")
 @options.computing
 @records.format_option
 def command(style: str | None, dry_run: bool, **chosen) -> None:

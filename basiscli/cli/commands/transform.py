@@ -1,4 +1,4 @@
-"""`basiscli transform`: a network in another basis."""
+"""`basiscli transform`: write a network in another basis."""
 
 from pathlib import Path
 
@@ -9,24 +9,29 @@ from basiscli.cli import records
 SEED = click.IntRange(min=0)
 
 
-@click.command(short_help="Permute or rotate the units of a network, and prove what that changes.")
+@click.command(short_help="Permute or rotate the units of a network, and measure how its outputs change.")
 @click.argument("network", metavar="NET.h5")
 @click.option(
     "--permute", type=SEED, metavar="SEED", help="Put units in a random order, wherever they are made or read."
 )
-@click.option("--rotate", type=SEED, metavar="SEED", help="Turn units by a random rotation, and what reads them back.")
+@click.option(
+    "--rotate",
+    type=SEED,
+    metavar="SEED",
+    help="Rotate units by a random rotation, and apply its inverse where they are read.",
+)
 @click.option("--layer", "globs", multiple=True, default=("*",), metavar="GLOB", help="Which layers.  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="OUT.h5", help="The new network's file.")
-@click.option("--dataset", help="Where the network's data set is now, if it has moved.")
+@click.option("--dataset", help="Path of the network's data set, if it has moved.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @records.format_option
 def command(network, permute, rotate, globs, out, dataset, force, style) -> None:
-    """Write a network in another basis, and prove what that changes.
+    """Write a network in another basis, and measure how its outputs change.
 
     A permutation moves units in every array that makes, scales or reads them, along residual streams too; the network
     computes the same. A rotation y' = M y of the units of a group goes into the maps that make them, and M⁻¹ into
-    those that read them: exact in linear networks, another function where a nonlinearity lies between.
-    largest_difference is the largest difference of a logit on test images, over the largest logit.
+    the maps that read them. In linear networks the function stays the same; where a nonlinearity lies between the maps,
+    it changes. largest_difference is the largest difference of a logit on test images, divided by the largest logit.
 
     \b
     basiscli transform runs/digits-mlp/seed0.h5 --permute 1 --out permuted.h5

@@ -1,10 +1,10 @@
-"""y = x + skip: a residual branch and what goes round it. Derivation: docs/backprop/residual.md."""
+"""y = x + skip: a residual branch and its shortcut. Derivation: docs/backprop/residual.md."""
 
 from basiscli import kernels
 
 
 def forward(p, x, skip, train):
-    """y = x + skip, of one shape."""
+    """y = x + skip, both of the same shape."""
     return kernels.of(x).add(x, skip), None
 
 

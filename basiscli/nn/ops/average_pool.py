@@ -1,4 +1,4 @@
-"""y = the mean of each window of size x size positions, side by side. Derivation: docs/backprop/pooling.md."""
+"""y = the mean of each window of size x size positions, without overlap. Derivation: docs/backprop/pooling.md."""
 
 from basiscli import kernels
 

@@ -21,9 +21,9 @@ def weights(units: int) -> dict[str, Weight]:
 
 
 def forward(p, x, train):
-    """Normalise by the batch's statistics in training, by the running ones otherwise (Ioffe and Szegedy 2015).
+    """Normalise by the batch's statistics in training, by the running statistics in inference (Ioffe and Szegedy 2015).
 
-    In training the running statistics follow those of the batch: the one place where a forward pass writes.
+    In training, the forward pass also moves the running statistics p["mean"] and p["variance"] towards the batch's.
     """
     kernel = kernels.of(x)
     if not train:

@@ -1,6 +1,6 @@
-"""y = max(batchnorm(x) + skip, 0), the skip optional: what three nodes do, in fewer walks through the memory.
+"""y = max(batchnorm(x) + skip, 0), skip optional: the work of three nodes with fewer passes over memory.
 
-Only the graph makes nodes of this op, of nodes that nobody looks between (Network.fused). Derivation:
+Only fusion makes nodes of this op, and only where no intermediate output is needed (Network.fused). Derivation:
 docs/backprop/normalisation.md and pointwise.md.
 """
 
@@ -9,7 +9,7 @@ from basiscli.nn.ops.batchnorm import EPSILON, track
 
 
 def forward(p, x, *skip, train):
-    """Normalise as `batchnorm` does, add the skip where there is one, and rectify."""
+    """Normalise as `batchnorm` does, add the skip if given, and rectify."""
     kernel = kernels.of(x)
     if not train:
         return kernel.normalise_relu(x, p["mean"], p["variance"], p["scale"], p["shift"], EPSILON, *skip), None
@@ -19,7 +19,7 @@ def forward(p, x, *skip, train):
 
 
 def backward(dy, cache, need_dx, dp):
-    """g = dy [y > 0] is the gradient of the skip, and that of x as in `batchnorm`."""
+    """g = dy [y > 0] is the gradient of the skip. dx follows from g as in `batchnorm`."""
     x, y, mean, variance, scale, shift = cache
     kernel = kernels.of(dy)
     if y is None:

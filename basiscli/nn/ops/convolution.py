@@ -1,6 +1,6 @@
-"""y[i, j] = Σ_kl x[stride i + k - padding, stride j + l - padding] w[k, l] + b: one map of units for all positions.
+"""y[i, j] = Σ_kl x[stride i + k - padding, stride j + l - padding] w[k, l] + b: the same map of units at all positions.
 
-w (S, KH, KW, I, O), b (S, O) or none. Derivation: docs/backprop/convolution.md.
+w (S, KH, KW, I, O), b (S, O) or absent. Derivation: docs/backprop/convolution.md.
 """
 
 from math import sqrt
@@ -10,7 +10,7 @@ from basiscli.nn.ops.node import INPUTS, OUTPUTS, Weight, constant, normal
 
 
 def weights(kernel: int, inputs: int, outputs: int, gain: float, bias: bool) -> dict[str, Weight]:
-    """Return w, normal with deviation gain / sqrt(kernel² inputs) (He et al. 2015), and b, 0, if there is a bias."""
+    """Return w, normal with deviation gain / sqrt(kernel² inputs) (He et al. 2015), and b, 0, if `bias`."""
     shape = (kernel, kernel, inputs, outputs)
     weights_of = {
         "w": Weight(shape, normal(gain / sqrt(kernel * kernel * inputs)), decays=True, axes=(INPUTS, OUTPUTS))
@@ -19,7 +19,7 @@ def weights(kernel: int, inputs: int, outputs: int, gain: float, bias: bool) -> 
 
 
 def forward(p, x, train, stride, padding):
-    """y = x * w + b, x being 0 outside of the image."""
+    """y = x * w + b, with x = 0 outside of the image."""
     kernel = kernels.of(x)
     y = kernel.convolution(x, p["w"], stride, padding)
     return kernel.add_units(y, p["b"]) if "b" in p else y, (x, p["w"], stride, padding)

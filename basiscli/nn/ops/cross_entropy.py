@@ -1,4 +1,4 @@
-"""loss = -mean_n Σ_k target[n, k] log softmax(logits)[n, k], one value a seed.
+"""loss = -mean_n Σ_k target[n, k] log softmax(logits)[n, k], one value for each seed.
 
 Derivation: docs/backprop/cross_entropy.md.
 """
@@ -16,5 +16,5 @@ def forward(logits, labels, smoothing=0.0):
 
 
 def backward(cache):
-    """dlogits = (softmax(logits) - target) / N; the kernel has them from the forward pass."""
+    """dlogits = (softmax(logits) - target) / N, which the kernel computed in the forward pass."""
     return cache

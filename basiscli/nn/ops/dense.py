@@ -15,16 +15,16 @@ def weights(inputs: int, outputs: int, gain: float) -> dict[str, Weight]:
 
 
 def forward(p, x, train, rectify=False, masks=False, masked=False):
-    """y = x w + b, or max(x w + b, 0) to `rectify`, which the graph asks for where a ReLU follows (nn/fusion.py).
+    """y = x w + b, or max(x w + b, 0) with `rectify`, which fusion sets where a ReLU follows (nn/fusion.py).
 
-    masks: x was rectified, and dx is to be 0 where x is 0. masked: dy will be 0 where y is 0.
+    masks: x was rectified, so `backward` sets dx to 0 where x is 0. masked: the dy that comes back is 0 where y is 0.
     """
     y = kernels.of(x).dense(x, p["w"], p["b"], rectify)
     return y, (x, p["w"], masks, y if rectify and not masked else None)
 
 
 def backward(dy, cache, need_dx, dp):
-    """dw = xᵀ dy, db = Σ_n dy, dx = dy wᵀ, for dy [y > 0] in the place of dy where y was rectified."""
+    """dw = xᵀ dy, db = Σ_n dy, dx = dy wᵀ. If y was rectified, dy [y > 0] takes the place of dy."""
     x, w, masks, y = cache
     kernel = kernels.of(dy)
     if y is not None:

@@ -1,4 +1,4 @@
-"""y = x m / (1 - rate), each m 0 with probability `rate`, else 1; y = x when not training.
+"""y = x m / (1 - rate), each m 0 with probability `rate`, else 1. In inference y = x.
 
 Srivastava et al. 2014. Derivation: docs/backprop/dropout.md.
 """
@@ -8,20 +8,20 @@ import numpy as np
 from basiscli import kernels
 from basiscli.nn.ops.node import Weight
 
-# Both words of a stream are whole numbers that a float32 holds exactly.
+# Both words of a stream are whole numbers below this bound, which float32 holds exactly.
 WORDS = 1 << 24
 
 
 def weights() -> dict[str, Weight]:
     """Return the state `stream`: a number drawn with the initial weights, and the number of masks drawn so far.
 
-    As state it is saved and copied with the network, so that a resumed run draws the masks of an uninterrupted one.
+    State is saved and copied with the network. So a resumed run draws the same masks as an uninterrupted run.
     """
     return {"stream": Weight((2,), lambda rng, shape: np.array([rng.integers(WORDS), 0]), trained=False)}
 
 
 def forward(p, x, train, rate):
-    """In training draw the next mask, a function of `stream` alone, and apply it."""
+    """In training, draw the next mask, which depends on `stream` alone, and apply it."""
     if not train:
         return x, None
     stream = kernels.of(x).next_mask(p["stream"], WORDS)

@@ -1,6 +1,6 @@
-"""y = x w for every sample and position: a fixed map of the units, w (S, C, C), state and never trained.
+"""y = x w for every sample and position: a fixed map of the units. w (S, C, C) is state and never trained.
 
-With units last a sample is a row: y = M x in the usual writing has w = Mᵀ. Derivation: docs/backprop/rotation.md.
+A sample is a row, since units come last: y = M x of a column x has w = Mᵀ. Derivation: docs/backprop/rotation.md.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from basiscli.nn.ops.node import INPUTS, OUTPUTS, Weight
 
 
 def weights(units: int) -> dict[str, Weight]:
-    """Return w, the identity until another matrix is put in its place."""
+    """Return w, the identity until a caller sets another matrix."""
     return {"w": Weight((units, units), lambda rng, shape: np.eye(shape[0]), trained=False, axes=(INPUTS, OUTPUTS))}
 
 

@@ -1,4 +1,4 @@
-"""y = x with all axes of a sample read as one axis of units: (S, N, ..., C) -> (S, N, C')."""
+"""y = x with all axes of a sample joined into one axis of units: (S, N, ..., C) -> (S, N, C')."""
 
 
 def forward(p, x, train):

@@ -1,4 +1,4 @@
-"""y = scale (x - mean) / sqrt(var + ε) + shift, statistics over a sample's units.
+"""y = scale (x - mean) / sqrt(var + ε) + shift, statistics over the units of a sample.
 
 Derivation: docs/backprop/normalisation.md.
 """

@@ -1,4 +1,7 @@
-"""y = the largest of each window of size x size positions, side by side. Derivation: docs/backprop/pooling.md."""
+"""y = the largest value of each window of size x size positions, without overlap.
+
+Derivation: docs/backprop/pooling.md.
+"""
 
 from basiscli import kernels
 
@@ -10,6 +13,6 @@ def forward(p, x, train, size):
 
 
 def backward(dy, cache, need_dx, dp):
-    """dx = dy at the (first) position that was the largest, else 0."""
+    """dx = dy at the (first) position of the largest value, else 0."""
     argmax, shape = cache
     return kernels.of(dy).max_pool_gradient(dy, argmax, shape)

@@ -1,9 +1,9 @@
-"""What a network is made of: nodes, each an op with its inputs, and the weights that it needs.
+"""The parts of a network: nodes, each an op with its inputs and weights.
 
 An op is a module with two functions. S seeds, N samples, C units; activations are (S, N, ..., C).
 
-    forward(p, x, train, **options) -> y, cache      p: the node's weights and state, by their short names
-    backward(dy, cache, need_dx, dp) -> dx or None   fills dp: an array for each weight whose gradient is wanted
+    forward(p, x, train, **options) -> y, cache      p: the node's weights and state, by short name
+    backward(dy, cache, need_dx, dp) -> dx or None   fills dp, which has an array for each wanted gradient
 """
 
 from collections.abc import Callable, Mapping
@@ -18,11 +18,12 @@ INPUTS, OUTPUTS = "inputs", "outputs"
 
 @dataclass(frozen=True)
 class Weight:
-    """One array of a node, for one seed: its shape and how it starts.
+    """One array of a node, for one seed: its shape and its initial values.
 
-    `draw(rng, shape)` gives the initial values. `decays`: weight decay applies (to matrices, not to biases and
-    normalisation). `trained` is False for state, which the forward pass updates and no gradient reaches. `axes` says
-    what its last axes hold: the INPUTS of a map, or the OUTPUTS, the units that the node gives.
+    draw:    draw(rng, shape) returns the initial values
+    decays:  whether weight decay applies (to matrices, not to biases and normalisation)
+    trained: False for state, which has no gradient; the forward pass may update it
+    axes:    the units along the last axes: INPUTS of a map, or OUTPUTS, the units of the node's output
     """
 
     shape: tuple[int, ...]
@@ -34,9 +35,10 @@ class Weight:
 
 @dataclass(frozen=True)
 class Node:
-    """An op applied to the outputs of other nodes ("input" is the network's). Its weights are `name/short name`.
+    """An op applied to the outputs of other nodes. "input" is the input of the network.
 
-    `shape` is that of its output for one sample, units last. `owner` names the weights where the node does not.
+    The path of a weight is `name/short name`, or `owner/short name` if the node has an owner. `shape` is the shape of
+    the output for one sample, units last.
     """
 
     name: str

@@ -7,8 +7,8 @@ from math import sqrt
 
 from basiscli import kernels
 
-# The gain of the map before φ that keeps the variance of activations about constant with depth: He et al. 2015 for
-# ReLU, the same for GELU (nearly ReLU for the deviations met here), 1 for maps that are the identity near 0.
+# With this gain of the map before φ, the variance of activations stays about constant with depth. ReLU: He et al. 2015.
+# GELU: the same, since GELU is nearly ReLU for the deviations met here. 1 for functions that are the identity near 0.
 GAINS = {"relu": sqrt(2), "gelu": sqrt(2), "tanh": 1.0, "linear": 1.0}
 
 

@@ -1,4 +1,4 @@
-"""y = every stride-th row and column of x, its units followed by units of 0: the shortcut of option A.
+"""y = every stride-th row and column of x, with units of 0 after the units of x: the shortcut of option A.
 
 He et al. 2016. Derivation: docs/backprop/residual.md.
 """
