@@ -46,7 +46,7 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class Walked:
+class WalkedPair:
     """Networks a and b, by number, under one condition: their curve on each split.
 
     difference: the largest change of a logit that permuting b brought, relative to the largest logit.
@@ -73,7 +73,7 @@ def load_alike(paths: Sequence[str], dataset: str | None = None) -> list[Loaded]
     return [_moved(loaded, dataset) for loaded in networks] if dataset else networks
 
 
-def plan(
+def prepare_walk(
     networks: Sequence[Loaded],
     dataset: Dataset,
     splits: Sequence[str],
@@ -96,14 +96,14 @@ def plan(
     return Walk(evenly(points), parts, standard, images, temperature)
 
 
-def requests(names: Sequence[str], **options) -> dict[str, matching.Request]:
+def requests(names: Sequence[str], **options) -> dict[str, matching.MatchRequest]:
     """Return the request of each way to match, with those of the options that are not None."""
     given = {name: value for name, value in options.items() if value is not None}
-    return {name: matching.Request(by=name, **given) for name in names}
+    return {name: matching.MatchRequest(by=name, **given) for name in names}
 
 
 def alignments(
-    networks: Sequence[Loaded], asked: Mapping[str, matching.Request]
+    networks: Sequence[Loaded], asked: Mapping[str, matching.MatchRequest]
 ) -> Iterator[tuple[str, dict[tuple[int, int], Permutations]]]:
     """Yield, for each request by name, the permutations that bring b into a's basis, for all pairs a < b."""
     moments_of_all = None
@@ -123,14 +123,14 @@ def walk_pairs(
     match: str,
     aligned: Mapping[tuple[int, int], Permutations],
     corrected: Sequence[str],
-) -> Iterator[Walked]:
+) -> Iterator[WalkedPair]:
     """Yield every pair under every correction, after proof that the permuted network computes the same function."""
     images = matching.proof_images(networks[0])
     for (a, b), permutations in aligned.items():
         moved, difference = matching.apply(networks[b], permutations, images)
         ends = [networks[a].arrays, moved.arrays]
         for correct in corrected:
-            yield Walked(a, b, match, correct, difference, curves(walk, networks[a].network, ends, correct))
+            yield WalkedPair(a, b, match, correct, difference, curves(walk, networks[a].network, ends, correct))
 
 
 def curves(walk: Walk, network: Network, ends: Sequence[Mapping[str, np.ndarray]], correct: str) -> dict[str, Curve]:
@@ -156,7 +156,7 @@ def mixed(
 
 
 def merge(
-    walk: Walk, networks: Sequence[Loaded], request: matching.Request, correct: str
+    walk: Walk, networks: Sequence[Loaded], request: matching.MatchRequest, correct: str
 ) -> tuple[NetworkFile, dict[str, np.ndarray]]:
     """Return the mean of networks, each matched to the first, corrected; and loss and accuracy of all and of the mean.
 

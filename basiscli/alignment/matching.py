@@ -36,7 +36,7 @@ Permutations = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Request:
+class MatchRequest:
     """How to match.
 
     by: activations, weights, both, none, or the path of stored permutations. similarity: what activations
@@ -65,7 +65,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Group:
+class GroupReport:
     """What matching did to one group; docs/match.md has the fields. None where it was not looked at."""
 
     group: str
@@ -85,8 +85,8 @@ class Alignment:
     """Permutations by group, what they did to each, and to all groups together."""
 
     permutations: dict[str, np.ndarray]
-    groups: tuple[Group, ...]
-    total: Group
+    groups: tuple[GroupReport, ...]
+    total: GroupReport
 
 
 def require_alike(networks: Sequence[Loaded]) -> None:
@@ -107,7 +107,7 @@ def require_alike(networks: Sequence[Loaded]) -> None:
         require_finite(other)
 
 
-def moments(networks: Sequence[Loaded], request: Request, star: bool = False) -> list[pairs.LayerMoments]:
+def moments(networks: Sequence[Loaded], request: MatchRequest, star: bool = False) -> list[pairs.LayerMoments]:
     """Return the moments of every layer of networks that are alike, after its nonlinearity, from one pass.
 
     star: of the first network with each of the others only.
@@ -130,7 +130,7 @@ def pair(layers: Sequence[pairs.LayerMoments], i: int, j: int) -> dict[str, Mome
 def align(
     reference: Loaded,
     other: Loaded,
-    request: Request,
+    request: MatchRequest,
     of_pair: Mapping[str, Moments] | None = None,
 ) -> Alignment:
     """Return the permutations that bring a network into the reference's basis.
@@ -163,7 +163,7 @@ def align(
     return Alignment(after, reports, _total(reports, f.cosine(before), f.cosine(after), search))
 
 
-def align_all(networks: Sequence[Loaded], request: Request) -> Iterator[Alignment]:
+def align_all(networks: Sequence[Loaded], request: MatchRequest) -> Iterator[Alignment]:
     """Yield for each network after the first what brings it into the first one's basis."""
     reference, *others = networks
     require_alike(networks)
@@ -242,7 +242,7 @@ def _reports(
     ends: Sequence[Permutations],
     search: assignment.Search | None,
     tables: Mapping | None,
-) -> tuple[Group, ...]:
+) -> tuple[GroupReport, ...]:
     """Return what matching did to each group; ends: the permutations before and after, tables: correlations."""
     cosines = [f.cosines(dict(p)) for p in ends]
     means = [
@@ -251,7 +251,7 @@ def _reports(
     ]
     after = ends[1]
     return tuple(
-        Group(
+        GroupReport(
             group=group,
             units=units,
             layers=",".join(
@@ -269,14 +269,16 @@ def _reports(
     )
 
 
-def _total(reports: Sequence[Group], before: float, after: float, search: assignment.Search | None) -> Group:
+def _total(
+    reports: Sequence[GroupReport], before: float, after: float, search: assignment.Search | None
+) -> GroupReport:
     """Return the report of all groups together; the correlation is the mean over all units."""
 
     def mean(name: str) -> float | None:
         values = [getattr(report, name) for report in reports]
         return None if None in values else float(np.average(values, weights=[report.units for report in reports]))
 
-    return Group(
+    return GroupReport(
         group="all",
         units=sum(report.units for report in reports),
         layers="",

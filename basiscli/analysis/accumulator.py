@@ -272,7 +272,7 @@ def _origin(
     with np.errstate(invalid="ignore", over="ignore"):
         mean, deviation = _mean_and_deviation(table)
         shift = np.where(np.abs(mean) > deviation, mean, 0).astype(table.dtype)
-    deviation = deviation.get() if kernels.on_gpu(deviation) else deviation
+    deviation = placement.to_host(deviation)
     known = np.isfinite(deviation) & (deviation > 0)
     exponents = np.where(known, np.frexp(np.where(known, deviation, 1))[1], 0)
     largest = int(exponents[known].max()) if known.any() else 0

@@ -27,7 +27,7 @@ SCORES = (
 
 
 @dataclass(frozen=True)
-class Request:
+class CorrelationRequest:
     """What to work out for every pair beyond its scores; seed feeds the draws. extrapolate: needs nested moments."""
 
     nulls: Sequence[str] = ()
@@ -57,7 +57,7 @@ class Assessment:
     fields: Mapping[str, float | None]
 
 
-def assess(moments: LayerMoments, request: Request, spread: Callable = map) -> Iterator[Assessment]:
+def assess(moments: LayerMoments, request: CorrelationRequest, spread: Callable = map) -> Iterator[Assessment]:
     """Yield every pair of networks of a layer. spread: what maps over draws, see `nulls.workers`."""
     privileges = _privileges(moments, request, spread) if "rotated" in request.nulls else {}
     for pair in compare_pairs(moments, request.drop_dead):
@@ -117,20 +117,20 @@ def without_arrays(assessment: Assessment, keep_r: bool = False) -> Assessment:
     return replace(assessment, pair=replace(assessment.pair, scores=scores, halves=(), nested=()))
 
 
-def _draw(name: str, pair: LayerPair, rows_per_image: int, request: Request, spread: Callable) -> Null:
+def _draw(name: str, pair: LayerPair, rows_per_image: int, request: CorrelationRequest, spread: Callable) -> Null:
     if name == "rotated":
         return nulls.rotated(pair.halves, request.draws, request.seed, request.drop_dead, spread)
     return nulls.shuffled(pair.halves, rows_per_image, request.draws, request.seed, request.drop_dead, spread)
 
 
-def _privileges(moments: LayerMoments, request: Request, spread: Callable) -> dict[int, Calibration]:
+def _privileges(moments: LayerMoments, request: CorrelationRequest, spread: Callable) -> dict[int, Calibration]:
     """Return how privileged each network's basis is, by the source's number."""
     calibrated = nulls.privileges(merge(moments.halves).own, request.draws, request.seed, spread)
     return dict(zip(moments.networks, calibrated, strict=True))
 
 
 def _fields(
-    pair: LayerPair, drawn: Mapping[str, Null], privileges: Mapping[int, Calibration], request: Request
+    pair: LayerPair, drawn: Mapping[str, Null], privileges: Mapping[int, Calibration], request: CorrelationRequest
 ) -> Iterator[tuple[str, float | None]]:
     scores = pair.scores
     yield "identity", scores.identity
@@ -146,11 +146,11 @@ def _fields(
         yield from _calibrated(f"{name}_held_out", calibrate(scores.matched_held_out, null.held_out))
     if "rotated" in drawn:
         yield "aligned_held_out", aligned_held_out(pair.halves, request.drop_dead)
-        null = calibrate(scores.matched_held_out, drawn["rotated"].standardised_held_out)
+        calibration = calibrate(scores.matched_held_out, drawn["rotated"].standardised_held_out)
         ceiling = aligned_held_out(standardised(pair.halves), request.drop_dead) if len(pair.halves) > 1 else None
-        yield from _calibrated("standardised_rotated_held_out", null)
+        yield from _calibrated("standardised_rotated_held_out", calibration)
         yield "standardised_aligned_held_out", ceiling
-        yield "share", share(scores.matched_held_out, null.mean, ceiling)
+        yield "share", share(scores.matched_held_out, calibration.mean, ceiling)
     if privileges:
         for side, network in (("a", pair.a), ("b", pair.b)):
             yield f"privilege_{side}", privileges[network].excess

@@ -47,7 +47,8 @@ class Objective:
 
     def cosine(self, p: Permutations) -> float:
         """Return f(p) / (|A| |B|), 0 where nothing is compared."""
-        return _cosine(self.value(p), sum(self.norms.values()) + sum(map(_squares, self.double.values())))
+        singles, doubles = self.norms.values(), map(_squares, self.double.values())
+        return _cosine(self.value(p), sum(singles, np.zeros(2)) + sum(doubles, np.zeros(2)))
 
     def cosines(self, p: Permutations) -> dict[str, float]:
         """Return the cosine over the arrays that hold a group, by group."""
@@ -90,7 +91,7 @@ def objective(
     """
     single = {group: np.zeros((size, size)) for group, size in units.items()}
     norms = {group: np.zeros(2) for group in units}
-    shared: dict[tuple[str, str], list] = {}
+    shared: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
     for path in a:
         blocks = [_blocks(arrays[path], axes.get(path, {})) for arrays in (a, b)]
         for (g, h, part_a), (*_, part_b) in zip(*blocks, strict=True):
@@ -104,7 +105,8 @@ def objective(
                 single[group] += rows[0] @ rows[1].T
                 norms[group] += _squares(rows)
     double = {
-        pair: tuple(np.concatenate(parts, axis=1) for parts in zip(*held, strict=True)) for pair, held in shared.items()
+        pair: (np.concatenate([a for a, _ in blocks], axis=1), np.concatenate([b for _, b in blocks], axis=1))
+        for pair, blocks in shared.items()
     }
     return Objective(dict(units), single, double, norms)
 
@@ -125,7 +127,8 @@ def descend(f: Objective, start: Permutations, order: Sequence[str]) -> Descent:
     order, again and again, until none can gain: f never falls; those that are not in it stay as they are. A group that
     `start` leaves out is unplaced and counts for nothing until its first turn.
     """
-    p, tables, steps = dict(start), {}, dict.fromkeys(f.units, 0)
+    p, steps = dict(start), dict.fromkeys(f.units, 0)
+    tables: dict[tuple[str, str], np.ndarray] = {}
     stale = set(order)
     for _ in range(MOST_SWEEPS):
         for group in order:

@@ -65,7 +65,8 @@ def mean(curves: Mapping[tuple[int, int], Curve]) -> Curve:
 def mean_fields(curves: Mapping[tuple[int, int], Curve]) -> tuple[dict[str, float | None], dict[str, float | None]]:
     """Return the means over pairs of every field, and the barriers' intervals: <field>_low, _high and _error."""
     fields = {pair: curve.fields() for pair, curve in curves.items()}
-    means, intervals = {}, {}
+    means: dict[str, float | None] = {}
+    intervals: dict[str, float | None] = {}
     for name in next(iter(fields.values())):
         finite = {pair: values[name] if np.isfinite(values[name]) else None for pair, values in fields.items()}
         fields_of_mean = over_networks(finite).fields(name)
@@ -84,10 +85,11 @@ def log_ratios(
     logarithms hardly.
     """
     fields: dict[str, float | None] = {}
+    others = unmatched or {}
     for name, ratio in LOG_RATIOS.items():
         values = {
-            pair: float(np.log((curve.fields()[name] + FLOOR) / (unmatched[pair].fields()[name] + FLOOR)))
-            for pair, curve in (curves.items() if unmatched else ())
+            pair: float(np.log((curve.fields()[name] + FLOOR) / (others[pair].fields()[name] + FLOOR)))
+            for pair, curve in (curves.items() if others else ())
         }
         finite = {pair: value for pair, value in values.items() if np.isfinite(value)}
         fields |= over_networks(finite).fields(ratio)

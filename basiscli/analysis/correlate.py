@@ -57,7 +57,7 @@ def compare(halves: Sequence[Moments], drop_dead: bool = False, spread: Callable
     permutation[rows[i]] = columns[j]
     return Scores(
         units=r.shape,
-        dead=tuple(int(np.count_nonzero(~mask)) for mask in live),
+        dead=(int(np.count_nonzero(~live[0])), int(np.count_nonzero(~live[1]))),
         identity=mean(r.diagonal()[live[0] & live[1]] if drop_dead else r.diagonal()) if len(r) == len(r.T) else None,
         semi_matched=semi_matched(kept),
         r=r,
@@ -144,9 +144,10 @@ def learning_curve(
 
 def extrapolated(scores: Sequence[float | None], sizes: Sequence[float]) -> float | None:
     """Return the score at infinitely many images: a of the least-squares line a + b / n through scores at sizes n."""
-    if None in scores:
+    known = [score for score in scores if score is not None]
+    if len(known) < len(scores):
         return None
-    return float(np.polyfit(1 / np.asarray(sizes, dtype=np.float64), scores, 1)[1])
+    return float(np.polyfit(1 / np.asarray(sizes, dtype=np.float64), known, 1)[1])
 
 
 def _scored(score: Crossing, fit: Crossing, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -160,7 +161,8 @@ def _scored(score: Crossing, fit: Crossing, i: np.ndarray, j: np.ndarray) -> np.
 def _scored_units(halves: Sequence[Moments], drop_dead: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the units of A, and of B, that a score is about: all, or those that vary."""
     live = [np.any([half.variances(k) > 0 for half in halves], axis=0) for k in (0, 1)]
-    return tuple(np.flatnonzero(mask | (not drop_dead)) for mask in live)
+    rows, columns = (np.flatnonzero(mask | (not drop_dead)) for mask in live)
+    return rows, columns
 
 
 def _dead_together(fit: Crossing, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

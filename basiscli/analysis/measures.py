@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from basiscli.analysis import nulls
-from basiscli.analysis.assess import NULLS, Assessment, Request, assess, without_arrays
+from basiscli.analysis.assess import NULLS, Assessment, CorrelationRequest, assess, without_arrays
 from basiscli.analysis.correlate import correlation
 from basiscli.analysis.moments import Moments, merge
 from basiscli.analysis.pairs import layer_moments
@@ -129,10 +129,10 @@ def sources(arrays: Sequence[Activations], names: Sequence[str], groups: ArrayLi
     if groups is None:
         return opened
     ids = _ids(groups, first.samples[LAYER])
-    return [replace(one, groups=ids) for one in opened]
+    return [replace(opened_source, groups=ids) for opened_source in opened]
 
 
-def request(null: str | None, draws: int, seed: int, dead: str) -> Request:
+def request(null: str | None, draws: int, seed: int, dead: str) -> CorrelationRequest:
     """Return what to work out for a pair. Raises BadInput that names the parameter."""
     if null is not None and null not in NULLS:
         raise BadInput(f"`null` is {null!r}: choose {', '.join(map(repr, NULLS))} or None")
@@ -140,7 +140,7 @@ def request(null: str | None, draws: int, seed: int, dead: str) -> Request:
         raise BadInput(f"`dead` is {dead!r}: choose {' or '.join(map(repr, DEAD))}")
     require_whole("draws", draws, 2)
     require_whole("seed", seed, 0)
-    return Request(() if null is None else (null,), draws, (), dead == DROP, seed)
+    return CorrelationRequest(() if null is None else (null,), draws, (), dead == DROP, seed)
 
 
 def require_whole(name: str, value: object, least: int) -> None:
@@ -150,7 +150,7 @@ def require_whole(name: str, value: object, least: int) -> None:
 
 
 def assessments(
-    opened: Sequence[ArraySource], asked: Request, positions: str | int = "all", processes: int = 1
+    opened: Sequence[ArraySource], asked: CorrelationRequest, positions: str | int = "all", processes: int = 1
 ) -> list[Assessment]:
     """Return every pair of some arrays, assessed as `basiscli correlate` assesses layers of files.
 

@@ -51,8 +51,7 @@ class Moments:
         }
         norms = None
         if self.norms and other.norms:
-            centred = (self._norms_about(means), other._norms_about(means))
-            norms = centred[0] + centred[1]
+            norms = self._about(self.norms, means) + other._about(other.norms, means)
         return Moments(rows, means, own, cross, norms)
 
     def variances(self, k: int) -> np.ndarray:
@@ -72,9 +71,10 @@ class Moments:
             return self.own[i]
         return self.cross[i, j] if i < j else self.cross[j, i].T
 
-    def _norms_about(self, centres: Sequence[np.ndarray]) -> Norms:
+    def _about(self, norms: Norms, centres: Sequence[np.ndarray]) -> Norms:
+        """Return sums about the means as sums about other centres."""
         shifts = [centre - mean for centre, mean in zip(centres, self.means, strict=True)]
-        return self.norms.about(shifts, self.rows, [np.zeros_like(d) for d in shifts], self.product)
+        return norms.about(shifts, self.rows, [np.zeros_like(d) for d in shifts], self.product)
 
     def units(self, *kept: np.ndarray) -> "Moments":
         """Return the moments of some units only, without norms: for each network k which, as numbers or a mask."""
@@ -86,7 +86,7 @@ class Moments:
         cross = {(i, j): s[np.ix_(chosen[i], chosen[j])] for (i, j), s in self.cross.items()}
         return Moments(self.rows, means, own, cross)
 
-    def scaled(self, *scales: np.ndarray) -> "Moments":
+    def scaled(self, *scales: np.ndarray | float) -> "Moments":
         """Return the moments of x_k times scales[k], a number or (U_k,) for each network k; without norms."""
         means = tuple(mean * scale for mean, scale in zip(self.means, scales, strict=True))
         own = tuple(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basiscli import kernels
+from basiscli.device import placement
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ class Norms:
 
     def host(self) -> "Norms":
         """Return the same sums on the host."""
-        if not kernels.on_gpu(self.fourth):
-            return self
-        return Norms(tuple(array.get() for array in self.third), self.fourth.get())
+        return Norms(tuple(map(placement.to_host, self.third)), placement.to_host(self.fourth))
 
     def about(self, shifts: Sequence[np.ndarray], rows: int, sums: Sequence[np.ndarray], product: Callable) -> "Norms":
         """Return the sums of the rows x_k - shifts[k].

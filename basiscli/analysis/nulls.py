@@ -216,7 +216,7 @@ def _shuffled_draw(parts: Sequence[tuple], seed: int, drop_dead: bool, draw: int
     return _score(halves, drop_dead, draw)
 
 
-def _score(halves: Sequence[Moments], drop_dead: bool, draw: int) -> tuple[float, float | None, np.ndarray | None]:
+def _score(halves: Sequence[Moments], drop_dead: bool, draw: int) -> tuple:
     scores = compare(halves, drop_dead)
     single = scores.held_out if len(halves) == 2 else scores.in_sample
     return scores.matched, scores.matched_held_out, single if draw < KEPT_DRAWS else None

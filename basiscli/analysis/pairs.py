@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from basiscli.analysis import correlate, moments
 from basiscli.analysis.accumulator import Accumulator
@@ -88,7 +90,7 @@ def layer_moments(
     star: bool = False,
     norms: bool = False,
     nested: bool = False,
-    failed: Callable[[str, BadInput], None] = refuse,
+    failed: Callable[[str, BadInput], object] = refuse,
 ) -> Iterator[LayerMoments]:
     """Yield the moments of every shared layer, from one pass over each source.
 
@@ -178,7 +180,7 @@ def _one_pass(
     seed: int,
     positions: str | int,
     nested: bool,
-    failed: Callable[[str, BadInput], None],
+    failed: Callable[[str, BadInput], object],
     **kept: bool,
 ) -> Iterator[LayerMoments]:
     layers = dict(layers)  # those that fail go
@@ -192,7 +194,8 @@ def _one_pass(
         except BadInput as error:
             if len(layers) > 1:
                 raise
-            failed(*layers, error)
+            for layer in layers:
+                failed(layer, error)
             return
     for layer, networks in layers.items():
         parts = sums.pop(layer)
@@ -225,7 +228,7 @@ def _add_all(
     sums: dict,
     seed: int,
     positions: str | int,
-    failed: Callable[[str, BadInput], None],
+    failed: Callable[[str, BadInput], object],
 ) -> dict[str, tuple[int, ...]]:
     """Read the sources once, add each layer's samples to its two halves, and return the positions' shape of a layer.
 
@@ -274,11 +277,11 @@ def _rows_per_image(source, layer: str, rows: int) -> int:
 
 def take_positions(array: np.ndarray, positions: str | int, seed: int) -> np.ndarray:
     """Return the activations (n, ..., U) of some positions, or of their mean, as (n, rows, U)."""
-    flat = array.reshape(len(array), -1, array.shape[-1])
+    flat: NDArray[Any] = array.reshape(len(array), -1, array.shape[-1])
     count = flat.shape[1]
     if positions == "mean":
         return flat.mean(axis=1, keepdims=True)
-    if positions == "all" or positions >= count:
+    if isinstance(positions, str) or positions >= count:
         return flat
     return flat[:, np.sort(generator(seed, "positions", count).choice(count, positions, replace=False))]
 
@@ -287,7 +290,7 @@ def _describe(shape: tuple[int, ...], positions: str | int) -> str:
     count = math.prod(shape)
     if positions == "mean" and count > 1:
         return f"mean of {count}"
-    return f"{count}" if positions in ("all", "mean") or positions >= count else f"{positions} of {count}"
+    return f"{count}" if isinstance(positions, str) or positions >= count else f"{positions} of {count}"
 
 
 def _chunks(sources: Sequence, layers: dict[str, tuple[int, ...]]) -> Iterator[dict[int, dict[str, np.ndarray]]]:

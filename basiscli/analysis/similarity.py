@@ -38,11 +38,14 @@ def cka_debiased(m: Moments) -> float | None:
     n = m.rows
     if n < 4:
         return None
+    if m.norms is None:
+        raise ValueError("debiased CKA needs moments with norms")
+    fourth = m.norms.fourth
     traces = [m.variances(k).sum() for k in (0, 1)]
 
     def hsic(i: int, j: int) -> float:
         size = np.linalg.norm(m.product(i, j)) ** 2
-        return size - m.norms.fourth[i, j] * n / (n - 2) + traces[i] * traces[j] / ((n - 1) * (n - 2))
+        return size - fourth[i, j] * n / (n - 2) + traces[i] * traces[j] / ((n - 1) * (n - 2))
 
     own = hsic(0, 0), hsic(1, 1)
     return float(hsic(0, 1) / np.sqrt(own[0] * own[1])) if min(own) > 0 else None

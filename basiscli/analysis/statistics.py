@@ -71,12 +71,13 @@ def jackknife(tables: Sequence[Values], function: Callable[..., float | None]) -
     networks = sorted({network for pair in pairs for network in pair})
     if value is None or len(networks) < 3:
         return Estimate(value if value is None else float(value))
-    without = []
+    without: list[float] = []
     for network in networks:
         kept = columns[:, [network not in pair for pair in pairs]]
-        without.append(function(*kept.mean(axis=1)) if kept.size else None)
-    if None in without:
-        return Estimate(float(value))
+        result = function(*kept.mean(axis=1)) if kept.size else None
+        if result is None:
+            return Estimate(float(value))
+        without.append(result)
     k = len(networks)
     error = math.sqrt((k - 1) / k * np.square(np.subtract(without, np.mean(without))).sum())
     return Estimate(float(value), error, k - 1)
@@ -88,7 +89,7 @@ def share(matched: float | None, null: float | None, ceiling: float | None) -> f
     It is 0 for arbitrary axes, and 1 where units pair up as well as the spaces allow. None where a score is missing or
     the ceiling is not above the null.
     """
-    if None in (matched, null, ceiling) or ceiling <= null:
+    if matched is None or null is None or ceiling is None or ceiling <= null:
         return None
     return float((matched - null) / (ceiling - null))
 
@@ -117,8 +118,8 @@ def rise_of_share(values: Sequence[Values], over: Sequence[Values]) -> Estimate:
     """
 
     def difference(*means: float) -> float | None:
-        both = share(*means[:3]), share(*means[3:])
-        return None if None in both else both[0] - both[1]
+        first, second = share(*means[:3]), share(*means[3:])
+        return None if first is None or second is None else first - second
 
     return jackknife([*values, *over], difference)
 
@@ -168,12 +169,14 @@ def combined(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimat
     The error is √Σ w² error², its degrees of freedom (Σ w² error²)² / Σ (w² error²)²/freedom (Welch 1947,
     Satterthwaite 1946). Without an error unless all have one.
     """
-    if any(estimate.value is None for estimate in estimates):
+    values = [estimate.value for estimate in estimates if estimate.value is not None]
+    errors = [estimate.error for estimate in estimates if estimate.error is not None]
+    if len(values) < len(estimates):
         return Estimate(None)
-    value = sum(w * estimate.value for w, estimate in zip(weights, estimates, strict=True))
-    if any(estimate.error is None for estimate in estimates):
+    value = sum(w * v for w, v in zip(weights, values, strict=True))
+    if len(errors) < len(estimates):
         return Estimate(value)
-    variances = [(w * estimate.error) ** 2 for w, estimate in zip(weights, estimates, strict=True)]
+    variances = [(w * error) ** 2 for w, error in zip(weights, errors, strict=True)]
     below = sum(v**2 / estimate.freedom for v, estimate in zip(variances, estimates, strict=True))
     freedom = sum(variances) ** 2 / below if below else min(estimate.freedom for estimate in estimates)
     return Estimate(value, math.sqrt(sum(variances)), freedom)
