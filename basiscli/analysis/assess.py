@@ -17,9 +17,9 @@ from basiscli.analysis.statistics import over_networks, share, share_over_networ
 NULLS = ("rotated", "shuffled")
 # The scores that a share is made of: the score, its null and its ceiling.
 SHARE_OF = ("matched_held_out", "standardised_rotated_held_out_mean", "standardised_aligned_held_out")
-# Images that π is found on for the three scores that are extrapolated, in those of a half.
+# The extrapolation uses three scores, with π from these parts of a half's images.
 SIZES = (0.25, 0.5, 1)
-# What the records of sweeps over widths and prefixes repeat, with intervals.
+# The scores that records of sweeps over widths and prefixes repeat, with intervals.
 SCORES = (
     "matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out",
     "standardised_rotated_held_out_mean", "standardised_rotated_held_out_excess", "standardised_aligned_held_out",
@@ -28,7 +28,7 @@ SCORES = (
 
 @dataclass(frozen=True)
 class CorrelationRequest:
-    """What to work out for every pair beyond its scores; seed feeds the draws. extrapolate: needs nested moments."""
+    """What to compute for every pair beside its scores. seed: of the draws. extrapolate: needs nested moments."""
 
     nulls: Sequence[str] = ()
     draws: int = 100
@@ -50,7 +50,7 @@ class CorrelationRequest:
 
 @dataclass(frozen=True)
 class Assessment:
-    """A pair, the scores of its record that were asked for by their names there, and the draws behind them."""
+    """A pair, the draws of each null, and the requested scores by their names in a record."""
 
     pair: LayerPair
     nulls: Mapping[str, Null]
@@ -58,7 +58,7 @@ class Assessment:
 
 
 def assess(moments: LayerMoments, request: CorrelationRequest, spread: Callable = map) -> Iterator[Assessment]:
-    """Yield every pair of networks of a layer. spread: what maps over draws, see `nulls.workers`."""
+    """Yield every pair of networks of a layer. spread: a function like `map` for the draws, see `nulls.workers`."""
     privileges = _privileges(moments, request, spread) if "rotated" in request.nulls else {}
     for pair in compare_pairs(moments, request.drop_dead):
         drawn = {name: _draw(name, pair, moments.rows_per_image, request, spread) for name in request.nulls}
@@ -68,7 +68,7 @@ def assess(moments: LayerMoments, request: CorrelationRequest, spread: Callable 
 def summarise(assessed: Sequence[Assessment]) -> dict[str, float | None]:
     """Return the mean of each field over pairs, and <field>_low, _high and _error where an interval makes sense.
 
-    The share is that of the means, not their mean.
+    The share is the share of the means, not the mean of the shares.
     """
     summary: dict[str, float | None] = {}
     tables = tables_of(assessed)
@@ -91,12 +91,12 @@ def tables_of(assessed: Sequence[Assessment]) -> dict[str, dict[tuple[int, int],
 
 
 def has_interval(field: str) -> bool:
-    """Whether a field is a score of the networks, not of how well a null was drawn."""
+    """Whether a field is a score of networks. The fields that describe the draws of a null have no interval."""
     return not field.endswith(("_deviation", "_z", "_z_a", "_z_b", "_beaten"))
 
 
 def bound(field: str) -> float:
-    """Return what no value of a field exceeds in size: 1 for a score, 2 for a difference, nothing for a share."""
+    """Return the largest possible size of a field: 1 for a score, 2 for a difference, infinity for a share."""
     if field == "share":
         return math.inf
     return 2.0 if field.endswith("excess") or field.startswith("privilege") else 1.0
