@@ -1,1 +1,1 @@
-"""Networks brought into the unit order of another one, and walks between them."""
+"""Networks brought into the unit order of another network, and paths between them."""

@@ -1,7 +1,7 @@
-"""What interpolated networks need set right: the statistics of their units, over a sample of training images.
+"""Corrections of interpolated networks: the statistics of their units, over a sample of training images.
 
-L networks along a path, K networks at its ends, M images, C units. Everything is exact over the M images, from one walk
-through the network: what a node sees was computed by nodes below it that are set right already.
+L networks along a path, K networks at its ends, M images, C units. All statistics are exact over the M images. They
+come from one forward pass, in which a node reads the outputs of nodes that are corrected already.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from basiscli.training.images import Standardisation, batch
 
 NONE, RESET, REPAIR = "none", "reset-bn", "repair"
 CORRECTIONS = (NONE, RESET, REPAIR)
-# Activations of a node that a walk holds at once: what it reads, what it gives, a skip, and room for a kernel.
+# Activations that a forward pass holds at once: a node's input and output, a skip, and the buffer of a kernel.
 HELD = 4
 
 
@@ -33,7 +33,7 @@ class Statistics:
 
 
 def default(network: Network) -> str:
-    """Return what a network needs: its BatchNorm reset, or `repair` where it has none."""
+    """Return the correction that a network needs: `reset-bn`, or `repair` if it has no BatchNorm."""
     return RESET if _has_batchnorm(network) else REPAIR
 
 
@@ -44,13 +44,13 @@ def require_possible(network: Network, corrections: Sequence[str]) -> None:
 
 
 def sample(split: Split, standard: Standardisation, count: int, seed: int) -> np.ndarray:
-    """Return (1, M, H, W, C): `count` images drawn from a split, all of them if it has fewer, standardised, unmoved."""
+    """Return (1, M, H, W, C): `count` images of a split (all if it has fewer), standardised, without shifts."""
     chosen = generator(seed, "correct").permutation(len(split.labels))[:count]
     return batch(split, np.sort(chosen)[None], np.zeros((1, len(chosen), 2), np.int64), standard)
 
 
 def bytes_per_network(network: Network, images: int) -> int:
-    """Return about how much memory a walk takes for each network that it corrects."""
+    """Return about how much memory the correction of a network takes, in bytes."""
     return cost.FLOAT_BYTES * (cost.parameters(network) + HELD * images * cost.largest(network))
 
 
@@ -62,7 +62,7 @@ def correct(
     shares: np.ndarray,
     images: np.ndarray,
 ) -> None:
-    """Correct in place the arrays (L, ...) that `weights.mix` made of the ends by shares (L, K)."""
+    """Correct in place the arrays (L, ...) that `weights.mix` made from the ends with the shares (L, K)."""
     if name == RESET:
         reset_batchnorm(network, arrays, images)
     elif name == REPAIR:
@@ -72,7 +72,7 @@ def correct(
 def reset_batchnorm(network: Network, arrays: dict[str, np.ndarray], images: np.ndarray) -> None:
     """Set BatchNorm's running statistics to mean and variance over the images (1, M, H, W, C), in place.
 
-    Over these images the networks in use then compute what they would in training with all M as one batch.
+    Inference on these images then gives the output of training with all M images as one batch.
     """
 
     def run(node, p, inputs):
@@ -89,8 +89,8 @@ def repair(
 ) -> None:
     """Give the units of nodes the wanted means and deviations over the images (Jordan et al. 2023), in place.
 
-    y' = d (y - m) / s + m', folded into what makes y: scale and shift of a normalisation, weights and bias of a map.
-    Both folds are exact.
+    y' = d (y - m) / s + m' is folded into the node that computes y: into scale and shift of a normalisation, or into
+    weights and bias of a map. Both folds are exact.
     """
 
     def run(node, p, inputs):
@@ -109,7 +109,7 @@ def repair(
 
 
 def statistics(network: Network, arrays: Mapping[str, np.ndarray], images: np.ndarray) -> dict[str, Statistics]:
-    """Return the statistics of what `repair` rescales, by node, of networks in use."""
+    """Return the statistics, in inference, of the nodes that `repair` rescales, by node."""
     moments_of, wanted = {}, places(network)
 
     def run(node, p, inputs):
@@ -135,9 +135,10 @@ def targets(ends: Sequence[Mapping[str, Statistics]], shares: np.ndarray) -> dic
 
 
 def places(network: Network) -> list[str]:
-    """Return the nodes that `repair` rescales: normalisations, and maps with a bias that none reads; not the logits.
+    """Return the nodes that `repair` rescales: normalisations, and maps with a bias that no normalisation reads.
 
-    Those are the preactivations, and where there is no normalisation also what is added to a residual stream.
+    The logits are not among them. These nodes compute the preactivations and, without normalisation, also the terms of
+    a residual stream.
     """
     normalised = {node.inputs[0] for node in network.nodes if "scale" in node.weights}
     return [
@@ -157,5 +158,5 @@ def _normalised(x: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> tuple[np
 
 
 def _deviation(variance: np.ndarray) -> np.ndarray:
-    # BatchNorm's ε keeps a unit that never varies from being divided by 0; in both deviations, it is 1 at the ends.
+    # BatchNorm's ε avoids a division by 0 for a constant unit. It is in both deviations, so the gain is 1 at the ends.
     return np.sqrt(variance + variance.dtype.type(batchnorm.EPSILON))

@@ -1,4 +1,4 @@
-"""Walking between networks: loss and accuracy along θ(λ), many λ of a pair at once (docs/connectivity.md).
+"""Paths between networks: loss and accuracy along θ(λ), many λ of a pair at once (docs/connectivity.md).
 
 L values of λ, K networks, M images.
 """
@@ -23,12 +23,12 @@ from basiscli.training.images import Standardisation
 
 # Images that networks are evaluated on.
 SPLITS = ("test", "train")
-# Training images that corrections look at.
+# Training images that corrections use.
 CORRECT_ON = 2000
 # Part of the free memory that the networks of a path may take together.
 MEMORY_PART = 0.25
-# Floats of the largest activation that they may have together: two ResNet-20 of width 1 at a time take two thirds of
-# the processor time of 25, whose activations leave the cache between nodes.
+# Floats that the largest activation of these networks may have together. Two ResNet-20 of width 1 at a time take two
+# thirds of the processor time of 25 at a time, because the activations of 25 leave the cache between nodes.
 ACTIVE_FLOATS = 2 * cost.EVALUATION_FLOATS
 
 Permutations = Mapping[str, np.ndarray]
@@ -36,7 +36,7 @@ Permutations = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Walk:
-    """How to walk: values of λ (L,), the splits to evaluate by name, images (1, M, H, W, C) that corrections see."""
+    """A walk: values of λ (L,), the splits to evaluate by name, images (1, M, H, W, C) for corrections."""
 
     lambdas: np.ndarray
     splits: Mapping[str, Split]
@@ -46,10 +46,10 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class Walked:
+class WalkedPair:
     """Networks a and b, by number, under one condition: their curve on each split.
 
-    difference: the largest change of a logit that permuting b brought, relative to the largest logit.
+    difference: the largest change of a logit by the permutation of b, over the largest logit.
     """
 
     a: int
@@ -61,10 +61,10 @@ class Walked:
 
 
 def load_alike(paths: Sequence[str], dataset: str | None = None) -> list[Loaded]:
-    """Return networks that one can walk between. dataset: where their data set is now, if it has moved.
+    """Return networks that a path can connect. dataset: where their data set is now, if it has moved.
 
-    Raises BadInput for fewer than two, for one that diverged or is broken, and for other architectures or data than
-    the first's.
+    Raises BadInput for fewer than two networks, for a network that diverged or is broken, and if architectures or data
+    differ.
     """
     networks = [load(path) for path in paths]
     if len(networks) < 2:
@@ -73,7 +73,7 @@ def load_alike(paths: Sequence[str], dataset: str | None = None) -> list[Loaded]
     return [_moved(loaded, dataset) for loaded in networks] if dataset else networks
 
 
-def plan(
+def prepare_walk(
     networks: Sequence[Loaded],
     dataset: Dataset,
     splits: Sequence[str],
@@ -84,9 +84,10 @@ def plan(
     samples: int | None = None,
     temperature: float = 1.0,
 ) -> Walk:
-    """Return a walk that evaluates `samples` images of each split (None: all) and corrects on so many for training.
+    """Return a walk that evaluates `samples` images of each split (None: all).
 
-    Raises BadInput for a network that says the same of every image.
+    correct_on: the number of training images for corrections. Raises BadInput for a network that gives the same logits
+    for every image.
     """
     standard = networks[0].standard
     images = corrections.sample(dataset.train, standard, correct_on, seed)
@@ -96,14 +97,14 @@ def plan(
     return Walk(evenly(points), parts, standard, images, temperature)
 
 
-def requests(names: Sequence[str], **options) -> dict[str, matching.Request]:
-    """Return the request of each way to match, with those of the options that are not None."""
+def requests(names: Sequence[str], **options) -> dict[str, matching.MatchRequest]:
+    """Return a request for each way to match, with the options that are not None."""
     given = {name: value for name, value in options.items() if value is not None}
-    return {name: matching.Request(by=name, **given) for name in names}
+    return {name: matching.MatchRequest(by=name, **given) for name in names}
 
 
 def alignments(
-    networks: Sequence[Loaded], asked: Mapping[str, matching.Request]
+    networks: Sequence[Loaded], asked: Mapping[str, matching.MatchRequest]
 ) -> Iterator[tuple[str, dict[tuple[int, int], Permutations]]]:
     """Yield, for each request by name, the permutations that bring b into a's basis, for all pairs a < b."""
     moments_of_all = None
@@ -123,18 +124,18 @@ def walk_pairs(
     match: str,
     aligned: Mapping[tuple[int, int], Permutations],
     corrected: Sequence[str],
-) -> Iterator[Walked]:
+) -> Iterator[WalkedPair]:
     """Yield every pair under every correction, after proof that the permuted network computes the same function."""
     images = matching.proof_images(networks[0])
     for (a, b), permutations in aligned.items():
         moved, difference = matching.apply(networks[b], permutations, images)
         ends = [networks[a].arrays, moved.arrays]
         for correct in corrected:
-            yield Walked(a, b, match, correct, difference, curves(walk, networks[a].network, ends, correct))
+            yield WalkedPair(a, b, match, correct, difference, curves(walk, networks[a].network, ends, correct))
 
 
 def curves(walk: Walk, network: Network, ends: Sequence[Mapping[str, np.ndarray]], correct: str) -> dict[str, Curve]:
-    """Return the curve on each split between two networks, arrays (1, ...), some values of λ at once."""
+    """Return the curve on each split between two networks, arrays (1, ...); several values of λ run at once."""
     shares = np.stack([1 - walk.lambdas, walk.lambdas], axis=1)
     size = _at_once(network, walk.images.shape[1] if correct != corrections.NONE else 0)
     measured: dict[str, list] = {name: [] for name in walk.splits}
@@ -148,7 +149,7 @@ def curves(walk: Walk, network: Network, ends: Sequence[Mapping[str, np.ndarray]
 def mixed(
     walk: Walk, network: Network, ends: Sequence[Mapping[str, np.ndarray]], shares: np.ndarray, correct: str
 ) -> dict[str, np.ndarray]:
-    """Return Σ_k shares[l, k] θ_k, corrected: arrays (L, ...) of K networks with arrays (1, ...)."""
+    """Return Σ_k shares[l, k] θ_k of K networks θ_k, arrays (1, ...), after correction: arrays (L, ...)."""
     ends, shares = [placement.tree_to_device(end) for end in ends], placement.to_device(shares)
     arrays = weights.mix(ends, shares)
     corrections.correct(correct, network, arrays, ends, shares, walk.images)
@@ -156,12 +157,12 @@ def mixed(
 
 
 def merge(
-    walk: Walk, networks: Sequence[Loaded], request: matching.Request, correct: str
+    walk: Walk, networks: Sequence[Loaded], request: matching.MatchRequest, correct: str
 ) -> tuple[NetworkFile, dict[str, np.ndarray]]:
-    """Return the mean of networks, each matched to the first, corrected; and loss and accuracy of all and of the mean.
+    """Return the corrected mean of networks, each matched to the first, and its scores.
 
-    The second holds, by field, one value for each network and then the merged one's. The file is the first network's
-    but for its arrays, history and origin.
+    The scores are loss and accuracy by field: a value for each network, then the value of the mean. The file is that of
+    the first network with other arrays, history and origin.
     """
     first, images = networks[0], matching.proof_images(networks[0])
     ends = [first.arrays]

@@ -1,6 +1,6 @@
-"""Networks brought into one basis: which unit of one is which of the other, and the proof that nothing else changed.
+"""Networks brought into one basis: the permutations of units, and the proof that the function did not change.
 
-Docs: docs/match.md. The first of several networks is the reference; unit i of it is unit p[i] of the other.
+Docs: docs/match.md. The first of several networks is the reference. Its unit i corresponds to unit p[i] of the other.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,19 +29,19 @@ MATCHES = (NONE, *WAYS)
 CORRELATION, PRODUCT = SIMILARITIES = ("correlation", "product")
 RESTARTS = 8
 SAMPLES = 10_000
-# Images that a permuted network has to give the same logits for.
+# Images on which a permuted network must give the same logits.
 PROBED = 500
 
 Permutations = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Request:
+class MatchRequest:
     """How to match.
 
-    by: activations, weights, both, none, or the path of stored permutations. similarity: what activations
-    are matched by, correlation or product. from_init: weights count as their change since initialisation. Activations
-    are those of `samples` images of a split (None: all), evenly spread; dataset: where these lie if they have moved.
+    by: activations, weights, both, none, or the path of stored permutations. similarity: of activations, correlation or
+    product. from_init: weights count as their change since initialisation. Activations are taken on `samples` images of
+    a split (None: all), evenly spread. dataset: where the data set is now, if it has moved.
     """
 
     by: str = WEIGHTS
@@ -55,18 +55,18 @@ class Request:
 
     @property
     def needs_moments(self) -> bool:
-        """Whether activations are looked at."""
+        """Whether activations are needed."""
         return self.by in (ACTIVATIONS, BOTH)
 
     @property
     def searches(self) -> bool:
-        """Whether coordinate descent is done."""
+        """Whether matching takes a coordinate descent."""
         return self.by in (WEIGHTS, BOTH)
 
 
 @dataclass(frozen=True)
-class Group:
-    """What matching did to one group; docs/match.md has the fields. None where it was not looked at."""
+class GroupReport:
+    """The effect of matching on one group; docs/match.md has the fields. None where a field was not computed."""
 
     group: str
     units: int
@@ -82,11 +82,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Permutations by group, what they did to each, and to all groups together."""
+    """Permutations by group, with a report on each group, and on all groups together."""
 
     permutations: dict[str, np.ndarray]
-    groups: tuple[Group, ...]
-    total: Group
+    groups: tuple[GroupReport, ...]
+    total: GroupReport
 
 
 def require_alike(networks: Sequence[Loaded]) -> None:
@@ -107,10 +107,10 @@ def require_alike(networks: Sequence[Loaded]) -> None:
         require_finite(other)
 
 
-def moments(networks: Sequence[Loaded], request: Request, star: bool = False) -> list[pairs.LayerMoments]:
+def moments(networks: Sequence[Loaded], request: MatchRequest, star: bool = False) -> list[pairs.LayerMoments]:
     """Return the moments of every layer of networks that are alike, after its nonlinearity, from one pass.
 
-    star: of the first network with each of the others only.
+    star: only the products of the first network with each other network.
     """
     images = _thinned(dataset_of(networks[0], request.dataset), request.split, request.samples)
     opened = [
@@ -123,20 +123,20 @@ def moments(networks: Sequence[Loaded], request: Request, star: bool = False) ->
 
 
 def pair(layers: Sequence[pairs.LayerMoments], i: int, j: int) -> dict[str, Moments]:
-    """Return the moments of networks i < j alone, by layer, of all rows."""
+    """Return the moments of networks i < j alone, by layer, over all rows."""
     return {layer.layer: merge([half.pair(i, j) for half in layer.halves]) for layer in layers}
 
 
 def align(
     reference: Loaded,
     other: Loaded,
-    request: Request,
+    request: MatchRequest,
     of_pair: Mapping[str, Moments] | None = None,
 ) -> Alignment:
     """Return the permutations that bring a network into the reference's basis.
 
-    of_pair: the moments of the two, from `pair`; taken here if they are needed and None. Raises BadInput for networks
-    that are not alike, for initial weights that cannot be drawn again, and as `load` does.
+    of_pair: the moments of the two networks, from `pair`; if they are needed and None, they are computed. Raises
+    BadInput for networks that are not alike, for initial weights that cannot be drawn again, and as `load` does.
     """
     require_alike([reference, other])
     groups = unit_groups(reference.network)
@@ -145,7 +145,7 @@ def align(
     correlations = assignment.similarities(groups.groups, groups.layers, of_pair) if of_pair else None
     before = assignment.identities(groups.groups)
     if request.needs_moments:
-        assert of_pair and correlations  # taken above
+        assert of_pair and correlations  # computed above
         tables = correlations
         if request.similarity == PRODUCT:
             tables = assignment.similarities(groups.groups, groups.layers, of_pair, assignment.products)
@@ -163,8 +163,8 @@ def align(
     return Alignment(after, reports, _total(reports, f.cosine(before), f.cosine(after), search))
 
 
-def align_all(networks: Sequence[Loaded], request: Request) -> Iterator[Alignment]:
-    """Yield for each network after the first what brings it into the first one's basis."""
+def align_all(networks: Sequence[Loaded], request: MatchRequest) -> Iterator[Alignment]:
+    """Yield, for each network after the first, the alignment that brings it into the basis of the first."""
     reference, *others = networks
     require_alike(networks)
     layers = moments(networks, request, star=True) if request.needs_moments else None
@@ -183,8 +183,8 @@ def apply(
 ) -> tuple[Loaded, float]:
     """Return a network with its units permuted, and the largest change of a logit over the largest logit.
 
-    images (1, n, H, W, C). origin: what its file says of how it was made. Raises BadInput if the change is more than
-    TOLERANCE: it is then another function.
+    images (1, n, H, W, C). origin: how the network was made, for its file. Raises BadInput if the change is larger than
+    TOLERANCE, because the network then computes another function.
     """
     groups = unit_groups(other.network)
     moves = {group: p[None] for group, p in permutations.items()}
@@ -215,7 +215,7 @@ def apply(
 
 
 def _objective(groups: UnitGroups, reference: Loaded, other: Loaded, from_init: bool) -> assignment.Objective:
-    """Return the objective over what is trained: weights, or their change since initialisation."""
+    """Return the objective over the trained arrays, or over their change since initialisation."""
     counted = []
     for loaded in (reference, other):
         start = _initial(loaded) if from_init else dict.fromkeys(loaded.network.trained, 0)
@@ -224,7 +224,7 @@ def _objective(groups: UnitGroups, reference: Loaded, other: Loaded, from_init: 
 
 
 def _initial(loaded: Loaded) -> dict[str, np.ndarray]:
-    """Return the arrays that a network began with, drawn again. Raises BadInput if its seed does not give them."""
+    """Return the initial arrays of a network, drawn again. Raises BadInput if its seed does not determine them."""
     file, recipe = loaded.file, Recipe.from_stored(loaded.file.training)
     for foreign, why in (
         (file.origin, "was not trained as it is"),
@@ -242,8 +242,8 @@ def _reports(
     ends: Sequence[Permutations],
     search: assignment.Search | None,
     tables: Mapping | None,
-) -> tuple[Group, ...]:
-    """Return what matching did to each group; ends: the permutations before and after, tables: correlations."""
+) -> tuple[GroupReport, ...]:
+    """Return the report on each group; ends: the permutations before and after, tables: correlations."""
     cosines = [f.cosines(dict(p)) for p in ends]
     means = [
         {g: float(tables[g][np.arange(len(p)), p].mean()) for g, p in permutations.items()} if tables else {}
@@ -251,7 +251,7 @@ def _reports(
     ]
     after = ends[1]
     return tuple(
-        Group(
+        GroupReport(
             group=group,
             units=units,
             layers=",".join(
@@ -269,14 +269,16 @@ def _reports(
     )
 
 
-def _total(reports: Sequence[Group], before: float, after: float, search: assignment.Search | None) -> Group:
+def _total(
+    reports: Sequence[GroupReport], before: float, after: float, search: assignment.Search | None
+) -> GroupReport:
     """Return the report of all groups together; the correlation is the mean over all units."""
 
     def mean(name: str) -> float | None:
         values = [getattr(report, name) for report in reports]
         return None if None in values else float(np.average(values, weights=[report.units for report in reports]))
 
-    return Group(
+    return GroupReport(
         group="all",
         units=sum(report.units for report in reports),
         layers="",

@@ -1,4 +1,4 @@
-"""A network in another basis, written to a file, with the proof that it is the same network."""
+"""A network in another basis, written to a file, with the proof that its function did not change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +19,13 @@ from basiscli.rng import generator
 from basiscli.training.images import probe_batch
 
 PERMUTE, ROTATE = "permute", "rotate"
-# Test images that old and new network are shown.
+# Test images on which the old and the new network are compared.
 SHOWN = 1000
 
 
 @dataclass(frozen=True)
 class Change:
-    """What to do: permute or rotate the units of all layers that match a glob, drawn from a seed."""
+    """A change of basis: permute or rotate the units of all layers that match a glob, drawn from a seed."""
 
     how: str
     seed: int
@@ -37,9 +37,9 @@ def transform_network(
 ) -> dict:
     """Write the changed network and return its record.
 
-    largest_difference is that of a logit, over the largest logit, on the first SHOWN test images; exact says whether it
-    is within TOLERANCE. Raises BadInput for an unfinished or broken network, a glob without a match, a rotation of
-    units that a normalisation scales, and a permuted network that is another function.
+    largest_difference is the largest change of a logit, over the largest logit, on the first SHOWN test images; exact
+    is whether it is within TOLERANCE. Raises BadInput for an unfinished or broken network, a glob without a match, a
+    rotation of units that a normalisation scales, and a permuted network that computes another function.
     """
     loaded = networks.load(path)
     if loaded.file.status != DONE:
@@ -69,7 +69,7 @@ def transform_network(
 
 
 def _groups(unit_groups_of: UnitGroups, network: Network, globs: Sequence[str]) -> list[str]:
-    """Return the groups that the layers which match any glob belong to."""
+    """Return the groups of all layers that match any of the globs."""
     layers = names.select(
         network.layers, globs, lambda glob: f"`layer` {glob}: no such layer; there are {', '.join(network.layers)}"
     )
@@ -91,7 +91,7 @@ def _changed(loaded: Loaded, change: Change, groups: Sequence[str]) -> dict[str,
 
 
 def _write(loaded: Loaded, change: Change, arrays: dict, out: Path, exact: bool, command: str, force: bool) -> None:
-    """Write the file; what the training history says is left out where it is not true of the new network."""
+    """Write the file, without the training history if the new network computes another function."""
     origin = {"made": "transform", "of": [loaded.path], change.how: change.seed, "layers": list(change.globs)}
     changed = replace(
         loaded.file,

@@ -1,4 +1,4 @@
-"""Adding up moments in one pass: rows are shifted, waited for in blocks, and multiplied."""
+"""Sums of moments in one pass: rows are shifted, collected in blocks, and multiplied."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -15,13 +15,13 @@ from basiscli.analysis.norms import Norms
 from basiscli.device import placement
 from basiscli.device.threads import blas
 
-# Up to so many units of all networks a product is so small that a second thread gains nothing; where other programs
-# share the cores, waiting for it made the products 50 times slower (16 units; measured with OpenBLAS).
+# Up to this number of units, over all networks, a product is so small that a second thread gains nothing. Where other
+# programs use the cores, waiting for the second thread made products 50 times slower (16 units, OpenBLAS).
 ONE_THREAD = 512
-SUM_ROWS = 256  # added up in float32 before float64 takes over: errors stay below 1e-6
-# Deviations of units beyond two to this power, either way, would leave products that float32 cannot hold.
+SUM_ROWS = 256  # rows added up in float32 before float64 takes over: errors stay below 1e-6
+# float32 cannot hold products of units whose deviation is above 2 to this power, or below 1 over it.
 LARGEST_EXPONENT = 40
-PIECE = 1 << 17  # values taken from a table at a time, so that they stay in the cache
+PIECE = 1 << 17  # values copied from a table at a time, so that they stay in the cache
 
 
 class Accumulator:
@@ -33,9 +33,11 @@ class Accumulator:
     products in float32; sums of products are float64. If all units of a network are that large or small, the result
     holds the moments of its activations times a power of two. No similarity depends on that factor.
 
-    full: keep S_kk, not only its diagonal. spread: what maps over networks, such as the `map` of a thread pool: copying
-    and summing run on one core, and beside products on all cores that is a third of the time. star: keep S_0j alone.
-    norms: keep `Moments.norms`, which needs `full`.
+    full:   keep S_kk, not only its diagonal
+    spread: a function like `map` that runs over networks, such as the `map` of a thread pool. Copying and summing run
+            on one core; beside products on all cores they take a third of the time.
+    star:   keep S_0j only
+    norms:  keep `Moments.norms`, which needs `full`
     """
 
     def __init__(
@@ -111,7 +113,8 @@ class Accumulator:
         tables = [_floats(x).reshape(-1, x.shape[-1]) for x in chunk]
         self._begun = True
         units = [table.shape[1] for table in tables]
-        # A product costs rows x U², adding it in float64 U²: few percent from 4 U rows on. Few rows keep float32 exact.
+        # A product costs rows x U², and its addition in float64 U²: a few percent from 4 U rows on. More rows would
+        # cost precision in float32.
         self._run = min(max(4 * max(units), 512), 8192)
         self._block_rows = 8192 // self._run * self._run
         edges = np.cumsum([0, *units])
@@ -125,12 +128,12 @@ class Accumulator:
         self._own = [zeros(shape=(u, u) if self._full else u) for u in units]
         self._cross = {(i, j): zeros(shape=(units[i], units[j])) for i, j in self._pairs}
         self._norms = Norms.zero(tables[0], units)
-        # On a GPU a chunk is multiplied as it comes.
+        # On a GPU each chunk is multiplied at once, without a block.
         rows = 0 if kernels.on_gpu(tables[0]) else self._block_rows
         self._block = np.empty((rows, edges[-1]), np.float32)
 
     def _add_on_gpu(self, tables: list) -> None:
-        """Add rows that lie on a GPU: products in float32, added up in float64, nothing waited for."""
+        """Add rows that lie on a GPU at once: products in float32, added up in float64."""
         shifted = [
             (table - shift if factor is None else (table - shift) * placement.to_device(factor)).astype(np.float32)
             for table, shift, factor in zip(tables, self._shifts, self._factors, strict=True)
@@ -159,7 +162,7 @@ class Accumulator:
         return on_host
 
     def _place(self, rows: np.ndarray, k: int, table: np.ndarray) -> None:
-        """Put rows of network k, shifted, into its block, and add up all that is no product of matrices."""
+        """Put shifted rows of network k into its block, and add up the sums that need no product of matrices."""
         with np.errstate(invalid="ignore", over="ignore"):
             for first in range(0, len(rows), self._piece_rows):
                 piece = rows[first : first + self._piece_rows]
@@ -191,7 +194,7 @@ class Accumulator:
                 if self._full:
                     self._own[i] += _in_runs(_outer, self._run, block[:, columns], block[:, columns])
                 if i in self._hubs and i + 1 < len(self._columns):
-                    # One product with all that follow: few large ones keep the cores busy, many small ones do not.
+                    # One product with all later networks: few large products keep the cores busy, many small do not.
                     products = _in_runs(_outer, self._run, block[:, columns], block[:, columns.stop :])
                     for j in self._networks[i + 1 :]:
                         first, last = self._columns[j].start - columns.stop, self._columns[j].stop - columns.stop
@@ -218,7 +221,7 @@ class Accumulator:
 
 
 def _in_runs(function: Callable, run: int, *tables: np.ndarray) -> np.ndarray:
-    """Return Σ function(tables) over runs of so many rows, float64; the function gets stacks (runs, rows, U)."""
+    """Return Σ function(tables) over runs of `run` rows, float64; the function gets stacks (runs, rows, U)."""
     whole = len(tables[0]) // run * run
     stacks = ([x[:whole].reshape(-1, run, x.shape[1]) for x in tables], [x[None, whole:] for x in tables])
     return sum(function(*stack).sum(axis=0, dtype=np.float64) for stack in stacks if stack[0].size)
@@ -261,18 +264,18 @@ def _column_sums(x: np.ndarray) -> np.ndarray:
 def _origin(
     table: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[float, np.ndarray] | None]:
-    """Return the shift of each unit, what multiplies it after that, and the two parts of that: network's and unit's.
+    """Return the shift of each unit, its factor after the shift, and the two parts of the factor: network's and unit's.
 
-    The shift is the mean of a unit where it exceeds the standard deviation, elsewhere 0, in the table's type. Where it
-    does not, a shift gains nothing, and it would turn the zeros of a sparse unit into many small numbers that float32
-    cannot add to the few large ones (5e-6 of error in r, seen with 200 rows).
+    The shift, in the table's type, is the mean of a unit where the mean exceeds the standard deviation, elsewhere 0.
+    Elsewhere a shift would gain no precision. It would also turn the zeros of a sparse unit into many small numbers
+    that float32 cannot add to the few large ones (an error of 5e-6 in r, measured with 200 rows).
 
     The factors are powers of two, None where every unit has a deviation within 2^±LARGEST_EXPONENT.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         mean, deviation = _mean_and_deviation(table)
         shift = np.where(np.abs(mean) > deviation, mean, 0).astype(table.dtype)
-    deviation = deviation.get() if kernels.on_gpu(deviation) else deviation
+    deviation = placement.to_host(deviation)
     known = np.isfinite(deviation) & (deviation > 0)
     exponents = np.where(known, np.frexp(np.where(known, deviation, 1))[1], 0)
     largest = int(exponents[known].max()) if known.any() else 0

@@ -17,9 +17,9 @@ from basiscli.analysis.statistics import over_networks, share, share_over_networ
 NULLS = ("rotated", "shuffled")
 # The scores that a share is made of: the score, its null and its ceiling.
 SHARE_OF = ("matched_held_out", "standardised_rotated_held_out_mean", "standardised_aligned_held_out")
-# Images that π is found on for the three scores that are extrapolated, in those of a half.
+# The extrapolation uses three scores, with π from these parts of a half's images.
 SIZES = (0.25, 0.5, 1)
-# What the records of sweeps over widths and prefixes repeat, with intervals.
+# The scores that records of sweeps over widths and prefixes repeat, with intervals.
 SCORES = (
     "matched_held_out", "rotated_held_out_mean", "rotated_held_out_excess", "aligned_held_out",
     "standardised_rotated_held_out_mean", "standardised_rotated_held_out_excess", "standardised_aligned_held_out",
@@ -27,8 +27,8 @@ SCORES = (
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to work out for every pair beyond its scores; seed feeds the draws. extrapolate: needs nested moments."""
+class CorrelationRequest:
+    """What to compute for every pair beside its scores. seed: of the draws. extrapolate: needs nested moments."""
 
     nulls: Sequence[str] = ()
     draws: int = 100
@@ -50,15 +50,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Assessment:
-    """A pair, the scores of its record that were asked for by their names there, and the draws behind them."""
+    """A pair, the draws of each null, and the requested scores by their names in a record."""
 
     pair: LayerPair
     nulls: Mapping[str, Null]
     fields: Mapping[str, float | None]
 
 
-def assess(moments: LayerMoments, request: Request, spread: Callable = map) -> Iterator[Assessment]:
-    """Yield every pair of networks of a layer. spread: what maps over draws, see `nulls.workers`."""
+def assess(moments: LayerMoments, request: CorrelationRequest, spread: Callable = map) -> Iterator[Assessment]:
+    """Yield every pair of networks of a layer. spread: a function like `map` for the draws, see `nulls.workers`."""
     privileges = _privileges(moments, request, spread) if "rotated" in request.nulls else {}
     for pair in compare_pairs(moments, request.drop_dead):
         drawn = {name: _draw(name, pair, moments.rows_per_image, request, spread) for name in request.nulls}
@@ -68,7 +68,7 @@ def assess(moments: LayerMoments, request: Request, spread: Callable = map) -> I
 def summarise(assessed: Sequence[Assessment]) -> dict[str, float | None]:
     """Return the mean of each field over pairs, and <field>_low, _high and _error where an interval makes sense.
 
-    The share is that of the means, not their mean.
+    The share is the share of the means, not the mean of the shares.
     """
     summary: dict[str, float | None] = {}
     tables = tables_of(assessed)
@@ -91,12 +91,12 @@ def tables_of(assessed: Sequence[Assessment]) -> dict[str, dict[tuple[int, int],
 
 
 def has_interval(field: str) -> bool:
-    """Whether a field is a score of the networks, not of how well a null was drawn."""
+    """Whether a field is a score of networks. The fields that describe the draws of a null have no interval."""
     return not field.endswith(("_deviation", "_z", "_z_a", "_z_b", "_beaten"))
 
 
 def bound(field: str) -> float:
-    """Return what no value of a field exceeds in size: 1 for a score, 2 for a difference, nothing for a share."""
+    """Return the largest possible size of a field: 1 for a score, 2 for a difference, infinity for a share."""
     if field == "share":
         return math.inf
     return 2.0 if field.endswith("excess") or field.startswith("privilege") else 1.0
@@ -117,20 +117,20 @@ def without_arrays(assessment: Assessment, keep_r: bool = False) -> Assessment:
     return replace(assessment, pair=replace(assessment.pair, scores=scores, halves=(), nested=()))
 
 
-def _draw(name: str, pair: LayerPair, rows_per_image: int, request: Request, spread: Callable) -> Null:
+def _draw(name: str, pair: LayerPair, rows_per_image: int, request: CorrelationRequest, spread: Callable) -> Null:
     if name == "rotated":
         return nulls.rotated(pair.halves, request.draws, request.seed, request.drop_dead, spread)
     return nulls.shuffled(pair.halves, rows_per_image, request.draws, request.seed, request.drop_dead, spread)
 
 
-def _privileges(moments: LayerMoments, request: Request, spread: Callable) -> dict[int, Calibration]:
+def _privileges(moments: LayerMoments, request: CorrelationRequest, spread: Callable) -> dict[int, Calibration]:
     """Return how privileged each network's basis is, by the source's number."""
     calibrated = nulls.privileges(merge(moments.halves).own, request.draws, request.seed, spread)
     return dict(zip(moments.networks, calibrated, strict=True))
 
 
 def _fields(
-    pair: LayerPair, drawn: Mapping[str, Null], privileges: Mapping[int, Calibration], request: Request
+    pair: LayerPair, drawn: Mapping[str, Null], privileges: Mapping[int, Calibration], request: CorrelationRequest
 ) -> Iterator[tuple[str, float | None]]:
     scores = pair.scores
     yield "identity", scores.identity
@@ -146,11 +146,11 @@ def _fields(
         yield from _calibrated(f"{name}_held_out", calibrate(scores.matched_held_out, null.held_out))
     if "rotated" in drawn:
         yield "aligned_held_out", aligned_held_out(pair.halves, request.drop_dead)
-        null = calibrate(scores.matched_held_out, drawn["rotated"].standardised_held_out)
+        calibration = calibrate(scores.matched_held_out, drawn["rotated"].standardised_held_out)
         ceiling = aligned_held_out(standardised(pair.halves), request.drop_dead) if len(pair.halves) > 1 else None
-        yield from _calibrated("standardised_rotated_held_out", null)
+        yield from _calibrated("standardised_rotated_held_out", calibration)
         yield "standardised_aligned_held_out", ceiling
-        yield "share", share(scores.matched_held_out, null.mean, ceiling)
+        yield "share", share(scores.matched_held_out, calibration.mean, ceiling)
     if privileges:
         for side, network in (("a", pair.a), ("b", pair.b)):
             yield f"privilege_{side}", privileges[network].excess

@@ -1,7 +1,7 @@
-"""Which unit of B is which of A, for every group at once: weight matching, and matching from correlations.
+"""Matching of units, all groups at once: from weights, or from correlations.
 
-U units of a group, p a permutation of them: unit i of A is unit p[i] of B. Axes are those of `basis.Basis.axes`, and a
-group without a permutation yet is unplaced. docs/match.md has the definitions.
+A group has U units and a permutation p: unit i of A corresponds to unit p[i] of B. Axes are those of `UnitGroups.axes`.
+A group that has no permutation yet is unplaced. docs/match.md has the definitions.
 """
 
 import os
@@ -17,9 +17,9 @@ from basiscli.analysis.moments import Moments
 from basiscli.device.threads import blas
 from basiscli.rng import generator
 
-# A better assignment must gain this part of the sizes of what it adds up: float32 cannot tell less.
+# The smallest gain of a new assignment, as a part of the old one's absolute costs: float32 does not resolve less.
 SMALLEST_GAIN = 1e-6
-# Coordinate descent ends by itself; this is a guard against rounding that goes in circles.
+# Coordinate descent ends by itself. This bound is for rounding errors that go in circles.
 MOST_SWEEPS = 1000
 
 Permutations = dict[str, np.ndarray]
@@ -27,11 +27,11 @@ Permutations = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Objective:
-    """f(p) = Σ over arrays <A, p(B)>, all of whose terms belong to one group or to two.
+    """The objective f(p) = Σ over arrays <A, p(B)>. Each of its terms depends on one group or on two.
 
     units:  the number of units by group
-    single: (U, U) by group, Σ_k A_ik B_jk over all that lies on fixed axes only (the input, the logits, kernels)
-    double: by pair of groups, A and B (U_g, K, U_h), all blocks of arrays that the two groups span, one after another
+    single: (U, U) by group, Σ_k A_ik B_jk over parts whose other axes are all fixed (the input, the logits, kernels)
+    double: by pair of groups, A and B (U_g, K, U_h): the blocks of all arrays that both groups span, one after another
     norms:  by group, Σ A² and Σ B² over its part of `single`
     """
 
@@ -47,7 +47,8 @@ class Objective:
 
     def cosine(self, p: Permutations) -> float:
         """Return f(p) / (|A| |B|), 0 where nothing is compared."""
-        return _cosine(self.value(p), sum(self.norms.values()) + sum(map(_squares, self.double.values())))
+        singles, doubles = self.norms.values(), map(_squares, self.double.values())
+        return _cosine(self.value(p), sum(singles, np.zeros(2)) + sum(doubles, np.zeros(2)))
 
     def cosines(self, p: Permutations) -> dict[str, float]:
         """Return the cosine over the arrays that hold a group, by group."""
@@ -86,11 +87,11 @@ def objective(
     """Return the objective of two networks' arrays (without the seed axis) of the same paths and shapes.
 
     Axes are counted from the end; those that `axes` leaves out are fixed. Raises ValueError for a group that lies on
-    both axes of an array: f would be quadratic in it, and the assignment not its best answer.
+    both axes of an array: f would be quadratic in its permutation, and linear assignment would not solve it.
     """
     single = {group: np.zeros((size, size)) for group, size in units.items()}
     norms = {group: np.zeros(2) for group in units}
-    shared: dict[tuple[str, str], list] = {}
+    shared: dict[tuple[str, str], list[tuple[np.ndarray, np.ndarray]]] = {}
     for path in a:
         blocks = [_blocks(arrays[path], axes.get(path, {})) for arrays in (a, b)]
         for (g, h, part_a), (*_, part_b) in zip(*blocks, strict=True):
@@ -104,14 +105,15 @@ def objective(
                 single[group] += rows[0] @ rows[1].T
                 norms[group] += _squares(rows)
     double = {
-        pair: tuple(np.concatenate(parts, axis=1) for parts in zip(*held, strict=True)) for pair, held in shared.items()
+        pair: (np.concatenate([a for a, _ in blocks], axis=1), np.concatenate([b for _, b in blocks], axis=1))
+        for pair, blocks in shared.items()
     }
     return Objective(dict(units), single, double, norms)
 
 
 @dataclass(frozen=True)
 class Descent:
-    """Where one coordinate descent ended: permutations, f there, and how often each group was assigned anew."""
+    """The end of one coordinate descent: permutations, the value of f, and how often each group was assigned again."""
 
     permutations: Permutations
     value: float
@@ -121,11 +123,13 @@ class Descent:
 def descend(f: Objective, start: Permutations, order: Sequence[str]) -> Descent:
     """Return a local optimum of f by coordinate descent over groups (Ainsworth et al. 2023, algorithm 1).
 
-    Given all other permutations f is linear in one group's, and linear assignment finds its best. Groups are taken in
-    order, again and again, until none can gain: f never falls; those that are not in it stay as they are. A group that
-    `start` leaves out is unplaced and counts for nothing until its first turn.
+    While all other permutations are fixed, f is linear in the permutation of one group, and linear assignment finds the
+    best permutation. The groups of `order` are assigned in turn, again and again, until no group gains. f never falls.
+    Groups outside `order` keep their permutation. A group that `start` leaves out is unplaced: f ignores it until its
+    first turn.
     """
-    p, tables, steps = dict(start), {}, dict.fromkeys(f.units, 0)
+    p, steps = dict(start), dict.fromkeys(f.units, 0)
+    tables: dict[tuple[str, str], np.ndarray] = {}
     stale = set(order)
     for _ in range(MOST_SWEEPS):
         for group in order:
@@ -148,7 +152,7 @@ def descend(f: Objective, start: Permutations, order: Sequence[str]) -> Descent:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a descent starts, some groups perhaps unplaced, and the order that it takes the groups in."""
+    """The start of a descent: permutations (a group without one is unplaced), and the order of the groups."""
 
     permutations: Permutations
     order: tuple[str, ...]
@@ -157,9 +161,9 @@ class Start:
 def starts(units: Mapping[str, int], restarts: int, seed: int, first: Permutations, fixed: bool = False) -> list[Start]:
     """Return the starts of a search: `first`, then in turn all groups unplaced, and random permutations.
 
-    Each takes the groups in a random order. What begins with nothing placed is led by what the groups share with the
-    input, the logits and each other, and ends higher (docs/match.md); it follows from the order alone, so an order
-    that was seen already gets random permutations. fixed: all start from `first`, and differ in the order.
+    Each start takes the groups in a random order. A descent from unplaced groups follows the weights that the groups
+    share with the input, the logits and each other, and ends higher (docs/match.md). It depends on the order alone, so
+    an order that was used before gets random permutations. fixed: all start from `first`, and differ in the order.
     """
     orders, seen = [], set()
     for number in range(restarts):
@@ -178,9 +182,10 @@ def starts(units: Mapping[str, int], restarts: int, seed: int, first: Permutatio
 
 @dataclass(frozen=True)
 class Search:
-    """The best of several descents, the first of equals; and by group how many of them gave it the same permutation.
+    """The best of several descents, the first one if several are equal.
 
-    agreed: how many ended at the best value, to within rounding.
+    agreed: how many descents reached the best value, up to rounding.
+    same:   by group, how many descents found the same permutation as the best one.
     """
 
     best: Descent
@@ -190,8 +195,8 @@ class Search:
 
 def search(f: Objective, starts: Sequence[Start]) -> Search:
     """Descend from every start, on all cores, and keep the best."""
-    # One BLAS thread in each of ours: the products are small, and two threads in one wait for each other (8 starts of a
-    # ResNet-20 of width 4 on two busy cores: 90 s, and 5.5 s this way).
+    # Each thread of the pool has one BLAS thread: the products are small, and several BLAS threads wait for each other
+    # (8 starts of a ResNet-20 of width 4 on two busy cores: 90 s, and 5.5 s this way).
     with blas().limit(limits=1), ThreadPoolExecutor(os.cpu_count()) as pool:
         done = list(pool.map(lambda start: descend(f, start.permutations, start.order), starts))
     best = max(done, key=lambda descent: descent.value)
@@ -214,8 +219,8 @@ def similarities(
 ) -> dict[str, np.ndarray]:
     """Return by group the mean over its layers of `table` (U_a, U_b): `correlation`, or `products`.
 
-    layers: by name the segments, as `basis.Basis.layers`. moments: of A and B, by layer. A group whose layers are not
-    among them has a table of 0.
+    layers: by name the segments, as `UnitGroups.layers`. moments: of A and B, by layer. The table of a group is 0 if
+    there are moments of none of its layers.
     """
     sums = {group: np.zeros((size, size)) for group, size in units.items()}
     counts = dict.fromkeys(units, 0)
@@ -245,12 +250,12 @@ def identities(units: Mapping[str, int]) -> Permutations:
 
 
 def relative(to: Permutations, p: Permutations) -> Permutations:
-    """Return which unit of B is which of A, from which unit of either is which of a third network (`to`: A's)."""
+    """Return the permutations from A to B, given those from a third network to A (`to`) and to B (`p`)."""
     return {group: p[group][np.argsort(to[group])] for group in p}
 
 
 def _costs(f: Objective, group: str, p: Permutations, tables: dict) -> np.ndarray:
-    """Return C with f(p) = Σ_i C_ip[i] + what does not depend on the group; `tables` keeps what neighbours add."""
+    """Return C with f(p) = Σ_i C_ip[i] + terms without the group. `tables` caches the terms of each neighbour."""
     costs = f.single[group].copy()
     for other in f.neighbours(group):
         if other in p:
@@ -279,7 +284,7 @@ def _cosine(value: float, squares: np.ndarray) -> float:
 
 
 def _add_pair(shared: dict, pair: tuple[str, str], a: np.ndarray, b: np.ndarray) -> None:
-    """Put blocks (U_g, K, U_h) to those of their pair, whichever way round it stands there already."""
+    """Add blocks (U_g, K, U_h) to those of their pair. If the pair is stored as (h, g), they are transposed first."""
     if pair[::-1] in shared:
         pair, a, b = pair[::-1], np.moveaxis(a, 0, 2).swapaxes(0, 1), np.moveaxis(b, 0, 2).swapaxes(0, 1)
     shared.setdefault(pair, []).append((a, b))
@@ -296,7 +301,7 @@ def _blocks(array: np.ndarray, axes: Mapping[int, object]) -> Iterator[tuple[str
 
 
 def _split(size: int, axis) -> tuple[int, int, list[tuple[str | None, slice]]]:
-    """Return how often an axis repeats its units, how many these are, and where each group lies among them."""
+    """Return how often an axis repeats its units, the number of units, and the place of each group among them."""
     if axis is None:
         return 1, size, [(None, slice(0, size))]
     segments = [(segment.group, slice(segment.start, segment.stop)) for segment in axis.segments]

@@ -1,4 +1,4 @@
-"""How high the loss lies between two networks: curves over L values of λ, and what is read off them."""
+"""Loss and accuracy between two networks: curves over L values of λ, and the barriers that follow from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import numpy as np
 from basiscli.analysis.statistics import over_networks
 
 LINES = ("loss", "accuracy")
-# What a match is called that was made worse: by a circle of partners, and by matching on fewer images.
+# Suffixes of degraded matches: partners are passed on in a circle, or fewer images are matched on.
 CIRCLE, FEWER = DEGRADED = ("-degraded", "-fewer-images")
-# What is added to a barrier before its logarithm is taken, so that none is without one.
+# Added to a barrier before its logarithm is taken, so that a barrier of 0 has a logarithm too.
 FLOOR = 0.01
-# Logarithms of a barrier over that without a match, by the barrier.
+# By barrier, the field of the logarithm of its ratio to the barrier without a match.
 LOG_RATIOS = {"barrier": "barrier_log_ratio", "accuracy_barrier": "accuracy_barrier_log_ratio"}
 BARRIERS = ("barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint")
 
@@ -21,7 +21,7 @@ BARRIERS = ("barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint")
 class Curve:
     """Mean loss (nats) and accuracy along a path, (L,) each; λ goes from 0, network a, to 1, network b.
 
-    L is odd and λ evenly spaced, so that one is the midpoint.
+    L is odd and λ is evenly spaced, so that the midpoint is among the values.
     """
 
     lambdas: np.ndarray
@@ -65,7 +65,8 @@ def mean(curves: Mapping[tuple[int, int], Curve]) -> Curve:
 def mean_fields(curves: Mapping[tuple[int, int], Curve]) -> tuple[dict[str, float | None], dict[str, float | None]]:
     """Return the means over pairs of every field, and the barriers' intervals: <field>_low, _high and _error."""
     fields = {pair: curve.fields() for pair, curve in curves.items()}
-    means, intervals = {}, {}
+    means: dict[str, float | None] = {}
+    intervals: dict[str, float | None] = {}
     for name in next(iter(fields.values())):
         finite = {pair: values[name] if np.isfinite(values[name]) else None for pair, values in fields.items()}
         fields_of_mean = over_networks(finite).fields(name)
@@ -80,14 +81,15 @@ def log_ratios(
 ) -> dict[str, float | None]:
     """Return the mean over pairs of ln((B + 0.01) / (B_unmatched + 0.01)), by `LOG_RATIOS`, with intervals.
 
-    Of the same pairs under the same correction; None without unmatched curves. Barriers are skewed over networks, their
-    logarithms hardly.
+    unmatched: the curves of the same pairs under the same correction; without them the ratios are None. Barriers are
+    skewed over networks, and their logarithms hardly are.
     """
     fields: dict[str, float | None] = {}
+    others = unmatched or {}
     for name, ratio in LOG_RATIOS.items():
         values = {
-            pair: float(np.log((curve.fields()[name] + FLOOR) / (unmatched[pair].fields()[name] + FLOOR)))
-            for pair, curve in (curves.items() if unmatched else ())
+            pair: float(np.log((curve.fields()[name] + FLOOR) / (others[pair].fields()[name] + FLOOR)))
+            for pair, curve in (curves.items() if others else ())
         }
         finite = {pair: value for pair, value in values.items() if np.isfinite(value)}
         fields |= over_networks(finite).fields(ratio)
@@ -100,7 +102,7 @@ def undegraded(match: str) -> str:
 
 
 def band(curves: Mapping[tuple[int, int], Curve], name: str) -> np.ndarray:
-    """Return mean, low and high of "loss" or "accuracy" at every λ, (3, L); no interval, NaN, of two networks."""
+    """Return mean, low and high of "loss" or "accuracy" at every λ, (3, L); the interval of two networks is NaN."""
     columns = zip(*(getattr(curve, name) for curve in curves.values()), strict=True)
     estimates = [over_networks(dict(zip(curves, column, strict=True))) for column in columns]
     return np.array([(estimate.value, *estimate.interval()) for estimate in estimates], dtype=float).T

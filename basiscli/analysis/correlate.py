@@ -14,7 +14,7 @@ from basiscli.analysis.moments import Moments, merge
 
 @dataclass(frozen=True)
 class Scores:
-    """What `compare` found for one layer of two networks. A score is None where it is undefined.
+    """The scores of one layer of two networks, from `compare`. A score is None where it is undefined.
 
     r:           (U_a, U_b), correlations over all rows
     permutation: (U_a,), the unit of B that each unit of A is matched with, -1 for none
@@ -44,7 +44,7 @@ def compare(halves: Sequence[Moments], drop_dead: bool = False, spread: Callable
     """Score one layer of two networks from the moments of two disjoint halves of the rows.
 
     A unit without variance correlates 0 and is counted; with drop_dead it is left out. With one half alone, the
-    held-out score is None. spread: what maps over the assignments to solve, such as the `map` of a thread pool.
+    held-out score is None. spread: a function like `map` for the assignments, such as the `map` of a thread pool.
     """
     whole = merge(halves)
     r = correlation(whole)
@@ -57,7 +57,7 @@ def compare(halves: Sequence[Moments], drop_dead: bool = False, spread: Callable
     permutation[rows[i]] = columns[j]
     return Scores(
         units=r.shape,
-        dead=tuple(int(np.count_nonzero(~mask)) for mask in live),
+        dead=(int(np.count_nonzero(~live[0])), int(np.count_nonzero(~live[1]))),
         identity=mean(r.diagonal()[live[0] & live[1]] if drop_dead else r.diagonal()) if len(r) == len(r.T) else None,
         semi_matched=semi_matched(kept),
         r=r,
@@ -74,7 +74,7 @@ def correlation(moments: Moments) -> np.ndarray:
 
 
 def assign(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows i and columns π(i) that maximise Σ r_iπ(i), signed, one to one; all units of the smaller side."""
+    """Return rows i and columns π(i), one to one, that maximise Σ r_iπ(i), signed; all units of the smaller side."""
     return linear_sum_assignment(r, maximize=True)
 
 
@@ -87,7 +87,7 @@ def standardised(halves: Sequence[Moments]) -> list[Moments]:
 
 @dataclass(frozen=True)
 class Crossing:
-    """What one half of the rows says about the units that are scored: r (U_a, U_b), and which units are constant there.
+    """One half of the rows, for the units that are scored: r (U_a, U_b), and the units that are constant on it.
 
     constant: the units of A, and of B, without variance on this half. dead: those without variance on all rows.
     """
@@ -98,7 +98,7 @@ class Crossing:
 
 
 def crossings_of(halves: Sequence[Moments], units: tuple[np.ndarray, np.ndarray]) -> list[Crossing]:
-    """Return what each of two halves says about some units of A and of B; nothing for one half alone."""
+    """Return the crossing of each of two halves, for some units of A and of B; of one half alone, an empty list."""
     if len(halves) < 2:
         return []
     constant = [tuple(half.variances(k)[units[k]] == 0 for k in (0, 1)) for half in halves]
@@ -108,7 +108,7 @@ def crossings_of(halves: Sequence[Moments], units: tuple[np.ndarray, np.ndarray]
 
 
 def held_out_alone(halves: Sequence[Moments], drop_dead: bool = False) -> np.ndarray:
-    """Return `Scores.held_out` of `compare` alone, for two assignments instead of three."""
+    """Return only `Scores.held_out` of `compare`, which takes two assignments instead of three."""
     crossings = crossings_of(halves, _scored_units(halves, drop_dead))
     return held_out(crossings, [assign(crossing.r) for crossing in crossings])
 
@@ -127,7 +127,7 @@ def held_out(crossings: Sequence[Crossing], assigned: Sequence[tuple[np.ndarray,
 def learning_curve(
     halves: Sequence[Moments], nested: Sequence[Sequence[Moments]], drop_dead: bool = False
 ) -> list[float | None]:
-    """Return the held-out score with π from smaller and smaller parts of a half, r always from all of the other.
+    """Return held-out scores with π from parts of a half, from the smallest on, and r from the whole other half.
 
     nested: for each half the moments of its parts, from the smallest.
     """
@@ -144,13 +144,14 @@ def learning_curve(
 
 def extrapolated(scores: Sequence[float | None], sizes: Sequence[float]) -> float | None:
     """Return the score at infinitely many images: a of the least-squares line a + b / n through scores at sizes n."""
-    if None in scores:
+    known = [score for score in scores if score is not None]
+    if len(known) < len(scores):
         return None
-    return float(np.polyfit(1 / np.asarray(sizes, dtype=np.float64), scores, 1)[1])
+    return float(np.polyfit(1 / np.asarray(sizes, dtype=np.float64), known, 1)[1])
 
 
 def _scored(score: Crossing, fit: Crossing, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Return r_ij on one part of the rows of the pairs that were matched on another, without those left out."""
+    """Return r_ij on the rows of `score` for the pairs matched on the rows of `fit`, without those left out."""
     i, j = _dead_together(fit, i, j)
     silent = [table.constant[0][i] & table.constant[1][j] for table in (score, fit)]
     left_out = (silent[0] | silent[1]) & ~(fit.dead[0][i] | fit.dead[1][j])
@@ -158,13 +159,14 @@ def _scored(score: Crossing, fit: Crossing, i: np.ndarray, j: np.ndarray) -> np.
 
 
 def _scored_units(halves: Sequence[Moments], drop_dead: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the units of A, and of B, that a score is about: all, or those that vary."""
+    """Return the units of A, and of B, that are scored: all units, or those that vary."""
     live = [np.any([half.variances(k) > 0 for half in halves], axis=0) for k in (0, 1)]
-    return tuple(np.flatnonzero(mask | (not drop_dead)) for mask in live)
+    rows, columns = (np.flatnonzero(mask | (not drop_dead)) for mask in live)
+    return rows, columns
 
 
 def _dead_together(fit: Crossing, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pair anew the units that were matched while both were constant, dead ones with dead ones first.
+    """Pair the units again that were matched while both were constant, dead units with dead units first.
 
     All their correlations are 0, so any pairing of them is as good an assignment, and the solver's choice is arbitrary.
     """
@@ -182,7 +184,7 @@ def semi_matched(r: np.ndarray) -> float | None:
 
 
 def mean(values: np.ndarray) -> float | None:
-    """Return the mean, None of nothing."""
+    """Return the mean, None for an empty array."""
     return float(values.mean()) if len(values) else None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from basiscli.analysis import nulls
-from basiscli.analysis.assess import NULLS, Assessment, Request, assess, without_arrays
+from basiscli.analysis.assess import NULLS, Assessment, CorrelationRequest, assess, without_arrays
 from basiscli.analysis.correlate import correlation
 from basiscli.analysis.moments import Moments, merge
 from basiscli.analysis.pairs import layer_moments
@@ -26,7 +26,7 @@ LAYER = ""
 
 
 class Rows(Protocol):
-    """What can be read piece by piece: an HDF5 data set, a tensor, a memory map."""
+    """An array that can be read in pieces: an HDF5 data set, a tensor, a memory map."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -72,7 +72,7 @@ class ArraySource:
 
 
 def on_host(piece: Any) -> np.ndarray:
-    """Return rows as a numpy array: of numpy, of PyTorch (in a graph or not), on a GPU, or of what `asarray` takes."""
+    """Return rows as a numpy array. They may be of numpy, PyTorch (with or without gradients), cupy, or array-like."""
     if hasattr(piece, "detach"):
         piece = piece.detach().cpu()
         piece = piece.float() if "bfloat16" in str(piece.dtype) else piece
@@ -86,7 +86,7 @@ def floats(values: np.ndarray) -> np.ndarray:
 
 
 def source(values: Activations, name: str) -> ArraySource:
-    """Return an array as a source. Raises BadInput, with its name, for what holds no activations."""
+    """Return an array as a source. Raises BadInput, with its name, if it holds no activations."""
     if isinstance(values, str | bytes | PathLike):
         raise BadInput(f"{name} is {values!r}: give an array; for one in an HDF5 file, h5py.File(path)[name]")
     if not hasattr(values, "shape"):
@@ -129,18 +129,18 @@ def sources(arrays: Sequence[Activations], names: Sequence[str], groups: ArrayLi
     if groups is None:
         return opened
     ids = _ids(groups, first.samples[LAYER])
-    return [replace(one, groups=ids) for one in opened]
+    return [replace(opened_source, groups=ids) for opened_source in opened]
 
 
-def request(null: str | None, draws: int, seed: int, dead: str) -> Request:
-    """Return what to work out for a pair. Raises BadInput that names the parameter."""
+def request(null: str | None, draws: int, seed: int, dead: str) -> CorrelationRequest:
+    """Return the request for a pair. Raises BadInput with the name of the parameter that does not fit."""
     if null is not None and null not in NULLS:
         raise BadInput(f"`null` is {null!r}: choose {', '.join(map(repr, NULLS))} or None")
     if dead not in DEAD:
         raise BadInput(f"`dead` is {dead!r}: choose {' or '.join(map(repr, DEAD))}")
     require_whole("draws", draws, 2)
     require_whole("seed", seed, 0)
-    return Request(() if null is None else (null,), draws, (), dead == DROP, seed)
+    return CorrelationRequest(() if null is None else (null,), draws, (), dead == DROP, seed)
 
 
 def require_whole(name: str, value: object, least: int) -> None:
@@ -150,7 +150,7 @@ def require_whole(name: str, value: object, least: int) -> None:
 
 
 def assessments(
-    opened: Sequence[ArraySource], asked: Request, positions: str | int = "all", processes: int = 1
+    opened: Sequence[ArraySource], asked: CorrelationRequest, positions: str | int = "all", processes: int = 1
 ) -> list[Assessment]:
     """Return every pair of some arrays, assessed as `basiscli correlate` assesses layers of files.
 
@@ -176,14 +176,14 @@ def debiased_cka(x: Activations, y: Activations) -> float | None:
 
 
 def pair_moments(x: Activations, y: Activations, full: bool = False, norms: bool = False) -> Moments:
-    """Return the moments of two arrays over all rows, the variances alone unless `full`; norms: with them."""
+    """Return the moments of two arrays over all rows. full: not only variances. norms: `Moments.norms` too."""
     (moments,) = layer_moments(sources([x, y], ["x", "y"]), 0, full, norms=norms)
     return merge(moments.halves)
 
 
 @dataclass(frozen=True)
 class Partners:
-    """Units i of x and j of y that were matched, (pairs,) each, and which were constant where they were matched."""
+    """Matched units i of x and j of y, (pairs,) each, and the units that were constant on the rows of the matching."""
 
     i: np.ndarray
     j: np.ndarray
@@ -204,7 +204,7 @@ class Partners:
 
 
 def _ids(groups: ArrayLike, samples: int) -> np.ndarray:
-    """Return ids of images. Raises BadInput unless they are one for each sample, and two or more."""
+    """Return ids of images. Raises BadInput unless each sample has an id, and two or more ids differ."""
     ids = np.asarray(groups)
     if ids.shape != (samples,):
         raise BadInput(f"`groups` has the shape {ids.shape}: give one id for each of the {samples} samples")

@@ -22,9 +22,9 @@ class Moments:
 
     rows:        N
     means[k]:    (U_k,), m_k = Σ x_k / N
-    own[k]:      (U_k, U_k), S_kk = Σ (x_k - m_k)(x_k - m_k)ᵀ; its diagonal (U_k,) where only that was asked for
-    cross[i, j]: (U_i, U_j), S_ij = Σ (x_i - m_i)(x_j - m_j)ᵀ, for i < j; for i = 0 only where that was asked for
-    norms:       sums with the squared norms of rows about the means, where that was asked for
+    own[k]:      (U_k, U_k), S_kk = Σ (x_k - m_k)(x_k - m_k)ᵀ; or only its diagonal (U_k,)
+    cross[i, j]: (U_i, U_j), S_ij = Σ (x_i - m_i)(x_j - m_j)ᵀ, for i < j, or only for i = 0
+    norms:       sums with the squared norms of rows about the means, or None
     """
 
     rows: int
@@ -51,8 +51,7 @@ class Moments:
         }
         norms = None
         if self.norms and other.norms:
-            centred = (self._norms_about(means), other._norms_about(means))
-            norms = centred[0] + centred[1]
+            norms = self._about(self.norms, means) + other._about(other.norms, means)
         return Moments(rows, means, own, cross, norms)
 
     def variances(self, k: int) -> np.ndarray:
@@ -67,17 +66,18 @@ class Moments:
         return Moments(self.rows, (self.means[i], self.means[j]), (self.own[i], self.own[j]), {(0, 1): cross}, norms)
 
     def product(self, i: int, j: int) -> np.ndarray:
-        """Return S_ij (U_i, U_j) for any i and j that it was taken of."""
+        """Return S_ij (U_i, U_j) for any i and j whose products were added up."""
         if i == j:
             return self.own[i]
         return self.cross[i, j] if i < j else self.cross[j, i].T
 
-    def _norms_about(self, centres: Sequence[np.ndarray]) -> Norms:
+    def _about(self, norms: Norms, centres: Sequence[np.ndarray]) -> Norms:
+        """Return sums about the means as sums about other centres."""
         shifts = [centre - mean for centre, mean in zip(centres, self.means, strict=True)]
-        return self.norms.about(shifts, self.rows, [np.zeros_like(d) for d in shifts], self.product)
+        return norms.about(shifts, self.rows, [np.zeros_like(d) for d in shifts], self.product)
 
     def units(self, *kept: np.ndarray) -> "Moments":
-        """Return the moments of some units only, without norms: for each network k which, as numbers or a mask."""
+        """Return the moments of some units only, without norms; kept: by network, numbers of units or a mask."""
         chosen = [np.arange(len(mean))[units] for mean, units in zip(self.means, kept, strict=True)]
         means = tuple(mean[units] for mean, units in zip(self.means, chosen, strict=True))
         own = tuple(
@@ -86,7 +86,7 @@ class Moments:
         cross = {(i, j): s[np.ix_(chosen[i], chosen[j])] for (i, j), s in self.cross.items()}
         return Moments(self.rows, means, own, cross)
 
-    def scaled(self, *scales: np.ndarray) -> "Moments":
+    def scaled(self, *scales: np.ndarray | float) -> "Moments":
         """Return the moments of x_k times scales[k], a number or (U_k,) for each network k; without norms."""
         means = tuple(mean * scale for mean, scale in zip(self.means, scales, strict=True))
         own = tuple(

@@ -1,4 +1,4 @@
-"""Sums with the squared norms of rows, beside the second moments: what debiased CKA needs of one pass.
+"""Sums with the squared norms of rows. Debiased CKA needs them; they come from the same pass as the moments.
 
 K networks, N rows, U_k units. x_k are the rows of network k and |x_k|² their squared norms.
 """
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basiscli import kernels
+from basiscli.device import placement
 
 
 @dataclass(frozen=True)
 class Norms:
-    """Sums over rows x that are relative to some centre, of their second moments those to the same centre.
+    """Sums over rows x about a centre. The second moments beside them are about the same centre.
 
     third[i]: (U_i, K), Σ x_i |x_j|² in column j
     fourth:   (K, K), Σ |x_i|² |x_j|²
@@ -24,13 +24,13 @@ class Norms:
 
     @classmethod
     def zero(cls, like, units: Sequence[int]) -> "Norms":
-        """Return sums of no rows, in float64 and where `like` lies."""
+        """Return sums of no rows, in float64, on the device of `like`."""
         count = len(units)
         third = tuple(np.zeros_like(like, np.float64, shape=(u, count)) for u in units)
         return cls(third, np.zeros_like(like, np.float64, shape=(count, count)))
 
     def add(self, tables: Sequence, product: Callable) -> None:
-        """Add rows, (n, U_k) float32 for each network; product: what gives xᵀy."""
+        """Add rows, (n, U_k) float32 for each network; product(x, y) returns xᵀy."""
         norms = [(x * x).sum(axis=1) for x in tables]
         for j, norm in enumerate(norms):
             for i, x in enumerate(tables):
@@ -49,9 +49,7 @@ class Norms:
 
     def host(self) -> "Norms":
         """Return the same sums on the host."""
-        if not kernels.on_gpu(self.fourth):
-            return self
-        return Norms(tuple(array.get() for array in self.third), self.fourth.get())
+        return Norms(tuple(map(placement.to_host, self.third)), placement.to_host(self.fourth))
 
     def about(self, shifts: Sequence[np.ndarray], rows: int, sums: Sequence[np.ndarray], product: Callable) -> "Norms":
         """Return the sums of the rows x_k - shifts[k].

@@ -1,4 +1,4 @@
-"""What basis correlation would score without a common basis: null distributions, drawn from the moments alone."""
+"""Null distributions: the basis correlation without a common basis, drawn from the moments alone."""
 
 import os
 import signal
@@ -17,9 +17,9 @@ from basiscli.analysis.random_maps import haar
 from basiscli.device.threads import blas
 from basiscli.rng import generator
 
-# Below this many units a draw takes 2 ms or less, and other processes are not worth the 0.7 s they take to start.
+# With fewer units a draw takes 2 ms or less: too little for other processes, which take 0.7 s to start.
 POOL_UNITS = 100
-# Draws that a process does at a time: the moments travel to it with each part, and Ctrl-C waits for the part to end.
+# Draws in one task of a process: the moments are sent with each task, and Ctrl-C waits for its end.
 PART_DRAWS = 8
 KEPT_DRAWS = 20
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -29,9 +29,9 @@ BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "V
 class Null:
     """Scores of many draws, (draws,) each; held_out is empty where it is undefined.
 
-    correlations: the matched correlations of single units, of the first few draws; held out if there are two halves,
-    and then of the standardised units where the null has them.
-    standardised_held_out: held out, with the units divided by their standard deviations before they are rotated.
+    correlations: the matched correlations of single units, of the first few draws. With two halves they are held out,
+    and of standardised units where the null has such scores.
+    standardised_held_out: the held-out score of units that are divided by their standard deviations and then rotated.
     """
 
     in_sample: np.ndarray
@@ -52,7 +52,7 @@ class Calibration:
 
 
 def calibrate(score: float | None, draws: np.ndarray) -> Calibration:
-    """Set a score beside the draws of its null; all None where there is no score or fewer than two draws."""
+    """Compare a score with the draws of its null; all fields are None without a score or with fewer than two draws."""
     if score is None or len(draws) < 2:
         return Calibration()
     mean, deviation = float(draws.mean()), float(draws.std(ddof=1))
@@ -62,10 +62,10 @@ def calibrate(score: float | None, draws: np.ndarray) -> Calibration:
 
 
 def rotated(halves: Sequence[Moments], draws: int, seed: int, drop_dead: bool = False, spread: Callable = map) -> Null:
-    """Match A anew with B Q, Q Haar over B's live units: the same space, arbitrary axes.
+    """Match A with B Q, Q Haar over B's live units: the same space, arbitrary axes.
 
-    Q only turns S_AB into S_AB Q and S_BB into Qᵀ S_BB Q. Dead units stay as they are. Needs the full S_BB. The
-    standardised null takes the same Q and divides each unit by its standard deviation first.
+    Only two moments change: S_AB becomes S_AB Q, and S_BB becomes Qᵀ S_BB Q, which needs the full S_BB. Dead units stay
+    unchanged. The standardised null divides each unit by its standard deviation first, and uses the same Q.
     """
     whole = merge(halves)
     live = np.flatnonzero(whole.variances(1) > 0)
@@ -85,11 +85,11 @@ def shuffled(
     drop_dead: bool = False,
     spread: Callable = map,
 ) -> Null:
-    """Match A anew with rows of B in random order: what chance scores at this width and number of images.
+    """Match A with the rows of B in random order: the score of chance at this width and number of images.
 
     S_AB is then nearly Gaussian with the covariance S_AA ⊗ S_BB / (n - 1) (Hoeffding's combinatorial limit theorem),
     so it is drawn as F_A Z F_Bᵀ / √(n - 1), where F Fᵀ = S. n counts images, not rows: rows of one image are no
-    independent evidence. Where an image has several rows, this is an upper bound of what chance scores.
+    independent evidence. Where an image has several rows, this is an upper bound of the score of chance.
     """
     parts = [
         (
@@ -106,12 +106,12 @@ def shuffled(
 
 
 def privileges(owns: Sequence[np.ndarray], draws: int, seed: int, spread: Callable = map) -> list[Calibration]:
-    """Set how little the units of each network correlate beside random axes of the same space; owns: their S (U, U).
+    """Compare how little the units of each network correlate with random axes of its space; owns: S (U, U) of each.
 
     The score is 1 - T / (mean T of the draws), T the root mean square of r_ij over pairs i ≠ j of live units; a draw is
-    T of QᵀSQ. It is 1 for uncorrelated units, 0 where they are as correlated as any axes (in a rotated network, or if
-    the space is equally wide in all directions), below 0 where they are more so. It looks at second moments only.
-    Networks with as many live units share their Q, which takes most of the time.
+    T of QᵀSQ. The score is 1 for uncorrelated units. It is 0 if units correlate as much as any axes (in a rotated
+    network, or if the space is equally wide in all directions), and below 0 if they correlate more. Only second moments
+    count. Networks with the same number of live units share each Q, which takes most of the time.
     """
     live = [np.flatnonzero(own.diagonal() > 0) for own in owns]
     spaces = [own[np.ix_(units, units)] for own, units in zip(owns, live, strict=True)]
@@ -129,12 +129,12 @@ def privileges(owns: Sequence[np.ndarray], draws: int, seed: int, spread: Callab
 
 @contextmanager
 def workers(units: int, processes: int | None = None) -> Iterator[Callable]:
-    """Give what maps over draws: `map` for few units, else the `map` of so many processes (None: one a core).
+    """Yield a function like `map` for draws: `map` for few units, else that of a pool (processes None: one a core).
 
     The draws are the same, bit for bit, whatever the number of processes.
 
-    Threads would not do: two of them that call BLAS wait for each other (100 draws of 512 units: 12 s, as without
-    threads). Each process has one BLAS thread, 5 s.
+    Threads do not help: two threads that call BLAS wait for each other (100 draws of 512 units: 12 s, as without
+    threads). Processes with one BLAS thread each take 5 s.
     """
     processes = processes or os.cpu_count() or 1
     if units < POOL_UNITS or processes == 1:
@@ -157,7 +157,7 @@ def workers(units: int, processes: int | None = None) -> Iterator[Callable]:
 
 
 def _map_on_one_thread(function: Callable, items: Sequence) -> list:
-    """Map as one of the processes would: with one BLAS thread."""
+    """Map with one BLAS thread, as a process of the pool does."""
     with blas().limit(limits=1):
         return list(map(function, items))
 
@@ -179,9 +179,9 @@ def _null(drawn: Sequence[tuple]) -> Null:
 
 
 def _in_float32(half: Moments) -> Moments:
-    """Return moments with the products that a rotation changes in float32, as which they were added up.
+    """Return moments in which the products that a rotation changes are float32. Of A only variances are kept.
 
-    Their errors of 1e-6 are those of the moments already, and a product takes half the time. Of A only variances.
+    The moments were added up from float32 products, so their errors are 1e-6 already. A product takes half the time.
     """
     own = (half.variances(0), half.own[1].astype(np.float32))
     return Moments(half.rows, half.means, own, {(0, 1): half.cross[0, 1].astype(np.float32)})
@@ -190,7 +190,7 @@ def _in_float32(half: Moments) -> Moments:
 def _rotated_draw(
     raw: Sequence[Moments], standard: Sequence[Moments], live: np.ndarray, seed: int, drop_dead: bool, draw: int
 ) -> tuple:
-    """Return the scores of `_score`, and the held-out one of standardised units, of which the single units are then."""
+    """Return the scores of `_score` and the held-out score of standardised units; single units are then these."""
     q = np.eye(len(raw[0].means[1]), dtype=np.float32)
     q[np.ix_(live, live)] = haar(generator(seed, "rotated", draw), len(live), np.float32)
     scores = _score([_rotate(half, q) for half in raw], drop_dead, draw)
@@ -216,7 +216,7 @@ def _shuffled_draw(parts: Sequence[tuple], seed: int, drop_dead: bool, draw: int
     return _score(halves, drop_dead, draw)
 
 
-def _score(halves: Sequence[Moments], drop_dead: bool, draw: int) -> tuple[float, float | None, np.ndarray | None]:
+def _score(halves: Sequence[Moments], drop_dead: bool, draw: int) -> tuple:
     scores = compare(halves, drop_dead)
     single = scores.held_out if len(halves) == 2 else scores.in_sample
     return scores.matched, scores.matched_held_out, single if draw < KEPT_DRAWS else None

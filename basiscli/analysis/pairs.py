@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from basiscli.analysis import correlate, moments
 from basiscli.analysis.accumulator import Accumulator
@@ -19,7 +21,7 @@ from basiscli.errors import BadInput
 from basiscli.rng import generator
 
 CHUNK_BYTES = 4 << 20  # of each network's activations read at a time
-COMPUTED_BYTES = 32 << 20  # of those computed at a time: a batch of a few images would waste the kernels
+COMPUTED_BYTES = 32 << 20  # of activations computed at a time: batches of a few images would waste the kernels
 CHUNK_SAMPLES = 8192  # at most
 
 
@@ -27,9 +29,9 @@ CHUNK_SAMPLES = 8192  # at most
 class LayerMoments:
     """The moments of one layer over the networks that have it, for each half of the samples that is not empty.
 
-    networks: which of the sources, in order. rows_per_image: rows of one original image, its copies and positions.
-    positions: in words, which positions of a sample became rows. nested: of each half the moments of a quarter and of a
-    half of its samples, where that was asked for.
+    networks: the numbers of the sources, in order. rows_per_image: rows of one original image, over its copies and
+    positions. positions: in words, the positions of a sample that became rows. nested: for each half the moments of a
+    quarter and of a half of its samples; empty unless requested.
     """
 
     layer: str
@@ -42,7 +44,7 @@ class LayerMoments:
 
 @dataclass(frozen=True)
 class LayerPair:
-    """The scores of one layer of sources a and b, and the moments that they came from, as in `LayerMoments`."""
+    """The scores of one layer of sources a and b, and their moments as in `LayerMoments`."""
 
     layer: str
     a: int
@@ -53,9 +55,9 @@ class LayerPair:
 
 
 def shared_layers(sources: Sequence) -> dict[str, tuple[int, ...]]:
-    """Return the layers that two sources or more have, each with the sources that have it; all of a single source.
+    """Return the layers that two or more sources have, each with these sources; of a single source, all layers.
 
-    Raises BadInput if there is none, or if the sources hold different copies of the images.
+    Raises BadInput if there is no such layer, or if the sources hold different copies of the images.
     """
     first = sources[0]
     for source in sources[1:]:
@@ -88,17 +90,18 @@ def layer_moments(
     star: bool = False,
     norms: bool = False,
     nested: bool = False,
-    failed: Callable[[str, BadInput], None] = refuse,
+    failed: Callable[[str, BadInput], object] = refuse,
 ) -> Iterator[LayerMoments]:
     """Yield the moments of every shared layer, from one pass over each source.
 
-    Stored activations are read a layer at a time, so that memory holds the moments of one layer; if any source has to
-    compute its activations, layers of as many samples are taken in one pass, and memory holds the moments of all.
+    Stored activations are read a layer at a time, so that memory holds the moments of one layer. If any source has to
+    compute its activations, all layers with the same number of samples are read in one pass, and memory holds the
+    moments of all of them.
 
-    positions: of a convolution, "all" are rows, or their "mean" is, or so many of them, drawn once for all images.
-    full, star, norms: as `moments.Accumulator`; star is of the first source. nested: also of smaller parts of the
-    halves, for three times the memory. failed: told of each layer that cannot be compared, and why; the others go on.
-    It raises the reason unless told otherwise.
+    positions: the rows of a convolution: "all" positions, their "mean", or a number of positions, drawn once for all
+    images. full, star, norms: as `accumulator.Accumulator` takes them; with star, the hub is the first source. nested:
+    also the moments of smaller parts of the halves, for three times the memory. failed(layer, reason): called for each
+    layer that cannot be compared; the other layers go on. By default it raises the reason.
     """
     shared = shared_layers(sources)
     counted: dict[int, list[str]] = {}
@@ -127,7 +130,7 @@ def _samples(sources: Sequence, layer: str, networks: Sequence[int]) -> int:
 
 
 def compare_pairs(layer: LayerMoments, drop_dead: bool = False) -> Iterator[LayerPair]:
-    """Yield the scores of every pair of networks of one layer, worked out on all cores.
+    """Yield the scores of every pair of networks of one layer, computed on all cores.
 
     A single network is paired with itself, which needs its full second moments.
     """
@@ -178,10 +181,10 @@ def _one_pass(
     seed: int,
     positions: str | int,
     nested: bool,
-    failed: Callable[[str, BadInput], None],
+    failed: Callable[[str, BadInput], object],
     **kept: bool,
 ) -> Iterator[LayerMoments]:
-    layers = dict(layers)  # those that fail go
+    layers = dict(layers)  # failed layers are removed
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sums = {
             layer: [Accumulator(len(networks), spread=pool.map, **kept) for _ in range(moments.PARTS if nested else 2)]
@@ -192,7 +195,8 @@ def _one_pass(
         except BadInput as error:
             if len(layers) > 1:
                 raise
-            failed(*layers, error)
+            for layer in layers:
+                failed(layer, error)
             return
     for layer, networks in layers.items():
         parts = sums.pop(layer)
@@ -225,7 +229,7 @@ def _add_all(
     sums: dict,
     seed: int,
     positions: str | int,
-    failed: Callable[[str, BadInput], None],
+    failed: Callable[[str, BadInput], object],
 ) -> dict[str, tuple[int, ...]]:
     """Read the sources once, add each layer's samples to its two halves, and return the positions' shape of a layer.
 
@@ -266,7 +270,7 @@ def _part_of(source, layer: str, seed: int) -> np.ndarray:
 
 
 def _rows_per_image(source, layer: str, rows: int) -> int:
-    """Return the rows of one image; of groups of different sizes the mean size, rounded up: rather too few images."""
+    """Return the rows of one image; of groups of several sizes the mean, rounded up: rather too few images."""
     if source.groups is None:
         return source.copies * rows // source.samples[layer]
     return -(-rows // len(np.unique(source.groups)))
@@ -274,11 +278,11 @@ def _rows_per_image(source, layer: str, rows: int) -> int:
 
 def take_positions(array: np.ndarray, positions: str | int, seed: int) -> np.ndarray:
     """Return the activations (n, ..., U) of some positions, or of their mean, as (n, rows, U)."""
-    flat = array.reshape(len(array), -1, array.shape[-1])
+    flat: NDArray[Any] = array.reshape(len(array), -1, array.shape[-1])
     count = flat.shape[1]
     if positions == "mean":
         return flat.mean(axis=1, keepdims=True)
-    if positions == "all" or positions >= count:
+    if isinstance(positions, str) or positions >= count:
         return flat
     return flat[:, np.sort(generator(seed, "positions", count).choice(count, positions, replace=False))]
 
@@ -287,7 +291,7 @@ def _describe(shape: tuple[int, ...], positions: str | int) -> str:
     count = math.prod(shape)
     if positions == "mean" and count > 1:
         return f"mean of {count}"
-    return f"{count}" if positions in ("all", "mean") or positions >= count else f"{positions} of {count}"
+    return f"{count}" if isinstance(positions, str) or positions >= count else f"{positions} of {count}"
 
 
 def _chunks(sources: Sequence, layers: dict[str, tuple[int, ...]]) -> Iterator[dict[int, dict[str, np.ndarray]]]:

@@ -1,4 +1,4 @@
-"""Matrices M that a representation is multiplied with, and what of it can be restored. U units; y = M x for a column x.
+"""Random matrices M for representations, y = M x for a column x of U units, and the error of undoing M.
 
 Everything is float64 unless a function takes the precision.
 """
@@ -25,9 +25,9 @@ def haar(rng: np.random.Generator, units: int, precision: type = np.float64) -> 
 
 
 def draw(kind: str, rng: np.random.Generator, units: int, power: float = 1) -> np.ndarray:
-    """Return a random matrix (U, U) of a kind; `power` is of orthogonal ones, (0, 1].
+    """Return a random matrix (U, U) of a kind; power, in (0, 1], is of orthogonal matrices.
 
-    orthogonal:         uniform over the matrices of determinant 1, of which each has a real power
+    orthogonal:         uniform over the matrices of determinant 1, each of which has a real power
     permutation:        uniform over all
     signed-permutation: the same with signs of chance 1/2
     relu-symmetry:      a permutation times positive scales: φ(M x) = M φ(x) for ReLU

@@ -1,4 +1,4 @@
-"""Similarities beside the basis correlation, most of them blind to rotations and so its ceilings (docs/metrics.md).
+"""Similarities beside the basis correlation. Most ignore rotations, and so are its ceilings (docs/metrics.md).
 
 Every function takes the full moments of networks 0 and 1 and returns a number, None where it is undefined.
 """
@@ -14,12 +14,12 @@ from scipy.sparse import identity, kron, vstack
 from basiscli.analysis.correlate import correlation, inverse_root, mean
 from basiscli.analysis.moments import Moments
 
-# Of correlation matrices from float32 products; directions with less of a unit's variance are rounding.
+# Of correlation matrices from float32 products: a direction with less than this part of a unit's variance is rounding.
 RANK_TOLERANCE = 1e-5
 SVCCA_VARIANCE = 0.99
-# A direction with less than this part of a unit's mean variance is constant: what is left of it is rounding.
+# A direction with less than this part of a unit's mean variance is constant: the remaining variance is rounding.
 SILENT = 1e-6
-# The largest assignment that soft matching solves instead of a linear programme: 0.3 s, where that takes up to 5 s.
+# The largest assignment that soft matching solves (0.3 s) instead of a linear programme (up to 5 s).
 COPIES = 2048
 
 
@@ -38,11 +38,14 @@ def cka_debiased(m: Moments) -> float | None:
     n = m.rows
     if n < 4:
         return None
+    if m.norms is None:
+        raise ValueError("debiased CKA needs moments with norms")
+    fourth = m.norms.fourth
     traces = [m.variances(k).sum() for k in (0, 1)]
 
     def hsic(i: int, j: int) -> float:
         size = np.linalg.norm(m.product(i, j)) ** 2
-        return size - m.norms.fourth[i, j] * n / (n - 2) + traces[i] * traces[j] / ((n - 1) * (n - 2))
+        return size - fourth[i, j] * n / (n - 2) + traces[i] * traces[j] / ((n - 1) * (n - 2))
 
     own = hsic(0, 0), hsic(1, 1)
     return float(hsic(0, 1) / np.sqrt(own[0] * own[1])) if min(own) > 0 else None
@@ -93,7 +96,7 @@ def aligned_held_out(halves: Sequence[Moments], drop_dead: bool = False) -> floa
     """Mean r_ii of A and B Q on one half, Q the best orthogonal map of the other half; both ways averaged.
 
     Q (U_b, U_a) maximises tr(S_AB Q) over matrices with orthonormal columns; where B is the narrower, A is mapped to B.
-    As in held-out matching, a unit that is constant on one half only counts 0, unless what Q makes it of is constant
+    As in held-out matching, a unit that is constant on one half only counts 0, unless its partner in B Q is constant
     there as well.
     """
     if len(halves) < 2:
@@ -110,7 +113,7 @@ def aligned_held_out(halves: Sequence[Moments], drop_dead: bool = False) -> floa
         silent = [v <= SILENT * half.variances(1).mean() for v, half in zip(turned, halves, strict=True)]
         left_out = ((constant[0] & silent[0]) | (constant[1] & silent[1])) & ~dead
         scale = inverse_root(halves[score].variances(0)) * inverse_root(turned[score])
-        # What Q makes of a unit that is constant where Q is found is arbitrary: it counts 0.
+        # Where Q is found, a constant unit leaves its column of Q arbitrary, so the unit counts 0.
         scale[constant[fit]] = 0
         r = np.clip(np.einsum("ib,bi->i", halves[score].cross[0, 1], q) * scale, -1, 1)
         scores.append(r[~(left_out | (dead & drop_dead))])
@@ -141,7 +144,7 @@ def _principal(m: Moments, k: int) -> np.ndarray:
 
 
 def _undefined(m: Moments, maps: Sequence[np.ndarray]) -> bool:
-    """Whether no direction is left, or so many that canonical correlations of 1 are certain with this few rows."""
+    """Whether no direction is left, or there are so many that some canonical correlations are 1 for lack of rows."""
     ranks = [w.shape[1] for w in maps]
     return not all(ranks) or sum(ranks) > m.rows - 1
 

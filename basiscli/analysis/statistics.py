@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.95
-# What a record calls a value, the ends of its interval, and its standard error.
+# The suffixes in a record of a value, of the ends of its interval, and of its standard error.
 ENDS = ("", "_low", "_high", "_error")
 
 Pair = tuple[int, int]
@@ -28,7 +28,7 @@ class Estimate:
     freedom: float = 0.0
 
     def interval(self, level: float = LEVEL, bound: float = math.inf) -> tuple[float | None, float | None]:
-        """Return (low, high) = value ± t error, within ± `bound`, which no value of the kind exceeds in size."""
+        """Return (low, high) = value ± t error, cut at ± `bound`, the largest possible value."""
         if self.value is None or self.error is None:
             return None, None
         half = float(stdtrit(self.freedom, (1 + level) / 2)) * self.error
@@ -60,7 +60,7 @@ def jackknife(tables: Sequence[Values], function: Callable[..., float | None]) -
 
     θ_k is the result without the pairs of network k; the error is √((K-1)/K Σ (θ_k - mean θ)²), of K-1 degrees of
     freedom (Efron and Stein 1981). For effects that add up over networks it is exact in the mean; noise of single
-    pairs makes it too large. Pairs that a table lacks are left out of all. Without an error if there are fewer than
+    pairs makes it too large. Pairs that one table lacks are left out of all tables. There is no error for fewer than
     three networks, or if the function is undefined without one of them.
     """
     pairs = [pair for pair in tables[0] if all(table.get(pair) is not None for table in tables)]
@@ -71,12 +71,13 @@ def jackknife(tables: Sequence[Values], function: Callable[..., float | None]) -
     networks = sorted({network for pair in pairs for network in pair})
     if value is None or len(networks) < 3:
         return Estimate(value if value is None else float(value))
-    without = []
+    without: list[float] = []
     for network in networks:
         kept = columns[:, [network not in pair for pair in pairs]]
-        without.append(function(*kept.mean(axis=1)) if kept.size else None)
-    if None in without:
-        return Estimate(float(value))
+        result = function(*kept.mean(axis=1)) if kept.size else None
+        if result is None:
+            return Estimate(float(value))
+        without.append(result)
     k = len(networks)
     error = math.sqrt((k - 1) / k * np.square(np.subtract(without, np.mean(without))).sum())
     return Estimate(float(value), error, k - 1)
@@ -88,7 +89,7 @@ def share(matched: float | None, null: float | None, ceiling: float | None) -> f
     It is 0 for arbitrary axes, and 1 where units pair up as well as the spaces allow. None where a score is missing or
     the ceiling is not above the null.
     """
-    if None in (matched, null, ceiling) or ceiling <= null:
+    if matched is None or null is None or ceiling is None or ceiling <= null:
         return None
     return float((matched - null) / (ceiling - null))
 
@@ -104,8 +105,8 @@ def share_over_networks(matched: Values, null: Values, ceiling: Values) -> Estim
 def rise(values: Values, over: Values) -> Estimate:
     """Return the mean over pairs of seeds of values - over, its error over seeds.
 
-    A seed draws one network of each condition, so both are left out at once: the difference is a number of a pair of
-    seeds as a score is. Pairs that either condition lacks are left out.
+    A seed draws one network of each condition, so the jackknife leaves out both networks at once. The difference
+    belongs to a pair of seeds, as a score does. Pairs that one of the conditions lacks are left out.
     """
     return jackknife([values, over], lambda mean, other: mean - other)
 
@@ -117,14 +118,14 @@ def rise_of_share(values: Sequence[Values], over: Sequence[Values]) -> Estimate:
     """
 
     def difference(*means: float) -> float | None:
-        both = share(*means[:3]), share(*means[3:])
-        return None if None in both else both[0] - both[1]
+        first, second = share(*means[:3]), share(*means[3:])
+        return None if first is None or second is None else first - second
 
     return jackknife([*values, *over], difference)
 
 
 def over_sample(values: Iterable[float]) -> Estimate:
-    """Return the mean of independent values, such as one a network or one a donor, and s/√n; no error of one alone."""
+    """Return the mean of independent values, such as one for each network, and s/√n; a single value has no error."""
     values = np.array(list(values), dtype=np.float64)
     n = len(values)
     if n < 2:
@@ -135,8 +136,9 @@ def over_sample(values: Iterable[float]) -> Estimate:
 def over_runs(values: Mapping[tuple[int, int], float]) -> Estimate:
     """Return the mean of values by (network, repeat), its error over networks; of few networks, over runs.
 
-    From three networks on each counts as the mean of its repeats, which varies with network and repeats both. Of fewer
-    networks all runs count alike, and the interval says nothing about other networks. No error for fewer than three.
+    Of three or more networks each counts as the mean of its repeats, which varies with the network and the repeats. Of
+    fewer networks all runs count alike, and the interval says nothing about other networks. Fewer than three runs have
+    no error.
     """
     means = list(means_of_networks(values).values())
     counted = over_sample(means if len(means) >= 3 else values.values())
@@ -154,8 +156,8 @@ def means_of_networks(values: Mapping[tuple[int, int], float]) -> dict[int, floa
 def averaged(tables: Iterable[Mapping]) -> dict:
     """Return the mean over tables, such as layers, of the values that each has under the same key (network or pair).
 
-    Layers of one question are averaged so before an interval is taken: the mean of the ends of their intervals is
-    wider than an interval of their mean. A key that a table lacks is left out.
+    Layers of one question are averaged before an interval is taken, because the mean of their intervals is wider than
+    the interval of their mean. A key that a table lacks is left out.
     """
     tables = list(tables)
     keys = [key for key in tables[0] if all(table.get(key) is not None for table in tables)]
@@ -166,14 +168,16 @@ def combined(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimat
     """Return Σ w estimate of independent estimates, such as networks of several widths.
 
     The error is √Σ w² error², its degrees of freedom (Σ w² error²)² / Σ (w² error²)²/freedom (Welch 1947,
-    Satterthwaite 1946). Without an error unless all have one.
+    Satterthwaite 1946). There is no error unless all estimates have one.
     """
-    if any(estimate.value is None for estimate in estimates):
+    values = [estimate.value for estimate in estimates if estimate.value is not None]
+    errors = [estimate.error for estimate in estimates if estimate.error is not None]
+    if len(values) < len(estimates):
         return Estimate(None)
-    value = sum(w * estimate.value for w, estimate in zip(weights, estimates, strict=True))
-    if any(estimate.error is None for estimate in estimates):
+    value = sum(w * v for w, v in zip(weights, values, strict=True))
+    if len(errors) < len(estimates):
         return Estimate(value)
-    variances = [(w * estimate.error) ** 2 for w, estimate in zip(weights, estimates, strict=True)]
+    variances = [(w * error) ** 2 for w, error in zip(weights, errors, strict=True)]
     below = sum(v**2 / estimate.freedom for v, estimate in zip(variances, estimates, strict=True))
     freedom = sum(variances) ** 2 / below if below else min(estimate.freedom for estimate in estimates)
     return Estimate(value, math.sqrt(sum(variances)), freedom)
@@ -201,7 +205,7 @@ def bonferroni(count: int, level: float = LEVEL) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values adjusted for their number (Holm 1979), in the same order: each below 0.05 stands among all."""
+    """Return p values adjusted for their number (Holm 1979), in the same order: below 0.05 each holds among all."""
     order = np.argsort(p_values, kind="stable")
     adjusted = np.maximum.accumulate((len(p_values) - np.arange(len(p_values))) * np.asarray(p_values)[order])
     corrected = np.empty(len(p_values))

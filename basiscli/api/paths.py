@@ -44,7 +44,7 @@ class Matching:
     logit_difference: float
     objective: tuple[float, float]
     correlation: tuple[float, float] | None
-    _groups: tuple[matching.Group, ...]
+    _groups: tuple[matching.GroupReport, ...]
 
     def table(self) -> Table:
         """Return a row for each group of units and one for all (docs/match.md has the fields)."""
@@ -145,7 +145,7 @@ def match(
     _require_choice("similarity", similarity, matching.SIMILARITIES)
     require_whole("restarts", restarts, 1)
     require_whole("seed", seed, 0)
-    request = matching.Request(by, restarts, seed, similarity, from_init, split, samples, dataset)
+    request = matching.MatchRequest(by, restarts, seed, similarity, from_init, split, samples, dataset)
     reference, other = loaded_of(a, "a"), loaded_of(b, "b")
     alignment = matching.align(reference, other, request)
     origin = {"made": "match", "of": [reference.path, other.path], "by": by}
@@ -208,7 +208,7 @@ def interpolate(
     networks = [_moved(loaded_of(a, "a"), dataset), _moved(loaded_of(b, "b"), dataset)]
     matching.require_alike(networks)
     corrections.require_possible(networks[0].network, corrected)
-    walk = interpolation.plan(
+    walk = interpolation.prepare_walk(
         networks, dataset_of(networks[0]), [split], points=points, samples=samples, correct_on=correct_on,
         temperature=temperature, seed=seed,
     )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from basiscli.alignment import corrections, interpolation, matching
 from basiscli.alignment.interpolation import Permutations
 from basiscli.analysis import barriers, nulls, pairs
-from basiscli.analysis.assess import SCORES, SHARE_OF, Request, assess, bound
+from basiscli.analysis.assess import SCORES, SHARE_OF, CorrelationRequest, assess, bound
 from basiscli.analysis.barriers import Curve
 from basiscli.analysis.statistics import over_networks, share_over_networks
 from basiscli.errors import BadInput
@@ -32,7 +32,7 @@ Pair = tuple[int, int]
 class WidthSweep:
     """How to look at the networks of each width.
 
-    matching, walking: keywords of `interpolation.requests` and `interpolation.plan`. corrected None: none and what the
+    matching, walking: keywords of `interpolation.requests` and `interpolation.prepare_walk`. corrected None: none and what the
     networks need. probe: the split to correlate on; "test" shows what is matched and walked on other images of it.
     degrade: also make every match worse, until all widths correlate degrade_to; None: `degradation.BELOW` less than the
     width that correlates least. dataset: where it is now, if it has moved.
@@ -46,7 +46,7 @@ class WidthSweep:
     probe: str
     tap: str
     positions: str | int
-    request: Request
+    request: CorrelationRequest
     degrade: bool
     degrade_to: float | None
     dataset: str | None = None
@@ -68,7 +68,7 @@ class Correlations:
     applied: dict[str, dict[Pair, float]] = field(default_factory=dict)
 
 
-def trained(job: TrainingJob, widths: Sequence[float]) -> Iterator[tuple[float, list[str]]]:
+def train_widths(job: TrainingJob, widths: Sequence[float]) -> Iterator[tuple[float, list[str]]]:
     """Train what is not there yet, a folder a width, and yield each width, from the narrowest, with its networks.
 
     Raises BadInput before anything is trained if a width does not fit the model, and as `training.train_networks` does.
@@ -87,7 +87,7 @@ def trained(job: TrainingJob, widths: Sequence[float]) -> Iterator[tuple[float, 
         yield width, done
 
 
-def taken(paths: Sequence[str]) -> list[tuple[float, list[str]]]:
+def networks_by_width(paths: Sequence[str]) -> list[tuple[float, list[str]]]:
     """Return widths, from the narrowest, with the networks of files, of one architecture each.
 
     Networks that diverged are left out, with a line on stderr. Raises BadInput if architectures differ in more than
@@ -116,7 +116,7 @@ def taken(paths: Sequence[str]) -> list[tuple[float, list[str]]]:
 
 
 @dataclass(frozen=True)
-class Looked:
+class WidthResult:
     """What was found of the networks of a width.
 
     images: how many each match saw. unmatched: the curves of pairs without a match, by (correct, split).
@@ -138,7 +138,7 @@ def sweep_widths(sweep: WidthSweep, groups: Iterator[tuple[float, list[str]]]) -
     widths = []
     for width, paths in groups:
         networks = interpolation.load_alike(paths, sweep.dataset)
-        widths.append(_look(sweep, width, paths, networks))
+        widths.append(_match_and_correlate(sweep, width, paths, networks))
         for match, permutations in widths[-1].aligned.items():
             yield from _walk(sweep, widths[-1], networks, match, permutations)
     if not sweep.degrade:
@@ -146,16 +146,19 @@ def sweep_widths(sweep: WidthSweep, groups: Iterator[tuple[float, list[str]]]) -
     for match in [match for match in widths[0].aligned if match != matching.NONE]:
         goal = sweep.degrade_to
         if goal is None:
-            goal = min(_mean(looked.correlations.applied[match].values()) for looked in widths) - degradation.BELOW
-        for looked in widths:
-            networks = interpolation.load_alike(looked.paths, sweep.dataset)
-            for degraded in _degraded(sweep, looked, networks, match, goal):
-                looked.correlations.applied[degraded.name] = degraded.applied
-                looked.images[degraded.name] = looked.images[match] if degraded.images is None else degraded.images
-                yield from _walk(sweep, looked, networks, degraded.name, degraded.permutations, goal)
+            correlated = [result.correlations.applied[match].values() for result in widths]
+            goal = min(float(np.mean(list(values))) for values in correlated) - degradation.BELOW
+        for result in widths:
+            networks = interpolation.load_alike(result.paths, sweep.dataset)
+            for degraded in _degraded(sweep, result, networks, match, goal):
+                result.correlations.applied[degraded.name] = degraded.applied
+                result.images[degraded.name] = result.images[match] if degraded.images is None else degraded.images
+                yield from _walk(sweep, result, networks, degraded.name, degraded.permutations, goal)
 
 
-def _look(sweep: WidthSweep, width: float, paths: Sequence[str], networks: Sequence[Loaded]) -> Looked:
+def _match_and_correlate(
+    sweep: WidthSweep, width: float, paths: Sequence[str], networks: Sequence[Loaded]
+) -> WidthResult:
     """Match and correlate the networks of a width."""
     log.info(f"width {width:g}: matching")
     requests = interpolation.requests(sweep.matches, seed=SEED, **sweep.matching)
@@ -166,32 +169,37 @@ def _look(sweep: WidthSweep, width: float, paths: Sequence[str], networks: Seque
         name: min(request.samples or training_images, training_images) if request.needs_moments else None
         for name, request in requests.items()
     }
-    return Looked(width, paths, aligned, images, _correlate(sweep, paths, sweep.probe, aligned, networks[0]))
+    return WidthResult(width, paths, aligned, images, _correlate(sweep, paths, sweep.probe, aligned, networks[0]))
 
 
 def _degraded(
-    sweep: WidthSweep, looked: Looked, networks: Sequence[Loaded], match: str, goal: float
+    sweep: WidthSweep, result: WidthResult, networks: Sequence[Loaded], match: str, goal: float
 ) -> Iterator[Degraded]:
     """Yield a match made worse by a circle of partners and, if it is of activations, by matching on fewer images."""
-    segments, r = unit_groups(networks[0].network).layers, looked.correlations.layers
-    yield degradation.circled(match, segments, r, looked.aligned[match], goal)
+    segments, r = unit_groups(networks[0].network).layers, result.correlations.layers
+    yield degradation.circled(match, segments, r, result.aligned[match], goal)
     request = interpolation.requests([match], seed=SEED, **sweep.matching)[match]
-    if match == matching.ACTIVATIONS:
-        log.info(f"width {looked.width:g}: matching on fewer images")
-        yield degradation.fewer_images(match, segments, r, networks, request, looked.images[match], goal)
+    images = result.images[match]
+    if match == matching.ACTIVATIONS and images is not None:
+        log.info(f"width {result.width:g}: matching on fewer images")
+        yield degradation.fewer_images(match, segments, r, networks, request, images, goal)
 
 
 def _walk(
-    sweep: WidthSweep, looked: Looked, networks: Sequence[Loaded], match: str, aligned: Mapping[Pair, Permutations],
+    sweep: WidthSweep,
+    result: WidthResult,
+    networks: Sequence[Loaded],
+    match: str,
+    aligned: Mapping[Pair, Permutations],
     goal: float | None = None,
-) -> Iterator[dict]:  # fmt: skip
+) -> Iterator[dict]:
     """Walk all pairs under a match, and yield its records."""
-    log.info(f"width {looked.width:g}: walking, {match}")
+    log.info(f"width {result.width:g}: walking, {match}")
     corrected = sweep.corrected or (corrections.NONE, corrections.default(networks[0].network))
     corrections.require_possible(networks[0].network, corrected)
-    walk = interpolation.plan(networks, dataset_of(networks[0]), sweep.splits, seed=SEED, **sweep.walking)
+    walk = interpolation.prepare_walk(networks, dataset_of(networks[0]), sweep.splits, seed=SEED, **sweep.walking)
     walked = list(interpolation.walk_pairs(walk, networks, match, aligned, corrected))
-    shared = _of_networks(looked, networks) | _of_match(sweep, looked, match, goal)
+    shared = _of_networks(result, networks) | _of_match(sweep, result, match, goal)
     for correct in corrected:
         for split in walk.splits:
             curves = {
@@ -200,10 +208,10 @@ def _walk(
                 if walk_of_pair.correct == correct
             }
             if match == matching.NONE:
-                looked.unmatched[correct, split] = curves
+                result.unmatched[correct, split] = curves
             means, intervals = barriers.mean_fields(curves)
             yield {
-                "width": looked.width,
+                "width": result.width,
                 "match": match,
                 "correct": correct,
                 "split": split,
@@ -211,7 +219,7 @@ def _walk(
                 "walked_images": len(walk.splits[split].labels),
                 **{name: means[name] for name in barriers.BARRIERS},
                 **intervals,
-                **barriers.log_ratios(curves, looked.unmatched.get((correct, split))),
+                **barriers.log_ratios(curves, result.unmatched.get((correct, split))),
                 **shared,
             }
 
@@ -250,7 +258,7 @@ def _correlate(
     return correlations
 
 
-def _of_networks(looked: Looked, networks: Sequence[Loaded]) -> dict:
+def _of_networks(result: WidthResult, networks: Sequence[Loaded]) -> dict:
     """Return the fields of a record that say what the networks are."""
     accuracies = [
         loaded.file.history["test_accuracy"][-1:] for loaded in networks if "test_accuracy" in loaded.file.history
@@ -261,19 +269,19 @@ def _of_networks(looked: Looked, networks: Sequence[Loaded]) -> dict:
         "epochs": recipe.get("epochs"),
         "optimizer": recipe.get("optimizer"),
         "test_accuracy": float(np.mean(accuracies)) if accuracies else None,
-        "dead": looked.correlations.dead,
+        "dead": result.correlations.dead,
     }
 
 
-def _of_match(sweep: WidthSweep, looked: Looked, match: str, goal: float | None) -> dict:
+def _of_match(sweep: WidthSweep, result: WidthResult, match: str, goal: float | None) -> dict:
     """Return the fields of a record that say on what was matched, and what the pairs correlate."""
-    correlations = looked.correlations
+    correlations = result.correlations
     tables = {name: {pair: scores[name] for pair, scores in correlations.scores.items()} for name in SCORES}
     fields = _with_intervals("correlation", correlations.applied[match])
     for name, values in tables.items():
         fields |= _with_intervals(name, values)
     return {
-        "matched_images": looked.images[match],
+        "matched_images": result.images[match],
         "correlated_on": sweep.probe,
         "correlated_images": correlations.images,
         "degraded_to": goal,

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from basiscli.analysis import assess, nulls, pairs
-from basiscli.analysis.assess import Request, has_interval, summarise
+from basiscli.analysis.assess import CorrelationRequest, has_interval, summarise
 from basiscli.analysis.pairs import LayerMoments
 from basiscli.errors import BadInput
 from basiscli.files import activations, hdf5
@@ -30,7 +30,7 @@ LISTED = 8
 
 def correlate_files(
     paths: Sequence[str],
-    request: Request,
+    request: CorrelationRequest,
     *,
     layers: Sequence[str] = EVERY,
     split: str | None = None,
@@ -74,7 +74,7 @@ def correlate_files(
 
 def _records(
     opened: Sequence,
-    request: Request,
+    request: CorrelationRequest,
     positions: str | int,
     intervals: bool,
     results: hdf5.Writer | None,
@@ -116,7 +116,7 @@ def _records(
         raise next(iter(failed.values()))
 
 
-def _notes(opened: Sequence, shared: dict, request: Request) -> list[str]:
+def _notes(opened: Sequence, shared: dict, request: CorrelationRequest) -> list[str]:
     """Return what to say before the first record: how files were read, which layers are not compared."""
     notes = [note for source in opened for note in source.notes]
     for layer, owners in shared.items():

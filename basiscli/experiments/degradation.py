@@ -76,7 +76,7 @@ def fewer_images(
     segments: Segments,
     r: Mapping[Pair, Mapping[str, np.ndarray]],
     networks: Sequence[Loaded],
-    request: matching.Request,
+    request: matching.MatchRequest,
     most: int,
     goal: float,
 ) -> Degraded:
@@ -100,8 +100,9 @@ def fewer_images(
         images = round((low * high) ** 0.5)
         tried[images] = matched_on(images)
         low, high = (images, high) if tried[images].mean < goal else (low, images)
-    best = min(tried.values(), key=distance)
-    for images in range(max(best.images - BESIDE, FEWEST_IMAGES), min(best.images + BESIDE, most) + 1):
+    nearest = min(tried, key=lambda images: distance(tried[images]))
+    best = tried[nearest]
+    for images in range(max(nearest - BESIDE, FEWEST_IMAGES), min(nearest + BESIDE, most) + 1):
         if distance(best) > EQUAL / 2 and images not in tried:
             best = min(best, matched_on(images), key=distance)
     return best
@@ -119,10 +120,12 @@ def paired(r: np.ndarray, segments: Sequence[Segment], permutations: Permutation
 
 def along(segments: Sequence[Segment], permutations: Permutations) -> np.ndarray:
     """Return the permutation of a layer's units that those of the groups make."""
-    parts = [
-        segment.start + permutations.get(segment.group, np.arange(segment.stop - segment.start)) for segment in segments
-    ]
-    return np.concatenate(parts)
+
+    def part(segment: Segment) -> np.ndarray:
+        p = None if segment.group is None else permutations.get(segment.group)
+        return segment.start + (np.arange(segment.stop - segment.start) if p is None else p)
+
+    return np.concatenate([part(segment) for segment in segments])
 
 
 def _undone(

@@ -6,7 +6,7 @@ from pathlib import Path
 from basiscli.files.targets import require_new
 
 
-def drawn(records: Iterable[Mapping], figure: str, plot: Path | None, force: bool = False) -> Iterator[Mapping]:
+def drawn_at_end(records: Iterable[Mapping], figure: str, plot: Path | None, force: bool = False) -> Iterator[Mapping]:
     """Yield records and, after the last, draw all of them into the file `plot`; None draws nothing.
 
     figure: a function of `plots.experiments`, by its name. Raises BadInput before the first record is made where `plot`

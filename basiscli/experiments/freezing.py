@@ -5,7 +5,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from basiscli.analysis import nulls, pairs, statistics
-from basiscli.analysis.assess import SCORES, SHARE_OF, Assessment, Request, assess, bound, summarise, without_arrays
+from basiscli.analysis.assess import (
+    SCORES,
+    SHARE_OF,
+    Assessment,
+    CorrelationRequest,
+    assess,
+    bound,
+    summarise,
+    without_arrays,
+)
 from basiscli.errors import BadInput
 from basiscli.experiments import training
 from basiscli.experiments.training import TrainingJob
@@ -47,7 +56,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class PrefixSweep:
     """What to train and how to look at it.
 
     job: how all networks are trained, seeds included. prefixes None: as many of PREFIXES as leave a layer after them.
@@ -60,11 +69,11 @@ class Sweep:
     split: str | None
     tap: str
     positions: str | int
-    request: Request
+    request: CorrelationRequest
 
 
 @dataclass(frozen=True)
-class Found:
+class ConditionScores:
     """A condition's networks: their seeds, the mean of their test accuracies, and their pairs, layer by layer.
 
     images: how many they were correlated on, each copy counted. fed: the layers that frozen units reach by a skip, so
@@ -85,7 +94,7 @@ class Found:
         }
 
 
-def sweep_prefixes(sweep: Sweep) -> Iterator[dict]:
+def sweep_prefixes(sweep: PrefixSweep) -> Iterator[dict]:
     """Train what is not there yet, a folder a condition, and yield a record for each condition and layer after it.
 
     Raises BadInput before anything is trained if a prefix leaves no layer after it, and as training does.
@@ -101,13 +110,15 @@ def sweep_prefixes(sweep: Sweep) -> Iterator[dict]:
     for condition in _conditions(sweep, layers):
         if condition.prefix and condition.donor not in donors:
             donors[condition.donor] = _train_donor(sweep, condition.donor)
-        looked = _look(sweep, condition, layers, _train_networks(sweep, condition, donors.get(condition.donor)))
-        free = free or looked
-        for layer in looked.layers:
-            yield _record(sweep, condition, layer, looked, free)
+        result = _correlate_condition(
+            sweep, condition, layers, _train_networks(sweep, condition, donors.get(condition.donor))
+        )
+        free = free or result
+        for layer in result.layers:
+            yield _record(sweep, condition, layer, result, free)
 
 
-def _conditions(sweep: Sweep, layers: Sequence[str]) -> list[Condition]:
+def _conditions(sweep: PrefixSweep, layers: Sequence[str]) -> list[Condition]:
     """Return the conditions, the free networks first."""
     prefixes = sweep.prefixes
     if prefixes is None:
@@ -123,13 +134,13 @@ def _conditions(sweep: Sweep, layers: Sequence[str]) -> list[Condition]:
     return [Condition(FREE, 0), *frozen]
 
 
-def _train_donor(sweep: Sweep, donor: str) -> str:
+def _train_donor(sweep: PrefixSweep, donor: str) -> str:
     job = replace(sweep.job, seeds=(sweep.donor_seed,), start_only=False)
     (record,) = _train(sweep, f"donor-{donor}", replace(job, epochs=0) if donor == INITIAL else job)
     return record["path"]
 
 
-def _train_networks(sweep: Sweep, condition: Condition, donor: str | None) -> list[dict]:
+def _train_networks(sweep: PrefixSweep, condition: Condition, donor: str | None) -> list[dict]:
     if condition.prefix:
         job = replace(sweep.job, donor=donor, freeze_prefix=condition.prefix)
     else:
@@ -137,15 +148,18 @@ def _train_networks(sweep: Sweep, condition: Condition, donor: str | None) -> li
     return _train(sweep, condition.name, job)
 
 
-def _train(sweep: Sweep, name: str, job: TrainingJob) -> list[dict]:
+def _train(sweep: PrefixSweep, name: str, job: TrainingJob) -> list[dict]:
     """Train into a folder of the sweep what is not there yet, and return the records of all its networks."""
+    assert sweep.job.out is not None  # see `sweep_prefixes`
     out = Path(sweep.job.out) / name
     log.info(str(out))
     job = replace(job, resume=not job.force, out=str(out))
     return list(training.train_networks(job, go_on="the same command goes on"))
 
 
-def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Sequence[dict]) -> Found:
+def _correlate_condition(
+    sweep: PrefixSweep, condition: Condition, layers: Sequence[str], records: Sequence[dict]
+) -> ConditionScores:
     """Correlate the layers after a condition's prefix."""
     done = [record for record in records if record["status"] == DONE]
     if len(done) < 2:
@@ -153,24 +167,24 @@ def _look(sweep: Sweep, condition: Condition, layers: Sequence[str], records: Se
     opened = activations.open_all([record["path"] for record in done], split=sweep.split, tap=sweep.tap)
     after = layers[condition.prefix :]
     opened = [replace(source, layers={name: source.layers[name] for name in after}) for source in opened]
-    layers_found = {}
+    assessed = {}
     with nulls.workers(max(units for source in opened for units in source.layers.values())) as spread:
         for moments in pairs.layer_moments(opened, sweep.request.seed, True, sweep.positions):
-            layers_found[moments.layer] = [
+            assessed[moments.layer] = [
                 without_arrays(assessment) for assessment in assess(moments, sweep.request, spread)
             ]
     accuracies = [record["test_accuracy"] for record in done]
     mean = None if None in accuracies else sum(accuracies) / len(accuracies)
-    return Found(
+    return ConditionScores(
         tuple(record["seed"] for record in done),
         mean,
         max(opened[0].samples.values()),
-        layers_found,
+        assessed,
         _fed(sweep, layers, condition.prefix),
     )
 
 
-def _fed(sweep: Sweep, layers: Sequence[str], prefix: int) -> frozenset[str]:
+def _fed(sweep: PrefixSweep, layers: Sequence[str], prefix: int) -> frozenset[str]:
     """Return the layers after a prefix whose units a skip ties to frozen ones, one by one."""
     network, _ = training.plan(sweep.job, load_dataset(sweep.job.dataset))
     groups = {
@@ -180,36 +194,40 @@ def _fed(sweep: Sweep, layers: Sequence[str], prefix: int) -> frozenset[str]:
     return frozenset(layer for layer in layers[prefix:] if groups[layer] & frozen)
 
 
-def _record(sweep: Sweep, condition: Condition, layer: str, looked: Found, free: Found) -> dict:
-    of_layer = looked.layers[layer]
+def _record(
+    sweep: PrefixSweep, condition: Condition, layer: str, result: ConditionScores, free: ConditionScores
+) -> dict:
+    of_layer = result.layers[layer]
     summary = summarise(of_layer)
     record = {
         "donor": condition.donor,
         "prefix": condition.prefix,
         "layer": layer,
-        "fed_by_skip": layer in looked.fed,
+        "fed_by_skip": layer in result.fed,
         "units": of_layer[0].pair.scores.units[0],
         "dead": sum(sum(assessment.pair.scores.dead) for assessment in of_layer) / (2 * len(of_layer)),
-        "networks": len(looked.seeds),
+        "networks": len(result.seeds),
         "donor_seed": sweep.donor_seed if condition.prefix else None,
         "epochs": sweep.job.epochs,
         "optimizer": sweep.job.optimizer,
-        "test_accuracy": looked.accuracy,
+        "test_accuracy": result.accuracy,
         "correlated_on": sweep.split,
-        "correlated_images": looked.images,
+        "correlated_images": result.images,
         **{f"{field}{end}": summary[f"{field}{end}"] for field in (*SCORES, "share") for end in statistics.ENDS},
     }
-    for name, estimate in _rises(condition, layer, looked, free).items():
+    for name, estimate in _rises(condition, layer, result, free).items():
         record |= estimate.fields(name, 2 * bound(RISES.get(name, "share")))
     return record
 
 
-def _rises(condition: Condition, layer: str, looked: Found, free: Found) -> dict[str, statistics.Estimate]:
+def _rises(
+    condition: Condition, layer: str, result: ConditionScores, free: ConditionScores
+) -> dict[str, statistics.Estimate]:
     """Return by how much a layer's scores and its share rise over the free networks, by the name of the rise."""
     if not condition.prefix:
         return dict.fromkeys((*RISES, "share_rise"), statistics.Estimate(None))
     rises = {
-        name: statistics.rise(looked.scores(layer, field), free.scores(layer, field)) for name, field in RISES.items()
+        name: statistics.rise(result.scores(layer, field), free.scores(layer, field)) for name, field in RISES.items()
     }
-    both = ([of.scores(layer, field) for field in SHARE_OF] for of in (looked, free))
+    both = ([of.scores(layer, field) for field in SHARE_OF] for of in (result, free))
     return rises | {"share_rise": statistics.rise_of_share(*both)}

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from basiscli.device import placement
-from basiscli.experiments.training_loop import Group
+from basiscli.experiments.training_loop import SeedGroup
 from basiscli.notes import log
 
 Result = TypeVar("Result")
 
 
-def trained(groups: Sequence[Group], train: Callable[[Group], Result]) -> Iterator[tuple[Group, Result]]:
+def train_groups(
+    groups: Sequence[SeedGroup], train: Callable[[SeedGroup], Result]
+) -> Iterator[tuple[SeedGroup, Result]]:
     """Yield each group with what `train` returns for it.
 
     Where memory runs out, half as many networks are trained at once from then on, the group in question from where it
@@ -39,8 +41,8 @@ def trained(groups: Sequence[Group], train: Callable[[Group], Result]) -> Iterat
         waiting.append(group)
 
 
-def _split(group: Group, size: int) -> Iterator[Group]:
+def _split(group: SeedGroup, size: int) -> Iterator[SeedGroup]:
     """Yield groups of at most `size` of the same networks."""
     for first in range(0, len(group.members), size):
         part = slice(first, first + size)
-        yield Group(group.members[part], group.files[part])
+        yield SeedGroup(group.members[part], group.files[part])

@@ -12,7 +12,7 @@ from basiscli.files.targets import require_new
 
 def match_files(
     paths: Sequence[str],
-    request: matching.Request,
+    request: matching.MatchRequest,
     *,
     targets: Mapping[str, Path],
     out: Path | None = None,

@@ -40,7 +40,7 @@ def interpolate_files(
     network = networks[0].network
     corrected = corrected or (corrections.NONE, corrections.default(network))
     corrections.require_possible(network, corrected)
-    walk = interpolation.plan(
+    walk = interpolation.prepare_walk(
         networks, dataset_of(networks[0]), splits, points=points, samples=samples, correct_on=correct_on,
         temperature=temperature, seed=seed,
     )  # fmt: skip
@@ -77,7 +77,7 @@ def merge_files(
     networks = interpolation.load_alike(paths, dataset)
     correct = correct or corrections.default(networks[0].network)
     corrections.require_possible(networks[0].network, [correct])
-    walk = interpolation.plan(networks, dataset_of(networks[0]), ("test",), correct_on=correct_on, seed=seed)
+    walk = interpolation.prepare_walk(networks, dataset_of(networks[0]), ("test",), correct_on=correct_on, seed=seed)
     (request,) = interpolation.requests([match], restarts=restarts, from_init=from_init, seed=seed).values()
     merged, scores = interpolation.merge(walk, networks, request, correct)
     save_network(out, replace(merged, command=command), force)

@@ -9,7 +9,7 @@ import numpy as np
 
 from basiscli.device import placement
 from basiscli.experiments import rotation_sites, training_loop
-from basiscli.experiments.groups import trained
+from basiscli.experiments.groups import train_groups
 from basiscli.experiments.rotation_experiment import Experiment, Result, chance_loss, slice_seed
 from basiscli.experiments.rotation_records import site_records
 from basiscli.experiments.rotation_sites import CONTINUE, NOTHING, Site, Slice
@@ -33,14 +33,14 @@ CHECKPOINT_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Job:
+class RotationJob:
     """One network at one site: the results of the slices that are done, and the groups of those that are not."""
 
     place: int
     network: Loaded
     site: Site
     results: Mapping[Slice, Result]
-    groups: Sequence[training_loop.Group]
+    groups: Sequence[training_loop.SeedGroup]
 
 
 def rotate_networks(experiment: Experiment, force: bool = False) -> Iterator[dict]:
@@ -98,7 +98,7 @@ def _bytes(experiment: Experiment) -> int:
     return cost.FLOAT_BYTES * total
 
 
-def _job(experiment: Experiment, place: int, network: Loaded, site: Site, force: bool) -> Job:
+def _job(experiment: Experiment, place: int, network: Loaded, site: Site, force: bool) -> RotationJob:
     """Look at what is there of one network at one site. Raises BadInput for files that were made otherwise."""
     results, begun = {}, {}
     for part in experiment.protocol.slices:
@@ -111,7 +111,9 @@ def _job(experiment: Experiment, place: int, network: Loaded, site: Site, force:
             results[part] = _result(experiment, file)
         begun[part] = file if file.status == UNFINISHED else replace(file, weights={}, state={})
     size = training_loop.seeds_that_fit(site.network, experiment.recipe)
-    return Job(place, network, site, results, list(training_loop.grouped(experiment.protocol.slices, begun, size)))
+    return RotationJob(
+        place, network, site, results, list(training_loop.grouped(experiment.protocol.slices, begun, size))
+    )
 
 
 def _require_same(experiment: Experiment, network: Loaded, site: Site, part: Slice, file: NetworkFile) -> None:
@@ -126,11 +128,11 @@ def _require_same(experiment: Experiment, network: Loaded, site: Site, part: Sli
     require_arrays(site.network, file, str(path))
 
 
-def _finished(experiment: Experiment, job: Job, progress: Progress, stop: Callable) -> dict[Slice, Result]:
+def _finished(experiment: Experiment, job: RotationJob, progress: Progress, stop: Callable) -> dict[Slice, Result]:
     """Train what is left of a job, write its files, and return the results of all its slices."""
     results = dict(job.results)
 
-    def train(group: training_loop.Group) -> list[NetworkFile]:
+    def train(group: training_loop.SeedGroup) -> list[NetworkFile]:
         if group.files:
             run = checkpoint.resume(group.files, experiment.dataset)
         else:
@@ -138,22 +140,22 @@ def _finished(experiment: Experiment, job: Job, progress: Progress, stop: Callab
         save = partial(_save, experiment, job, group.members, run)
         training_loop.train_to_end(run, save, training_loop.due_after(1, CHECKPOINT_SECONDS), progress, stop)
         if not run.history:
-            _look(run)
+            _evaluate_untrained(run)
         return save()
 
-    for group, files in trained(job.groups, train):
+    for group, files in train_groups(job.groups, train):
         results |= zip(group.members, [_result(experiment, file) for file in files], strict=True)
     return results
 
 
-def _look(run: Run) -> None:
+def _evaluate_untrained(run: Run) -> None:
     """Note what networks score that are not trained."""
     for split in ("train", "test"):
         loss, accuracy = run.evaluate(getattr(run.dataset, split))
         run.history[f"{split}_loss"], run.history[f"{split}_accuracy"] = [loss], [accuracy]
 
 
-def _save(experiment: Experiment, job: Job, parts: Sequence[Slice], run: Run) -> list[NetworkFile]:
+def _save(experiment: Experiment, job: RotationJob, parts: Sequence[Slice], run: Run) -> list[NetworkFile]:
     """Write the networks of a run, as far as they have come."""
     files = []
     for s, part in enumerate(parts):

@@ -72,6 +72,7 @@ class Protocol:
     @property
     def arms(self) -> list[Arm]:
         """The kinds of M, the orthogonal ones with each power."""
+        assert self.kinds is not None  # see `filled`
         return [Arm(kind, power) for kind in self.kinds for power in (self.powers if kind == ORTHOGONAL else (1.0,))]
 
     @property
@@ -84,6 +85,7 @@ class Protocol:
         """The name of its folder."""
         words = [self.tap, self.retrain]
         if self.retrain != NOTHING:
+            assert self.start is not None  # see `filled`
             words.append(self.start)
         return "-".join([*words, "cumulative"] if self.cumulative else words)
 
@@ -207,10 +209,12 @@ def matrices(site: Site, part: Slice, seed: int) -> dict[str, np.ndarray]:
 
     The powers of an arm share their M.
     """
-    kind, drawn, maps = part.arm.kind, {}, {}
+    kind, maps = part.arm.kind, {}
+    drawn: dict[str, np.ndarray] = {}
     for path, blocks in site.blocks.items():
         w = np.eye(site.network.weights[path].shape[0])
         for block in blocks:
+            assert block.group is not None  # `places` refuses units without a group
             if block.group not in drawn:
                 rng = generator(seed, "rotation", kind, block.group)
                 drawn[block.group] = random_maps.draw(kind, rng, block.stop - block.start, part.arm.power)
@@ -231,10 +235,13 @@ def folded(network: Network, arrays: Mapping[str, np.ndarray], upstream: bool) -
     taps = {node.name: node.inputs[0] if upstream else node.name for node in fixed}
     layers = {node.name: Layer(taps[node.name], taps[node.name], node.shape[-1]) for node in fixed}
     groups = unit_groups(replace(network, layers=layers))
-    matrices, permutations = {}, {}
+    matrices: dict[str, np.ndarray] = {}
+    permutations: dict[str, np.ndarray] = {}
     for node in fixed:
         m = arrays[node.paths["w"]].astype(np.float64).swapaxes(1, 2)
         for part in groups.outputs[taps[node.name]].segments:
+            if part.group is None:
+                raise BadInput(f"{node.name}: its units are tied to the input or the logits and cannot be folded")
             block = m[:, part.start : part.stop, part.start : part.stop]
             matrices[part.group] = np.linalg.inv(block) if upstream else block
             permutations[part.group] = matrices[part.group].argmax(axis=2)

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 from basiscli.data import Dataset
 from basiscli.errors import BadInput
-from basiscli.experiments.groups import trained
+from basiscli.experiments.groups import train_groups
 from basiscli.experiments.training_loop import (
     Folder,
-    Group,
+    SeedGroup,
     alone_in,
     grouped,
     interruptible,
@@ -98,7 +99,7 @@ class TrainingJob:
     command: str = ""
 
     @classmethod
-    def of(cls, options: Mapping[str, object]) -> "TrainingJob":
+    def of(cls, options: Mapping[str, Any]) -> "TrainingJob":
         """Return the job that options by name describe; names that are none of its own are left out."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in options.items() if name in names})
@@ -138,7 +139,7 @@ class TrainingJob:
 
     def filled(self, dataset: Dataset) -> "TrainingJob":
         """Return the job with what the data set, the model and the other options imply."""
-        implied = defaults.implied(dataset, self.model, self.optimizer, self.norm)
+        implied: Mapping[str, Any] = defaults.implied(dataset, self.model, self.optimizer, self.norm)
         return replace(self, **{name: value for name, value in implied.items() if getattr(self, name) is None})
 
     def architecture(self, dataset: Dataset) -> dict:
@@ -148,7 +149,8 @@ class TrainingJob:
         """
         chosen = dict(vars(self))
         if self.model == "mlp":
-            chosen["hidden"] = self.hidden or defaults.hidden(dataset, self.width, self.depth)
+            units = cast("int | None", self.width)  # see `require_consistent`
+            chosen["hidden"] = self.hidden or defaults.hidden(dataset, units, self.depth)
         return defaults.description(self.model, dataset.train.images.shape[1:], dataset.classes, chosen)
 
     def recipe(self, prefix: Prefix | None = None) -> Recipe:
@@ -159,13 +161,14 @@ class TrainingJob:
             start_weights=tuple(self.start_weights),
             frozen=tuple(self.freeze),
             donor=prefix.checksum if prefix else None,
-            prefix=self.freeze_prefix if prefix else 0,
+            prefix=(self.freeze_prefix or 0) if prefix else 0,
         )
 
     def folder(self, dataset: Dataset) -> Folder:
         """Return the folder that a filled job writes."""
+        assert self.out is not None  # see `filled`
         return Folder(
-            Path(self.out), dataset, self.seeds, self.activations, self.checkpoint_every, self.resume, self.force,
+            Path(self.out), dataset, self.seeds, bool(self.activations), self.checkpoint_every, self.resume, self.force,
             self.command, self.keep,
         )  # fmt: skip
 
@@ -193,7 +196,7 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
     with alone_in(folder.path), interruptible(go_on) as stop, Progress(steps) as progress:
         compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
 
-        def train(group: Group) -> list[NetworkFile]:
+        def train(group: SeedGroup) -> list[NetworkFile]:
             if group.files:
                 run = checkpoint.resume(group.files, dataset)
             else:
@@ -201,7 +204,7 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
             train_to_end(run, partial(folder.checkpoint, run), folder.due(), progress, stop, folder.keep_epoch)
             return list(folder.finish(run))
 
-        for _, files in trained(groups, train):
+        for _, files in train_groups(groups, train):
             yield from (_record(folder, file) for file in files)
 
 
@@ -236,6 +239,7 @@ def dry_run(job: TrainingJob) -> Iterator[dict]:
 def plan(job: TrainingJob, dataset: Dataset) -> tuple[Network, TrainingJob]:
     """Return the network that a job trains, and the job with all defaults filled in."""
     job = job.filled(dataset)
+    assert job.augment is not None  # see `filled`
     augment.parse(job.augment)
     network = models.build(job.architecture(dataset))
     weights.select(network.trained, job.freeze)
@@ -264,6 +268,7 @@ def _prefix(job: TrainingJob, network: Network, dataset: Dataset) -> Prefix | No
     """Return the layers of the donor that a job names, None if it names none."""
     if job.donor is None:
         return None
+    assert job.freeze_prefix is not None  # see `require_consistent`
     return checkpoint.load_prefix(job.donor, network, dataset, job.freeze_prefix)
 
 

@@ -38,7 +38,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @dataclass(frozen=True)
-class Group:
+class SeedGroup:
     """Networks that train at once, by their seeds; `files` holds where each stands, none for a fresh start."""
 
     members: tuple
@@ -200,7 +200,7 @@ def require_same(path: Path, file: NetworkFile, wanted: Mapping[str, object]) ->
 
 def train_to_end(
     run: Run,
-    save: Callable[[], None],
+    save: Callable[[], object],
     due: Callable[[Run], bool],
     progress: Progress,
     stop: Callable[[], bool],
@@ -241,7 +241,7 @@ def due_after(epochs: int, seconds: float) -> Callable[[Run], bool]:
     return due
 
 
-def grouped(members: Sequence, files: Mapping[object, NetworkFile], size: int) -> Iterator[Group]:
+def grouped(members: Sequence, files: Mapping[Any, NetworkFile], size: int) -> Iterator[SeedGroup]:
     """Yield what is left to train: members at the same position together, at most `size` at once.
 
     Members are seeds, or whatever else stands for networks; `found` holds the files that are there.
@@ -251,14 +251,14 @@ def grouped(members: Sequence, files: Mapping[object, NetworkFile], size: int) -
         if member not in files:
             by_position.setdefault((0, 0), []).append(member)
         elif files[member].status == UNFINISHED:
-            by_position.setdefault(Group((member,), (files[member],)).position, []).append(member)
+            by_position.setdefault(SeedGroup((member,), (files[member],)).position, []).append(member)
     for position, members_there in sorted(by_position.items()):
         for start in range(0, len(members_there), size):
             part = tuple(members_there[start : start + size])
-            yield Group(part, () if position == (0, 0) else tuple(files[member] for member in part))
+            yield SeedGroup(part, () if position == (0, 0) else tuple(files[member] for member in part))
 
 
-def steps_left(group: Group, recipe: Recipe, dataset: Dataset) -> int:
+def steps_left(group: SeedGroup, recipe: Recipe, dataset: Dataset) -> int:
     """Return how many steps a group has before it."""
     per_epoch = steps_per_epoch(dataset, recipe)
     epoch, step = group.position

@@ -8,7 +8,7 @@ import pytest
 
 from basiscli import data
 from basiscli.alignment import matching
-from basiscli.alignment.matching import Request
+from basiscli.alignment.matching import MatchRequest
 from basiscli.analysis import assignment
 from basiscli.analysis.correlate import correlation
 from basiscli.errors import BadInput
@@ -76,7 +76,7 @@ def test_a_permuted_copy_of_a_trained_network_is_found_exactly(trained, name, by
     network = trained(name)[0]
     moved, answer = shuffled(network, 1)
     assert any(not np.array_equal(moved.arrays[path], network.arrays[path]) for path in network.arrays)
-    found = matching.align(network, moved, Request(by=by, restarts=4))
+    found = matching.align(network, moved, MatchRequest(by=by, restarts=4))
     for group, p in answer.items():
         np.testing.assert_array_equal(found.permutations[group], p, err_msg=group)
     back, difference = matching.apply(moved, found.permutations, matching.proof_images(network))
@@ -91,7 +91,7 @@ def test_a_permuted_copy_of_a_trained_network_is_found_exactly(trained, name, by
 @pytest.mark.parametrize("name", ["mlp", "resnet-A", "wideresnet"])
 def test_what_is_reported_is_what_was_done(trained, name):
     a, b = trained(name)
-    found = matching.align(a, b, Request(by="both", restarts=3))
+    found = matching.align(a, b, MatchRequest(by="both", restarts=3))
     groups = unit_groups(a.network).groups
     assert [(one.group, one.units) for one in found.groups] == list(groups.items())
     for one in found.groups:
@@ -100,7 +100,9 @@ def test_what_is_reported_is_what_was_done(trained, name):
     total = found.total
     assert total.units == sum(groups.values()) and total.objective_after > total.objective_before
     moved, _ = matching.apply(b, found.permutations, matching.proof_images(a))
-    again = matching.align(a, moved, Request(by="none"), matching.pair(matching.moments([a, moved], Request()), 0, 1))
+    again = matching.align(
+        a, moved, MatchRequest(by="none"), matching.pair(matching.moments([a, moved], MatchRequest()), 0, 1)
+    )
     assert again.total.objective_after == again.total.objective_before
     for mine, theirs in zip((*found.groups, total), (*again.groups, again.total), strict=True):
         assert mine.objective_after == pytest.approx(theirs.objective_before, abs=1e-5)
@@ -110,8 +112,8 @@ def test_what_is_reported_is_what_was_done(trained, name):
 
 def test_a_correlation_is_the_mean_over_the_layers_of_the_group(trained):
     a, b = trained("resnet-A")
-    of_pair = matching.pair(matching.moments([a, b], Request()), 0, 1)
-    found = matching.align(a, b, Request(by="activations"), of_pair)
+    of_pair = matching.pair(matching.moments([a, b], MatchRequest()), 0, 1)
+    found = matching.align(a, b, MatchRequest(by="activations"), of_pair)
     stem = next(one for one in found.groups if one.group == "stem")
     layers = stem.layers.split(",")
     assert layers == ["stem", *(f"block{i}/sum" for i in range(1, 10))]
@@ -124,20 +126,20 @@ def test_a_correlation_is_the_mean_over_the_layers_of_the_group(trained):
 def test_moments_of_many_networks_give_what_those_of_each_pair_give(trained):
     a, b = trained("mlp")
     copy, _ = shuffled(b, 4)
-    together = list(matching.align_all([a, copy, b], Request(by="activations")))
+    together = list(matching.align_all([a, copy, b], MatchRequest(by="activations")))
     for other, found in zip((copy, b), together, strict=True):
         # Units that are dead in both may be paired either way.
-        alone = matching.align(a, other, Request(by="activations")).total
+        alone = matching.align(a, other, MatchRequest(by="activations")).total
         assert found.total.correlation_after == pytest.approx(alone.correlation_after, abs=1e-5)
-    product = matching.align(a, b, Request(by="activations", similarity="product")).total
+    product = matching.align(a, b, MatchRequest(by="activations", similarity="product")).total
     assert product.correlation_after < together[1].total.correlation_after
 
 
 def test_both_starts_from_the_match_of_activations(trained, monkeypatch):
     a, b = trained("resnet-A")
-    wanted, seen, search = matching.align(a, b, Request(by="activations")).permutations, [], assignment.search
+    wanted, seen, search = matching.align(a, b, MatchRequest(by="activations")).permutations, [], assignment.search
     monkeypatch.setattr(assignment, "search", lambda f, starts: seen.extend(starts) or search(f, starts))
-    matching.align(a, b, Request(by="both", restarts=3))
+    matching.align(a, b, MatchRequest(by="both", restarts=3))
     assert len(seen) == 3 and len({start.order for start in seen}) > 1
     for start in seen:
         assert all(np.array_equal(start.permutations[group], p) for group, p in wanted.items())
@@ -145,7 +147,7 @@ def test_both_starts_from_the_match_of_activations(trained, monkeypatch):
 
 def test_samples_are_spread_evenly_over_the_split(trained):
     a, b = trained("mlp")
-    found = matching.moments([a, b], Request(samples=100))
+    found = matching.moments([a, b], MatchRequest(samples=100))
     assert {sum(half.rows for half in one.halves) for one in found} == {100}
     images = data.load(a.file.dataset["name"]).train.images
     chosen = np.arange(100) * 256 // 100
@@ -162,12 +164,12 @@ def test_weights_since_initialisation(trained, tmp_path):
         {path: one.arrays[path][0] - start[path] for path in a.network.trained}
         for one, start in zip((a, b), seeds, strict=True)
     ]
-    found = matching.align(a, b, Request(by="weights", from_init=True))
+    found = matching.align(a, b, MatchRequest(by="weights", from_init=True))
     paths = [path for path in a.network.trained if path != "output/b"]
     dot = sum(float((change[0][path] * change[1][path]).sum()) for path in paths)
     norms = [np.sqrt(sum(float((one[path] ** 2).sum()) for path in paths)) for one in change]
     assert found.total.objective_before == pytest.approx(dot / np.prod(norms), rel=1e-3)
-    plain = matching.align(a, b, Request(by="weights"))
+    plain = matching.align(a, b, MatchRequest(by="weights"))
     assert any(not np.array_equal(p, plain.permutations[group]) for group, p in found.permutations.items())
 
 
@@ -176,7 +178,7 @@ def test_weights_that_the_seed_does_not_give_again_are_refused(trained, few, tmp
 
     def refused(other: Loaded, words: str) -> None:
         with pytest.raises(BadInput, match=words):
-            matching.align(a, other, Request(by="weights", from_init=True))
+            matching.align(a, other, MatchRequest(by="weights", from_init=True))
 
     moved, _ = matching.apply(b, {}, matching.proof_images(b), {"made": "match", "of": [a.path, b.path]})
     refused(moved, "was not trained as it is")
@@ -228,7 +230,7 @@ def test_networks_that_are_not_alike_are_refused_with_the_reason(trained, few, t
         done = call("train", "--dataset", dataset, "--epochs", 0, *options, "--out", out)
         assert done.code == 0, done.stderr
         with pytest.raises(BadInput, match=words):
-            matching.align(a, load(out / "seed0.h5"), Request())
+            matching.align(a, load(out / "seed0.h5"), MatchRequest())
 
     refused(r"has hidden \[20, 15\], .* has \[20, 14\]: units can be matched one to one", "--hidden", "20,15")
     refused("has model vgg", *MODELS["vgg"])
@@ -239,7 +241,7 @@ def test_networks_that_are_not_alike_are_refused_with_the_reason(trained, few, t
         matching.require_alike([a, diverged])
     broken = replace(a, arrays=a.arrays | {"hidden1/w": a.arrays["hidden1/w"] * np.inf})
     with pytest.raises(BadInput, match="hidden1/w holds values that are not finite"):
-        matching.align(a, broken, Request())
+        matching.align(a, broken, MatchRequest())
 
 
 @pytest.fixture
@@ -247,14 +249,14 @@ def kept(trained, tmp_path) -> tuple[Path, list[Loaded], list[matching.Alignment
     """A file of permutations of two networks to a third."""
     a, b = trained("resnet-A")
     networks = [a, b, replace(shuffled(b, 7)[0], path=str(tmp_path / "c.h5"))]
-    found = list(matching.align_all(networks, Request(by="weights", restarts=2)))
+    found = list(matching.align_all(networks, MatchRequest(by="weights", restarts=2)))
     save_permutations(tmp_path / "p.h5", [one.path for one in networks], [one.permutations for one in found], {})
     return tmp_path / "p.h5", networks, found
 
 
 def test_permutations_are_read_back_for_any_two_of_their_networks(kept):
     path, (a, b, c), found = kept
-    request = Request(by=str(path))
+    request = MatchRequest(by=str(path))
 
     def same(left: dict, right: dict) -> bool:
         return all(np.array_equal(left[group], right[group]) for group in right)
@@ -272,9 +274,9 @@ def test_permutations_are_read_back_for_any_two_of_their_networks(kept):
 
 def test_a_single_permutation_serves_files_of_any_name(trained, tmp_path):
     a, b = trained("mlp")
-    found = matching.align(a, b, Request(by="weights", restarts=1))
+    found = matching.align(a, b, MatchRequest(by="weights", restarts=1))
     save_permutations(tmp_path / "p.h5", ["was-a.h5", "was-b.h5"], [found.permutations], {})
-    again = matching.align(a, b, Request(by=str(tmp_path / "p.h5"))).permutations
+    again = matching.align(a, b, MatchRequest(by=str(tmp_path / "p.h5"))).permutations
     assert all(np.array_equal(p, again[group]) for group, p in found.permutations.items())
 
 

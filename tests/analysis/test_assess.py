@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from basiscli.analysis import nulls, pairs, similarity
-from basiscli.analysis.assess import SHARE_OF, Request, assess, explain, has_interval, summarise, without_arrays
+from basiscli.analysis.assess import (
+    SHARE_OF,
+    CorrelationRequest,
+    assess,
+    explain,
+    has_interval,
+    summarise,
+    without_arrays,
+)
 from basiscli.analysis.similarity import SIMILARITIES
 from basiscli.analysis.statistics import share
 from tests.helpers.features import haar, relu_features
@@ -18,16 +26,16 @@ def layer_of(*arrays: np.ndarray):
 
 
 def test_scores_alone():
-    (one,) = assess(layer_of(relu_features(0), relu_features(1)), Request())
+    (one,) = assess(layer_of(relu_features(0), relu_features(1)), CorrelationRequest())
     assert list(one.fields) == ["identity", "matched", "matched_held_out", "semi_matched"]
-    assert not Request().full
-    assert Request(nulls=("shuffled",)).full
+    assert not CorrelationRequest().full
+    assert CorrelationRequest(nulls=("shuffled",)).full
 
 
 def test_everything_at_once():
     a, b = relu_features(0), relu_features(1)
     found = layer_of(a, b)
-    request = Request(("rotated", "shuffled"), 10, tuple(SIMILARITIES), seed=3)
+    request = CorrelationRequest(("rotated", "shuffled"), 10, tuple(SIMILARITIES), seed=3)
     (one,) = assess(found, request)
     halves = one.pair.halves
     rotated = nulls.calibrate(one.fields["matched"], nulls.rotated(halves, 10, 3).in_sample)
@@ -47,9 +55,9 @@ def test_everything_at_once():
 def test_dropping_dead_units_drops_them_everywhere():
     a = relu_features(0)
     dead = np.hstack([a, np.zeros((len(a), 4))])
-    (one,) = assess(layer_of(a, dead), Request(similarities=("soft-matching",), drop_dead=True))
+    (one,) = assess(layer_of(a, dead), CorrelationRequest(similarities=("soft-matching",), drop_dead=True))
     assert one.fields["soft_matching"] == pytest.approx(1, abs=1e-5)
-    (one,) = assess(layer_of(a, dead), Request(similarities=("soft-matching",)))
+    (one,) = assess(layer_of(a, dead), CorrelationRequest(similarities=("soft-matching",)))
     assert one.fields["soft_matching"] == pytest.approx(12 / 16, abs=1e-5)
 
 
@@ -58,7 +66,7 @@ def test_all_pairs_of_many_networks():
     rng = np.random.default_rng(0)
     base = relu_features(0)
     noisy = [base[:, rng.permutation(12)] + rng.uniform(0.2, 1) * rng.standard_normal(base.shape) for _ in range(4)]
-    assessed = list(assess(layer_of(*noisy), Request(("rotated",), 10)))
+    assessed = list(assess(layer_of(*noisy), CorrelationRequest(("rotated",), 10)))
     assert [(one.pair.a, one.pair.b) for one in assessed] == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
     summary = summarise(assessed)
     assert summary["matched"] == pytest.approx(np.mean([one.fields["matched"] for one in assessed]))
@@ -68,7 +76,7 @@ def test_all_pairs_of_many_networks():
     assert summary["share"] == pytest.approx(share(*means))
     assert summary["share_low"] < summary["share"] < summary["share_high"] and summary["share_error"] > 0
     assert "rotated_z_low" not in summary
-    exact = summarise(list(assess(layer_of(*[base] * 4), Request())))
+    exact = summarise(list(assess(layer_of(*[base] * 4), CorrelationRequest())))
     assert exact["matched_high"] - exact["matched_low"] < 1e-6
 
 
@@ -78,27 +86,29 @@ def test_the_share_of_a_permuted_copy_is_one_and_of_a_rotated_one_nothing():
     loud = a * np.where(np.arange(24) == 3, 1000, 1)
     order = np.random.default_rng(1).permutation(24)
     turned = (a / a.std(axis=0)) @ haar(24, 1)
-    (copy,) = assess(layer_of(a, loud[:, order]), Request(("rotated",), 10))
+    (copy,) = assess(layer_of(a, loud[:, order]), CorrelationRequest(("rotated",), 10))
     assert copy.fields["share"] == pytest.approx(1, abs=1e-3)
-    (rotated,) = assess(layer_of(a, turned), Request(("rotated",), 30))
+    (rotated,) = assess(layer_of(a, turned), CorrelationRequest(("rotated",), 30))
     assert rotated.fields["standardised_aligned_held_out"] == pytest.approx(1, abs=0.01)
     assert abs(rotated.fields["standardised_rotated_held_out_z"]) < 3 and abs(rotated.fields["share"]) < 0.15
     scaled = turned * np.random.default_rng(2).uniform(0.01, 100, 24)
-    (plain,), (other,) = (assess(layer_of(x, y), Request(("rotated",), 5)) for x, y in ((a, turned), (loud, scaled)))
+    (plain,), (other,) = (
+        assess(layer_of(x, y), CorrelationRequest(("rotated",), 5)) for x, y in ((a, turned), (loud, scaled))
+    )
     for name in (*SHARE_OF, "share"):
         assert other.fields[name] == pytest.approx(plain.fields[name], abs=1e-4), name
     assert abs(other.fields["rotated_held_out_mean"] - plain.fields["rotated_held_out_mean"]) > 0.005
 
 
 def test_a_single_network():
-    (one,) = assess(layer_of(relu_features(0)), Request(("rotated",), 10))
+    (one,) = assess(layer_of(relu_features(0)), CorrelationRequest(("rotated",), 10))
     assert one.fields["matched"] == pytest.approx(1, abs=1e-6)
     assert one.fields["rotated_excess"] > 0.1
     assert one.fields["privilege_a"] == one.fields["privilege_b"]
 
 
 def test_without_arrays():
-    (one,) = assess(layer_of(relu_features(0), relu_features(1)), Request())
+    (one,) = assess(layer_of(relu_features(0), relu_features(1)), CorrelationRequest())
     assert without_arrays(one).pair.scores.r.size == 0
     assert without_arrays(one, keep_r=True).pair.scores.r.shape == (12, 12)
     assert without_arrays(one).pair.halves == ()

@@ -5,7 +5,7 @@ import pytest
 
 from basiscli.device import placement
 from basiscli.experiments import training_loop
-from basiscli.experiments.groups import Group, trained
+from basiscli.experiments.groups import Group, train_groups
 from basiscli.files.networks import load_network
 from tests.emulation import fake
 from tests.emulation.device import ILLEGAL_ADDRESS, Graph
@@ -36,7 +36,7 @@ def train_up_to(most: int):
 def test_groups_are_halved_until_they_fit(caplog):
     train, asked = train_up_to(2)
     groups = [Group(tuple(range(9))), Group((9, 10, 11), ("a", "b", "c"))]
-    done = list(trained(groups, train))
+    done = list(train_groups(groups, train))
     assert asked == [9, 4, 2, 2, 2, 2, 1, 2, 1]
     assert [member for group, _ in done for member in group.members] == list(range(12))
     assert [group.files for group, _ in done[-2:]] == [("a", "b"), ("c",)]
@@ -48,7 +48,7 @@ def test_groups_are_halved_until_they_fit(caplog):
 def test_one_network_that_does_not_fit_is_an_error():
     train, asked = train_up_to(0)
     with pytest.raises(MemoryError, match="no room"):
-        list(trained([Group((1, 2, 3))], train))
+        list(train_groups([Group((1, 2, 3))], train))
     assert asked == [3, 1]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from basiscli.analysis import pairs
-from basiscli.analysis.assess import Request, assess
+from basiscli.analysis.assess import CorrelationRequest, assess
 from basiscli.analysis.barriers import Curve, evenly
 from basiscli.plots import experiments
 from basiscli.plots.networks import layers_figure, pair_figure
@@ -13,7 +13,7 @@ from tests.helpers.features import relu_features
 from tests.helpers.memory import MemorySource
 
 
-def assessed(*networks: list[np.ndarray], request: Request) -> list:
+def assessed(*networks: list[np.ndarray], request: CorrelationRequest) -> list:
     """Return the assessed pairs of each layer, from the layers' activations of each network."""
     sources = [
         MemorySource(f"{k}.h5", {f"layer{i}": array for i, array in enumerate(arrays)})
@@ -29,7 +29,7 @@ def texts(figure) -> str:
 @pytest.mark.parametrize("units", [(12, 12), (100, 90), (3, 12)], ids=str)
 def test_a_pair(units, tmp_path):
     a, b = (relu_features(k, units=u) for k, u in enumerate(units))
-    drawn = assessed([a, a], [b, b], request=Request())
+    drawn = assessed([a, a], [b, b], request=CorrelationRequest())
     figure = pair_figure("a.h5", "b.h5", [one[0] for one in drawn])
     assert len(figure.axes) == 2 * 3 + 1
     assert "in sample" in texts(figure) and "held out" in texts(figure)
@@ -39,19 +39,21 @@ def test_a_pair(units, tmp_path):
 
 
 def test_a_pair_beside_its_null():
-    drawn = assessed([relu_features(0)], [relu_features(1)], request=Request(("rotated",), 5))
+    drawn = assessed([relu_features(0)], [relu_features(1)], request=CorrelationRequest(("rotated",), 5))
     assert "rotated" in texts(pair_figure("a.h5", "b.h5", drawn[0]))
 
 
 def test_matching_brings_a_permutation_to_the_diagonal():
     a = relu_features(0)
-    drawn = assessed([a], [a[:, ::-1]], request=Request())
+    drawn = assessed([a], [a[:, ::-1]], request=CorrelationRequest())
     _, after = (axis.images[0].get_array() for axis in pair_figure("a", "b", drawn[0]).axes[:2])
     np.testing.assert_allclose(np.diag(after), 1, atol=1e-5)
 
 
 def test_a_layer_without_held_out_scores(tmp_path):
-    drawn = assessed([relu_features(0, rows=2)], [relu_features(1, rows=2)], request=Request(("rotated",), 3))
+    drawn = assessed(
+        [relu_features(0, rows=2)], [relu_features(1, rows=2)], request=CorrelationRequest(("rotated",), 3)
+    )
     save(pair_figure("a", "b", drawn[0]), tmp_path / "pair.png")
     save(layers_figure(drawn * 2), tmp_path / "layers.png")
 
@@ -59,7 +61,8 @@ def test_a_layer_without_held_out_scores(tmp_path):
 @pytest.mark.parametrize("networks", [2, 4])
 def test_layers(networks, tmp_path):
     drawn = assessed(
-        *([relu_features(10 * k + i) for i in range(3)] for k in range(networks)), request=Request(("rotated",), 5)
+        *([relu_features(10 * k + i) for i in range(3)] for k in range(networks)),
+        request=CorrelationRequest(("rotated",), 5),
     )
     figure = layers_figure(drawn)
     assert {"matched held out", "aligned ceiling", "rotated null", "one basis"} <= set(texts(figure).split("\n"))
@@ -68,12 +71,12 @@ def test_layers(networks, tmp_path):
 
 
 def test_layers_without_a_null():
-    drawn = assessed(*([relu_features(10 * k + i) for i in range(2)] for k in range(3)), request=Request())
+    drawn = assessed(*([relu_features(10 * k + i) for i in range(2)] for k in range(3)), request=CorrelationRequest())
     assert "aligned ceiling" not in texts(layers_figure(drawn))
 
 
 def test_labels_do_not_cover_each_other():
-    drawn = assessed(*([relu_features(k)] * 2 for k in range(3)), request=Request(("rotated",), 5))
+    drawn = assessed(*([relu_features(k)] * 2 for k in range(3)), request=CorrelationRequest(("rotated",), 5))
     heights = sorted(text.xy[1] for text in layers_figure(drawn).axes[0].texts)
     assert min(np.diff(heights)) > 0.04
 
@@ -109,7 +112,7 @@ def test_colours_are_even():
 
 
 def test_a_failed_figure_leaves_nothing(tmp_path):
-    drawn = assessed([relu_features(0)], [relu_features(1)], request=Request())
+    drawn = assessed([relu_features(0)], [relu_features(1)], request=CorrelationRequest())
     with pytest.raises(OSError):
         save(pair_figure("a", "b", drawn[0]), tmp_path / "nowhere" / "pair.png")
     assert list(tmp_path.iterdir()) == []

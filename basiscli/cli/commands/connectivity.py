@@ -89,10 +89,10 @@ def command(
     basiscli connectivity --dataset cifar10 --model vgg --widths 1/16,1/8,1/4 --seeds 3 --epochs 8
     basiscli connectivity runs/mnist-32 runs/mnist-128 runs/mnist-512 --match none,activations --degrade
     """
-    from basiscli.analysis.assess import Request
+    from basiscli.analysis.assess import CorrelationRequest
     from basiscli.cli.inputs import paths_from
     from basiscli.experiments import connectivity
-    from basiscli.experiments.figures import drawn
+    from basiscli.experiments.figures import drawn_at_end
 
     if any(name.endswith(".h5") for name in matches):
         raise click.UsageError("--match: a file of permutations is of one width; take activations, weights or both")
@@ -101,7 +101,7 @@ def command(
         raise click.UsageError("--degrade undoes matches, and --match none makes none")
     if files:
         _require_no_training(context)
-        groups = iter(connectivity.taken(paths_from(files)))
+        groups = iter(connectivity.networks_by_width(paths_from(files)))
     else:
         groups = _trained(chosen, widths)
     sweep = connectivity.WidthSweep(
@@ -113,13 +113,13 @@ def command(
         probe=probe,
         tap=tap,
         positions=positions,
-        request=Request(("rotated",), draws, drop_dead=dead == "drop", seed=connectivity.SEED),
+        request=CorrelationRequest(("rotated",), draws, drop_dead=dead == "drop", seed=connectivity.SEED),
         degrade=degrade or degrade_to is not None,
         degrade_to=degrade_to,
         dataset=chosen["dataset"] if files and _given(context, "dataset") else None,
     )
     results = connectivity.sweep_widths(sweep, groups)
-    records.emit(drawn(results, "connectivity_figure", plot, chosen["force"]), style, row=_row)
+    records.emit(drawn_at_end(results, "connectivity_figure", plot, chosen["force"]), style, row=_row)
 
 
 def _trained(chosen: dict, widths: tuple | None) -> Iterator[tuple[float, list[str]]]:
@@ -135,7 +135,7 @@ def _trained(chosen: dict, widths: tuple | None) -> Iterator[tuple[float, list[s
         for width in widths:
             replace(job, width=width).require_consistent()
     options.require_pairs(job.seeds)
-    return connectivity.trained(job, widths)
+    return connectivity.train_widths(job, widths)
 
 
 def _require_no_training(context: click.Context) -> None:

@@ -65,7 +65,7 @@ def command(files, nulls, draws, similarities, dead, seed, extrapolate, interval
 
         basiscli train --seeds 5 | basiscli correlate - --null rotated
     """
-    from basiscli.analysis.assess import Request
+    from basiscli.analysis.assess import CorrelationRequest
     from basiscli.cli.inputs import paths_from
     from basiscli.experiments.correlation import correlate_files, sentences
 
@@ -74,7 +74,7 @@ def command(files, nulls, draws, similarities, dead, seed, extrapolate, interval
         raise click.UsageError("correlate needs two files or more (one will do with --null rotated)")
     if len(paths) < 3 and intervals:
         raise click.UsageError("--intervals are over networks and need three files or more")
-    request = Request(nulls, draws, similarities, dead == "drop", seed, extrapolate)
+    request = CorrelationRequest(nulls, draws, similarities, dead == "drop", seed, extrapolate)
     results = correlate_files(paths, request, intervals=intervals, **chosen)
     columns = (*CALIBRATED, *SECONDARY) if "rotated" in nulls else PLAIN
     columns += tuple(name.replace("-", "_") for name in similarities)

@@ -59,9 +59,9 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
     basiscli freeze --plot frozen.png
     basiscli freeze --dataset mnist --width 512 --prefixes 0,1,2 --seeds 4 --epochs 5
     """
-    from basiscli.analysis.assess import Request
+    from basiscli.analysis.assess import CorrelationRequest
     from basiscli.experiments import freezing
-    from basiscli.experiments.figures import drawn
+    from basiscli.experiments.figures import drawn_at_end
     from basiscli.experiments.training import TrainingJob
 
     job = TrainingJob.of(chosen | {"activations": False, "command": records.command_line()})
@@ -70,10 +70,10 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
     options.require_pairs(job.seeds)
     if donor_seed in job.seeds:
         raise click.UsageError(f"--donor-seed {donor_seed} is one of --seeds: choose another")
-    request = Request(("rotated",), draws, drop_dead=dead == "drop", seed=freezing.SEED)
-    sweep = freezing.Sweep(job, donors, donor_seed, prefixes, split, tap, positions, request)
+    request = CorrelationRequest(("rotated",), draws, drop_dead=dead == "drop", seed=freezing.SEED)
+    sweep = freezing.PrefixSweep(job, donors, donor_seed, prefixes, split, tap, positions, request)
     results = freezing.sweep_prefixes(sweep)
-    records.emit(drawn(results, "prefixes_figure", plot, job.force), style, row=_row)
+    records.emit(drawn_at_end(results, "prefixes_figure", plot, job.force), style, row=_row)
 
 
 def _row(record: Mapping) -> dict:

@@ -68,7 +68,7 @@ def command(files, out, applied, force, style, **chosen) -> None:
     basiscli match runs/digits-mlp/seed0.h5 runs/digits-mlp/seed1.h5 --apply matched.h5
     basiscli match a.h5 b.h5 c.h5 --by weights --restarts 32 --out permutations.h5
     """
-    from basiscli.alignment.matching import Request
+    from basiscli.alignment.matching import MatchRequest
     from basiscli.cli.inputs import paths_from
     from basiscli.experiments.matches import match_files
 
@@ -81,7 +81,7 @@ def command(files, out, applied, force, style, **chosen) -> None:
     if out and out.resolve() in [target.resolve() for target in targets.values()]:
         raise click.UsageError(f"--out and --apply are one file, {out}: name two")
     command_line = records.command_line()
-    results = match_files(paths, Request(**chosen), targets=targets, out=out, command=command_line, force=force)
+    results = match_files(paths, MatchRequest(**chosen), targets=targets, out=out, command=command_line, force=force)
     records.emit(results, style, row=partial(_row, several=len(paths) > 2))
 
 

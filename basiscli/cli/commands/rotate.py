@@ -80,14 +80,14 @@ def command(networks, layers, dataset, out, plot, force, style, **chosen) -> Non
     _require_consistent(chosen)
     from basiscli.cli.inputs import paths_from
     from basiscli.experiments import rotation
-    from basiscli.experiments.figures import drawn
+    from basiscli.experiments.figures import drawn_at_end
     from basiscli.experiments.rotation_experiment import Experiment
     from basiscli.experiments.rotation_sites import Protocol
 
     paths = paths_from(networks)
     experiment = Experiment.of(paths, layers, Protocol(**chosen), dataset, out, records.command_line())
     results = rotation.rotate_networks(experiment, force)
-    records.emit(drawn(results, "rotations_figure", plot, force), style, row=_row)
+    records.emit(drawn_at_end(results, "rotations_figure", plot, force), style, row=_row)
 
 
 def _require_consistent(chosen: dict) -> None:
