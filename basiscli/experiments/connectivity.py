@@ -32,8 +32,8 @@ Pair = tuple[int, int]
 class WidthSweep:
     """How to look at the networks of each width.
 
-    matching, walking: keywords of `interpolation.requests` and `interpolation.prepare_walk`. corrected None: none and what the
-    networks need. probe: the split to correlate on; "test" shows what is matched and walked on other images of it.
+    matching, walking: keywords of `interpolation.requests` and `interpolation.prepare_walk`. corrected None: none and
+    what the networks need. probe: the split to correlate on; "test" shows what is matched and walked on other images of it.
     degrade: also make every match worse, until all widths correlate degrade_to; None: `degradation.BELOW` less than the
     width that correlates least. dataset: where it is now, if it has moved.
     """

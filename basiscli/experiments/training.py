@@ -239,7 +239,7 @@ def dry_run(job: TrainingJob) -> Iterator[dict]:
 def plan(job: TrainingJob, dataset: Dataset) -> tuple[Network, TrainingJob]:
     """Return the network that a job trains, and the job with all defaults filled in."""
     job = job.filled(dataset)
-    assert job.augment is not None  # see `filled`
+    assert job.augment is not None and job.epochs is not None  # see `filled`
     augment.parse(job.augment)
     network = models.build(job.architecture(dataset))
     weights.select(network.trained, job.freeze)
