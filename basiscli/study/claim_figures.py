@@ -27,6 +27,7 @@ NAMES = {
 }  # fmt: skip
 SIZE = (4.3, 3.2)
 ASIDE = 24  # points between the last place of an axis and the names of the lines
+GAP = 11  # points between the middles of two names
 # Of the four together: each with its claim and verdict above it, in lines of so many characters.
 SHEET, HEAD, LINE = (10.4, 9.0), 0.42, 58
 COLOURS = {SHOWN: "#1d6b3f", REFUTED: "#a5301f", MIXED: "#6a5212"}
@@ -164,7 +165,7 @@ def _freezing(
             for place, prefix in enumerate(rows):
                 values = [row[field] for row in untrained.get(prefix, ()) if row.get(field) is not None]
                 axis.plot(
-                    [place + 0.08 * k + 0.12] * len(values), values, "D", color=colour, markersize=4, fillstyle="none"
+                    [place + 0.08 * k - 0.2] * len(values), values, "D", color=colour, markersize=4, fillstyle="none"
                 )
             if bound not in bounds:
                 _threshold(axis, bound, f"refutes below {bound}" if not bounds else f"share: {bound}", len(rows) - 1)
@@ -236,8 +237,9 @@ def _points(
 
 def _threshold(axis: Axes, value: float, name: str, last: int) -> None:
     """Draw the line at which a claim is decided, and the zero; the name stands beside the last place."""
-    axis.plot([-0.3, last + 0.2], [value, value], color=THRESHOLD, linewidth=1.2, linestyle="--")
-    axis.plot([-0.3, last + 0.2], [0, 0], color=GREY, linewidth=0.8)
+    ends = [-0.3, last + 0.06 * (last + 0.55)]  # short of the names
+    axis.plot(ends, [value, value], color=THRESHOLD, linewidth=1.2, linestyle="--")
+    axis.plot(ends, [0, 0], color=GREY, linewidth=0.8)
     _name(axis, last, value, name, THRESHOLD)
 
 
@@ -262,11 +264,16 @@ def _finish(axis: Axes, ticks: Sequence[str], label: str = "") -> None:
 
 
 def _spread(axis: Axes) -> None:
-    """Move names apart that would lie on each other."""
+    """Move names apart that would lie on each other, each as little as it must (isotonic regression by pooling)."""
     bottom, top = axis.get_ylim()
-    height = axis.get_window_extent().height * 72 / axis.figure.dpi
-    scale, free = height / (top - bottom), -np.inf
-    for text in sorted(axis.texts, key=lambda text: text.xy[1]):
-        place = text.xy[1] * scale
-        free = max(place, free + 11)
-        text.set_position((ASIDE, free - place))
+    scale = axis.get_window_extent().height * 72 / axis.figure.dpi / (top - bottom)
+    texts = sorted(axis.texts, key=lambda text: text.xy[1])
+    pools: list[tuple[float, int]] = []  # means of neighbours that touch, less the gaps below them, and how many
+    for k, text in enumerate(texts):
+        pools.append((text.xy[1] * scale - GAP * k, 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (upper, n), (lower, m) = pools.pop(), pools.pop()
+            pools.append(((upper * n + lower * m) / (n + m), n + m))
+    places = [place for place, count in pools for _ in range(count)]
+    for k, (text, place) in enumerate(zip(texts, places, strict=True)):
+        text.set_position((ASIDE, place + GAP * k - text.xy[1] * scale))
