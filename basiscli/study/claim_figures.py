@@ -125,7 +125,7 @@ def _rotation(losses: Mapping[tuple[str, int], Sequence[Record]], figure: Figure
 
 
 def _correlation(found: Mapping[tuple[float, str], c2.Layers], figure: FigureBase) -> str:
-    """Share of the way from arbitrary axes to common ones, by layer: widest, narrowest, half-trained, and the zeros."""
+    """Share of the way from the rotated null to the aligned ceiling, by layer: widest, narrowest, half-trained, and the zeros."""
     (axis,) = _axes(figure, "share of the way to one basis, %")
     widths = [width for width, condition in found if condition == c2.TRAINED] or [width for width, _ in found]
     lines = [(key, colour) for key, colour in (
@@ -146,7 +146,7 @@ def _correlation(found: Mapping[tuple[float, str], c2.Layers], figure: FigureBas
     _threshold(axis, 100 * c2.NEAR, "one above 80", len(layers) - 1)
     axis.set_ylim(min(-12, axis.get_ylim()[0]), 105)
     _finish(axis, layers)
-    return "Share of the way from arbitrary axes to common ones, by layer. " + "; ".join(said) + "."
+    return "Share of the way from the rotated null to the aligned ceiling, by layer. " + "; ".join(said) + "."
 
 
 def _freezing(

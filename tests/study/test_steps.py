@@ -207,7 +207,7 @@ def test_a_folder_without_a_study_is_refused(tmp_path):
     ("change", "words"),
     [
         ({"folder": "../victim"}, "writes ../victim"),
-        ({"folder": "/tmp/victim"}, "writes /tmp/victim"),
+        ({"folder": "/victim"}, "writes /victim"),
         ({"folder": ""}, None),
         ({"folder": "."}, "writes ."),
         ({"files": ["networks/../../victim.h5"]}, "outside of the folder"),

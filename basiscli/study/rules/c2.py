@@ -29,7 +29,7 @@ from basiscli.study.verdict import (
 )
 
 CLAIM = "C2"
-# Shares of the way from arbitrary axes to common ones: far from one basis below the first, of one basis above the
+# Shares of the way from the rotated null to the aligned ceiling: far from one basis below the first, of one basis above the
 # second; a growth with width, and with the second half of training, that is too little to call one.
 FAR, NEAR, WIDER, LONGER = 0.5, 0.8, 0.1, 0.05
 # A ceiling that is less above the null says nothing; one basis needs a ceiling above the second.
@@ -37,7 +37,7 @@ ROOM, SHARED = 0.1, 0.5
 # A share of linear or untrained networks above which the null is no null: half of what is called far.
 ZERO = FAR / 2
 REFUTED_BY = "Every layer's share above 80 %, under a ceiling above 0.5."
-MEASURE = "share of the way from arbitrary axes to common ones, mean over layers, width {}"
+MEASURE = "share of the way from the rotated null to the aligned ceiling, mean over layers, width {}"
 # What the records of a step are of; without the field they are of the networks at the end of training.
 CONDITIONS = TRAINED, HALF, LINEAR, UNTRAINED = ("trained", "half-trained", "linear", "untrained")
 
