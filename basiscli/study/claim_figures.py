@@ -125,7 +125,7 @@ def _rotation(losses: Mapping[tuple[str, int], Sequence[Record]], figure: Figure
 
 
 def _correlation(found: Mapping[tuple[float, str], c2.Layers], figure: FigureBase) -> str:
-    """Share of the way from the rotated null to the aligned ceiling, by layer: widest, narrowest, half-trained, and the zeros."""
+    """Share of the way from the rotated null to the aligned ceiling, by layer, beside its zeros."""
     (axis,) = _axes(figure, "share of the way to one basis, %")
     widths = [width for width, condition in found if condition == c2.TRAINED] or [width for width, _ in found]
     lines = [(key, colour) for key, colour in (

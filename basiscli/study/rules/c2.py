@@ -29,8 +29,8 @@ from basiscli.study.verdict import (
 )
 
 CLAIM = "C2"
-# Shares of the way from the rotated null to the aligned ceiling: far from one basis below the first, of one basis above the
-# second; a growth with width, and with the second half of training, that is too little to call one.
+# Shares of the way from the rotated null to the aligned ceiling: far from one basis below the first, of one basis above
+# the second; a growth with width, and with the second half of training, that is too little to call one.
 FAR, NEAR, WIDER, LONGER = 0.5, 0.8, 0.1, 0.05
 # A ceiling that is less above the null says nothing; one basis needs a ceiling above the second.
 ROOM, SHARED = 0.1, 0.5
