@@ -28,7 +28,7 @@ def correlate(
     processes: int = 1,
     names: tuple[str, str] = ("x", "y"),
 ) -> Correlation:
-    """Return how well the units of two arrays pair up, beside what arbitrary axes of the same space would score.
+    """Return how well the units of two arrays pair up, beside the score of arbitrary axes of the same space.
 
     The score is mean_i r_iπ(i): r (units of x, units of y) holds Pearson's correlations over all rows, π is the
     one-to-one assignment that maximises the sum. Held out, π comes from one random half of the samples and r from the
@@ -43,13 +43,13 @@ def correlate(
     seed:      of the halves and the draws, 0 or more
     groups:    (samples,), ids of original images: samples of one id, such as shifted copies, fall in the same half
     dead:      "zero" counts a constant unit as 0, "drop" leaves it out
-    positions: of a convolution: "all" are rows, or their "mean", or so many of them, drawn once
-    processes: that share the draws of 100 units or more, which changes no number. More than one in a script needs
-               `if __name__ == "__main__":`, as Python's multiprocessing does.
+    positions: the rows of a convolution: "all" positions, their "mean", or a number of positions, drawn once
+    processes: how many share the draws of 100 units or more; the results do not depend on it. In a script, more than
+               one process needs `if __name__ == "__main__":`, as Python's multiprocessing does.
     names:     of the arrays, for tables and figures
 
-    Raises BadInput, a ValueError that names the parameter, for what are no such arrays, and for values that are NaN or
-    infinite.
+    Raises BadInput, a ValueError that names the parameter, if an argument is no such array, and for values that are NaN
+    or infinite.
 
     Source: Li et al. 2015, "Convergent Learning"; the held-out score and the rotated null are ours (docs/metrics.md).
 

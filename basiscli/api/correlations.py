@@ -15,7 +15,7 @@ from basiscli.errors import BadInput
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What the fields of a null and of its ceiling are called in records. Null and ceiling are those of the share, of
+# The names of the fields of a null and of its ceiling in records. Null and ceiling are those of the share, of
 # standardised units, so that the three numbers belong together.
 NULLS = {"rotated": "standardised_rotated_held_out", "shuffled": "shuffled_held_out"}
 CEILING = "standardised_aligned_held_out"
@@ -31,7 +31,7 @@ HOW_TO_READ = {
 
 
 class Scores:
-    """The numbers that a pair of arrays and the mean over pairs have in common; None where one is undefined."""
+    """The scores of a pair of arrays, or of the mean over pairs; None where a score is undefined."""
 
     scores: Mapping[str, float | None]
     null_name: str | None
@@ -68,8 +68,8 @@ class Scores:
     def share(self) -> float | None:
         """(matched_held_out - null) / (ceiling - null): 0 for arbitrary axes, 1 for a permuted copy.
 
-        None without the rotated null, and where the ceiling is not above it. Of several networks the share of the
-        means.
+        None without the rotated null, and if the ceiling is not above the null. For several networks it is the share of
+        the means.
         """
         return self.scores.get("share")
 
@@ -88,9 +88,9 @@ class Scores:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Correlation(Scores):
-    """How well the units of two arrays pair up: what `correlate` returns.
+    """How well the units of two arrays pair up: the result of `correlate`.
 
-    names:       what the arrays are called in tables and figures
+    names:       the names of the arrays in tables and figures
     units, dead: (units of x, units of y), and how many of them are constant
     samples:     the length of the first axis
     scores:      every field of the record that `basiscli correlate` prints, by its name there (docs/metrics.md)
@@ -120,7 +120,7 @@ class Correlation(Scores):
     _assessment: Assessment = field(repr=False)
 
     def table(self) -> Table:
-        """Return the main scores, a row each, with a line on how to read each one."""
+        """Return the main scores, a row for each score, with a line on how to read it."""
         return Table(
             tuple(
                 {"score": name, "value": value, "how to read it": HOW_TO_READ[name]}
@@ -131,7 +131,7 @@ class Correlation(Scores):
     def plot(self) -> "Figure":
         """Return a figure: r as the units come, r after matching, and the correlations of matched units.
 
-        They are drawn held out, over those of some draws of the rotated null.
+        The correlations are held out, and drawn over those of some draws of the rotated null.
         """
         from basiscli.plots.networks import pair_figure
 
@@ -153,9 +153,9 @@ class Correlation(Scores):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Pairwise(Scores):
-    """All pairs of several arrays, and their mean with intervals over networks: what `pairwise` returns.
+    """All pairs of several arrays, and their mean with intervals over networks: the result of `pairwise`.
 
-    names:     what the arrays are called in tables and figures
+    names:     the names of the arrays in tables and figures
     pairs:     the result of each pair (i, j), i < j
     scores:    the mean of every field over pairs, and <field>_low, <field>_high and <field>_error: the ends of its 95 %
                interval and its standard error over networks
@@ -247,7 +247,7 @@ def correlation_of(assessment: Assessment, names: tuple[str, str], samples: int,
 
 
 def _draws(assessment: Assessment, null: str | None) -> NDArray[np.float64]:
-    """Return the scores of the draws of which a null is the mean."""
+    """Return the scores of the draws whose mean is the null."""
     if null is None:
         return np.empty(0)
     drawn = assessment.nulls[null]

@@ -1,4 +1,4 @@
-"""The matched correlation in scikit-learn's manner: partners from some data, their score on other data."""
+"""The matched correlation in scikit-learn's manner: units are paired on some data and scored on other data."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ class BasisCorrelation:
     """Pair the units of two arrays on some samples, and score the pairs on others.
 
     `fit` finds the one-to-one π that maximises Σ_i r_iπ(i), Pearson's correlations; `score` is mean_i r_iπ(i) on the
-    samples that it is given. The two sets of samples must have nothing in common for the score to be held out.
+    samples that it is given. The score is held out only if the two sets of samples have no sample in common.
 
     dead: "zero" counts a constant unit as 0, "drop" leaves it out.
 
@@ -47,7 +47,7 @@ class BasisCorrelation:
         return {"dead": self.dead}
 
     def set_params(self, **parameters: Any) -> "BasisCorrelation":
-        """Set parameters, and return the estimator. Raises BadInput for a name that is none."""
+        """Set parameters, and return the estimator. Raises BadInput for an unknown name."""
         for name, value in parameters.items():
             if name not in self.get_params():
                 raise BadInput(f"{name}: BasisCorrelation has the parameter dead")

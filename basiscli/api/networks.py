@@ -1,4 +1,4 @@
-"""Networks in a program: loaded or trained, shown images, looked into, put in another order, saved."""
+"""Networks in a program: load or train them, run them on images, permute their units, save them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,9 +34,9 @@ PROBED = 64
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainedNetwork:
-    """A network and its weights: what `load` and `train` return. Methods that change it return another network.
+    """A network and its weights: the result of `load` and `train`. Methods that change it return another network.
 
-    path: the file that holds it, None if none does.
+    path: the file of the network, None if it has no file.
 
     >>> import numpy as np, basiscli
     >>> (network,) = basiscli.train("digits", hidden=(16, 8), epochs=1)
@@ -54,12 +54,12 @@ class TrainedNetwork:
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What the network is made of: model, input_shape, classes, and the choices of the model."""
+        """The architecture: model, input_shape, classes, and the options of the model."""
         return dict(self._loaded.network.architecture)
 
     @property
     def seed(self) -> int:
-        """The seed that it was trained from."""
+        """The seed of its training."""
         return self._loaded.file.seed
 
     @property
@@ -79,12 +79,12 @@ class TrainedNetwork:
 
     @property
     def groups(self) -> dict[str, int]:
-        """The number of units of each group: units that one permutation must move together, by its first layer."""
+        """The number of units of each group, by its first layer; one permutation moves a group in all its layers."""
         return dict(unit_groups(self._loaded.network).groups)
 
     @property
     def weights(self) -> dict[str, NDArray[np.float32]]:
-        """Every array by its path, such as "hidden1/w", the statistics of BatchNorm too; they cannot be written to."""
+        """Every array by its path, such as "hidden1/w", with the statistics of BatchNorm; the arrays are read-only."""
         arrays = {path: values[0] for path, values in self._loaded.arrays.items()}
         for values in arrays.values():
             values.flags.writeable = False
@@ -125,8 +125,8 @@ class TrainedNetwork:
     def permute(self, permutations: Mapping[str, ArrayLike]) -> "TrainedNetwork":
         """Return the network with the units of groups in another order; it computes the same function.
 
-        permutations: (units,) by group (see `groups`); unit i of the new network is unit p[i] of this one. Groups left
-        out stay. Raises BadInput for what is no permutation of a group, and if a logit of random images changes.
+        permutations: (units,) by group (see `groups`); unit i of the new network is unit p[i] of this one. Other groups
+        do not change. Raises BadInput if an array is no permutation of a group, or if a logit of random images changes.
         """
         loaded = self._loaded
         moves = {group: np.asarray(p) for group, p in permutations.items()}
@@ -169,7 +169,7 @@ class TrainedNetwork:
         return f"<p>{escape(repr(self))}</p>{self.table()._repr_html_()}"
 
     def _split(self, images: ArrayLike) -> Split:
-        """Return images as a split without labels. Raises BadInput for other shapes and types than the network's."""
+        """Return images as a split without labels. Raises BadInput for another shape or type than the network's."""
         shown, wanted = on_host(images), tuple(self._loaded.network.architecture["input_shape"])
         if shown.ndim == 3:
             shown = shown[..., None]
@@ -243,7 +243,7 @@ def loaded_of(network: TrainedNetwork | str | Path, name: str) -> Loaded:
 
 
 def _trained(dataset: str, seeds: tuple[int, ...], out: str, options: Mapping[str, Any]) -> list[str]:
-    """Train networks into a folder, and return the paths of their files. Only here are options handed over."""
+    """Train networks into a folder, and return the paths of their files."""
     chosen = checked(options)
     given = ", ".join(f"{name}={value!r}" for name, value in {"seeds": seeds, **options}.items())
     command = f"basiscli.train({dataset!r}, {given})"
@@ -266,5 +266,5 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _in_memory(loaded: Loaded) -> TrainedNetwork:
-    """Return a network whose file is about to go."""
+    """Return a network whose file will be deleted."""
     return TrainedNetwork(None, replace(loaded, path=f"the network of seed {loaded.file.seed}"))

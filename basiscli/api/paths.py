@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Matching:
-    """Which unit of one network is which of the other: what `match` returns.
+    """The permutations between the units of two networks: the result of `match`.
 
     permutations:     (units,) by group: unit i of a is unit p[i] of b
     network:          b in the order of a; it computes the same function as b
-    logit_difference: the largest change of a logit that the permutation brought, over the largest logit: rounding
+    logit_difference: the largest change of a logit by the permutation, from rounding, over the largest logit
     objective:        (before, after): the cosine of a's and b's weights over all groups, in [-1, 1]
-    correlation:      (before, after): the mean correlation of matched units, None where activations were not looked at
+    correlation:      (before, after): the mean correlation of matched units; None if activations were not needed
 
     >>> import numpy as np, basiscli
     >>> (a,) = basiscli.train("digits", hidden=(16, 8), epochs=1)
@@ -59,7 +59,7 @@ class Matching:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Interpolation:
-    """Loss and accuracy on the straight line between two networks: what `interpolate` returns.
+    """Loss and accuracy on the straight line between two networks: the result of `interpolate`.
 
     curves: by (match, correct), each with `lambdas`, `loss` (nats) and `accuracy`, (points,)
     split:  the images that were evaluated
@@ -84,7 +84,7 @@ class Interpolation:
         return {name: float(curve.fields()["barrier"]) for name, curve in self.curves.items()}
 
     def table(self) -> Table:
-        """Return a row for each condition: the barrier, the midpoint's loss, and the accuracy that is lost."""
+        """Return a row for each condition: the barrier, the midpoint's loss, and the loss of accuracy."""
         rows = []
         for (match, correct), curve in self.curves.items():
             fields = {name: float(value) for name, value in curve.fields().items()}
@@ -93,7 +93,7 @@ class Interpolation:
         return Table(tuple(rows))
 
     def plot(self) -> "Figure":
-        """Return a figure: loss and accuracy along the line, a line a condition."""
+        """Return a figure: loss and accuracy along the path, a line for each condition."""
         from basiscli.plots.experiments import paths_figure
 
         return paths_figure({(name, self.split): {(0, 1): curve} for name, curve in self.curves.items()})
@@ -118,19 +118,19 @@ def match(
     dataset: str | None = None,
     seed: int = 0,
 ) -> Matching:
-    """Return the permutation of b's units that brings b into the order of a, after proof that b computes the same.
+    """Return the permutation of b's units into the order of a, after proof that b's function does not change.
 
-    by weights: π maximises Σ <A, π(B)> over the weights, by coordinate descent from `restarts` starts. By activations:
+    By weights, π maximises Σ <A, π(B)> over the weights, by coordinate descent from `restarts` starts. By activations,
     each group's π is the assignment that maximises Σ_i r_iπ(i) over its layers.
 
     a, b:       networks of one architecture and data set, or their files
     by:         "weights", "activations", "both" (weights, from activations on) or "none"
-    restarts:   descents from other starts, of which the best is kept
+    restarts:   the number of descents, each from another start; the best one counts
     from_init:  weights count as their change since initialisation
-    similarity: "correlation" or "product": what activations are matched by
-    split, samples: the images that activations are of: "train", "test", or one with "-shifts"; at most so many
+    similarity: of activations, "correlation" or "product"
+    split:      the images for activations: "train", "test", or one with "-shifts"; samples: at most so many of them
     dataset:    where the data set is now, if it has moved
-    seed:       of the restarts' starts
+    seed:       of the starts
 
     Raises BadInput for networks that cannot be matched. Source: Ainsworth, Hayase and Srinivasa 2023, "Git Re-Basin";
     Li et al. 2015.
@@ -184,7 +184,7 @@ def interpolate(
     correct:     "none", "reset-bn" (BatchNorm's statistics), "repair" (mean and deviation of every unit), or several
     points:      values of λ, odd, 3 or more
     split:       "test" or "train"; samples: at most so many of its images, drawn by `seed`
-    correct_on:  training images that corrections look at
+    correct_on:  the number of training images for corrections
     temperature: divides the logits
     dataset:     where the data set is now, if it has moved
 
@@ -234,7 +234,7 @@ def _listed(name: str, value: str | Sequence[str], choices: Sequence[str]) -> tu
 
 
 def _moved(loaded: Loaded, dataset: str | None) -> Loaded:
-    """Return a network whose data set has another name."""
+    """Return a network with another name of its data set."""
     if dataset is None:
         return loaded
     return replace(loaded, file=replace(loaded.file, dataset=loaded.file.dataset | {"name": dataset}))

@@ -27,7 +27,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Rotations:
-    """What rotations cost beside the identity, layer by layer: what `rotate` returns.
+    """The penalties of rotations over the identity, layer by layer: the result of `rotate`.
 
     records: one for each layer and kind of M, as `basiscli rotate` prints them (docs/rotate.md has the fields)
 
@@ -76,7 +76,7 @@ def rotate(
     out: str | Path | None = None,
     force: bool = False,
 ) -> Rotations:
-    """Put a fixed map M over the units of layers, train the rest again, and return what M costs beside the identity.
+    """Put a fixed map M over the units of layers, train again, and return the penalties of M over the identity.
 
     penalty = score with the identity - score with M, both trained alike; positive where M is worse. Intervals are over
     networks and repeats.
@@ -91,10 +91,10 @@ def rotate(
     start:      "continue" from the trained weights or "reinit"; None: reinit for an mlp
     cumulative: rotate every layer up to the chosen one
     repeats:    draws of M for a network, 1 or more
-    epochs, lr, augment: as the networks were trained unless given; clip: the bound of a network's gradient norm
+    epochs, lr, augment: those of the networks' own training if None; clip: the bound of a network's gradient norm
     dataset:    where the data set is now, if it has moved
-    out:        the folder that keeps every rotated network, and goes on with what it holds; None keeps no file
-    force:      train anew what the folder holds
+    out:        the folder for every rotated network; networks that it holds already are used again. None keeps no file
+    force:      train again the networks that the folder holds
 
     Raises BadInput for networks, layers or kinds that do not fit together, before anything is trained. Source: Brown,
     Vyas and Bansal 2023; the paired arms are ours (docs/rotate.md).
@@ -116,7 +116,7 @@ def rotate(
 
 
 def _require_possible(protocol: Protocol) -> None:
-    """Raise BadInput for an option that is none."""
+    """Raise BadInput for an option that has no such value."""
     choices = {"tap": TAPS, "retrain": RETRAINED, "start": (*STARTS, None)}
     chosen = [(name, getattr(protocol, name), known) for name, known in choices.items()]
     for name, value, known in [*chosen, *(("kinds", kind, KINDS) for kind in protocol.kinds or ())]:
@@ -130,7 +130,7 @@ def _require_possible(protocol: Protocol) -> None:
 
 @contextmanager
 def _files(networks: Sequence[TrainedNetwork | str | Path]) -> Iterator[list[str]]:
-    """Yield the paths of networks; those without a file get one for the time being."""
+    """Yield the paths of networks; a network without a file gets a temporary file."""
     if isinstance(networks, TrainedNetwork | str | Path) or not networks:
         raise BadInput("`networks` is no list of networks: give one or more")
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Tables of results: text where they are printed, HTML in a notebook."""
+"""Tables of results: text in a terminal, HTML in a notebook."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What `basiscli.train` takes as options: the checks that the command line makes when it parses."""
+"""The options of `basiscli.train`: the same checks as those of the command line."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ CHOICES = {
     "model": tuple(MODELS), "activation": ACTIVATIONS, "norm": NORMS, "pooling": tuple(POOLINGS), "shortcut": SHORTCUTS,
     "optimizer": tuple(SLOTS), "schedule": SCHEDULES,
 }  # fmt: skip
-# Whole numbers, from which on.
+# Whole numbers, with the least value of each.
 WHOLE = {"depth": 1, "epochs": 0, "batch_size": 1, "freeze_prefix": 1, "checkpoint_every": 0, "seed_batch": 1}
 # Numbers above 0; from 0 on; from 0 to below 1.
 POSITIVE, NOT_NEGATIVE = ("width", "lr", "clip"), ("weight_decay", "warmup")
@@ -29,7 +29,7 @@ LISTS = ("hidden", "layout", "vary", "start_weights", "freeze")
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options as TrainingJob takes them: lists as tuples, a single word as a list of one.
 
-    Raises BadInput, with the name, for an option that is none and for a value that it cannot have.
+    Raises BadInput, with the name, for an unknown option, and for a value that an option cannot have.
     """
     listed = {name: _listed(value) if name in LISTS else value for name, value in options.items()}
     for name, value in listed.items():

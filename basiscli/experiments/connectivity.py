@@ -30,12 +30,12 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class WidthSweep:
-    """How to look at the networks of each width.
+    """How to match, walk between and correlate the networks of each width.
 
-    matching, walking: keywords of `interpolation.requests` and `interpolation.prepare_walk`. corrected None: none and
-    what the networks need. probe: the split to correlate on; "test" shows what is matched and walked on other images of it.
-    degrade: also make every match worse, until all widths correlate degrade_to; None: `degradation.BELOW` less than the
-    width that correlates least. dataset: where it is now, if it has moved.
+    matching, walking: keywords of `interpolation.requests` and `interpolation.prepare_walk`. corrected None: without
+    correction, and with the correction that the networks need. probe: the split to correlate on; "test" shows other
+    images than those of matching. degrade: also degrade every match until all widths correlate `degrade_to` (None:
+    `degradation.BELOW` less than the lowest width). dataset: where the data set is now, if it has moved.
     """
 
     matches: Sequence[str]
@@ -54,11 +54,11 @@ class WidthSweep:
 
 @dataclass
 class Correlations:
-    """What the pairs of a width correlate.
+    """The correlations of the pairs of a width.
 
-    scores: by pair, the mean over layers of each of SCORES. layers: by pair and layer, r (U, U), float32; only for what
-    needs whole matrices. applied: by match and pair, the mean r of unit i of A and unit π(i) of B. images: how many
-    were looked at, each copy counted.
+    scores: by pair, the mean over layers of each of SCORES. dead: the mean part of dead units. layers: by pair and
+    layer, r (U, U), float32; only if matches are degraded. applied: by match and pair, the mean r of unit i of A and
+    unit π(i) of B. images: the number of images, each copy counted.
     """
 
     scores: dict[Pair, dict[str, float | None]] = field(default_factory=dict)
@@ -69,9 +69,9 @@ class Correlations:
 
 
 def train_widths(job: TrainingJob, widths: Sequence[float]) -> Iterator[tuple[float, list[str]]]:
-    """Train what is not there yet, a folder a width, and yield each width, from the narrowest, with its networks.
+    """Train the networks that do not exist yet, a folder for each width; yield widths, narrowest first, with networks.
 
-    Raises BadInput before anything is trained if a width does not fit the model, and as `training.train_networks` does.
+    Raises BadInput before training if a width does not fit the model, and as `training.train_networks` does.
     """
     dataset = load_dataset(job.dataset)
     plans = {width: training.plan(replace(job, width=width), dataset)[1] for width in sorted(widths)}
@@ -88,10 +88,10 @@ def train_widths(job: TrainingJob, widths: Sequence[float]) -> Iterator[tuple[fl
 
 
 def networks_by_width(paths: Sequence[str]) -> list[tuple[float, list[str]]]:
-    """Return widths, from the narrowest, with the networks of files, of one architecture each.
+    """Return widths, from the narrowest, each with its network files.
 
     Networks that diverged are left out, with a line on stderr. Raises BadInput if architectures differ in more than
-    their width, or a width has one network alone.
+    their width, or if a width has only one network.
     """
     groups: dict[float, list[str]] = {}
     first = None
@@ -117,9 +117,9 @@ def networks_by_width(paths: Sequence[str]) -> list[tuple[float, list[str]]]:
 
 @dataclass(frozen=True)
 class WidthResult:
-    """What was found of the networks of a width.
+    """The permutations and correlations of the networks of a width.
 
-    images: how many each match saw. unmatched: the curves of pairs without a match, by (correct, split).
+    images: the number of images of each match. unmatched: the curves of pairs without a match, by (correct, split).
     """
 
     width: float
@@ -133,7 +133,7 @@ class WidthResult:
 def sweep_widths(sweep: WidthSweep, groups: Iterator[tuple[float, list[str]]]) -> Iterator[dict]:
     """Yield a record for each width, match, correction and split: means over pairs with intervals over networks.
 
-    The degraded matches come last, since what they have to correlate follows from all widths.
+    Degraded matches come last, since their common correlation follows from all widths.
     """
     widths = []
     for width, paths in groups:
@@ -175,7 +175,7 @@ def _match_and_correlate(
 def _degraded(
     sweep: WidthSweep, result: WidthResult, networks: Sequence[Loaded], match: str, goal: float
 ) -> Iterator[Degraded]:
-    """Yield a match made worse by a circle of partners and, if it is of activations, by matching on fewer images."""
+    """Yield a degraded match: with partners passed on in a circle and, for activations, from fewer images."""
     segments, r = unit_groups(networks[0].network).layers, result.correlations.layers
     yield degradation.circled(match, segments, r, result.aligned[match], goal)
     request = interpolation.requests([match], seed=SEED, **sweep.matching)[match]
@@ -259,7 +259,7 @@ def _correlate(
 
 
 def _of_networks(result: WidthResult, networks: Sequence[Loaded]) -> dict:
-    """Return the fields of a record that say what the networks are."""
+    """Return the fields of a record that describe the networks."""
     accuracies = [
         loaded.file.history["test_accuracy"][-1:] for loaded in networks if "test_accuracy" in loaded.file.history
     ]
@@ -274,7 +274,7 @@ def _of_networks(result: WidthResult, networks: Sequence[Loaded]) -> dict:
 
 
 def _of_match(sweep: WidthSweep, result: WidthResult, match: str, goal: float | None) -> dict:
-    """Return the fields of a record that say on what was matched, and what the pairs correlate."""
+    """Return the fields of a record that describe the match, and the correlations of the pairs."""
     correlations = result.correlations
     tables = {name: {pair: scores[name] for pair, scores in correlations.scores.items()} for name in SCORES}
     fields = _with_intervals("correlation", correlations.applied[match])
@@ -301,7 +301,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _width(architecture: Mapping) -> tuple[float, dict]:
-    """Return the width of an architecture, the largest of a perceptron's, and what is left of it."""
+    """Return the width of an architecture (of an MLP the largest one), and its other fields."""
     rest = dict(architecture)
     if "hidden" in rest:
         hidden = rest["hidden"]

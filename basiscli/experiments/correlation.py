@@ -13,18 +13,18 @@ from basiscli.files.targets import require_new
 from basiscli.names import EVERY
 from basiscli.notes import log
 
-# The null that excess and share are over.
+# The null of excess and share.
 ROTATED = "standardised_rotated_held_out"
-# From so many dead units on a line of words says so.
+# A line of words names the dead units if they are more than this part.
 DEAD_PART = 0.1
-# The share of the way from the null to the ceiling, in words.
+# Words for the share, the part of the way from the null to the ceiling.
 SHARES = (
     (0.1, "no common basis to speak of"),
     (0.5, "some of a common basis"),
     (0.9, "much of a common basis"),
     (float("inf"), "a common basis"),
 )
-# Layers that a note names before it stops.
+# The most layers that a note names.
 LISTED = 8
 
 
@@ -50,8 +50,8 @@ def correlate_files(
     The files are networks or arrays (samples, ..., units), opened as `activations.open_all` says. Matrices and
     permutations go into the HDF5 file `out`, a figure into `plot`, which is drawn after the last record.
 
-    Raises BadInput for files that do not fit together, and where `out` or `plot` exists, unless `force`; and in the
-    end, when all else is done and written, for layers that cannot be compared.
+    Raises BadInput for files that do not fit together, and if `out` or `plot` exists, unless `force`. For layers that
+    cannot be compared it raises BadInput at the end, after the other layers are written.
     """
     opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids)
     for target in (plot, out):
@@ -83,8 +83,8 @@ def _records(
 ) -> Iterator[dict]:
     """Yield a record a pair and layer and, with intervals, one of a layer's mean over pairs.
 
-    Arrays go into the open file `results`, what a figure needs into `drawn`, layers that cannot be compared into
-    `failed` with the reason. Raises the first reason if no layer can.
+    Arrays go into the open file `results`, assessments for a figure into `drawn`, and layers that cannot be compared
+    into `failed`, with the reason. Raises the first reason if no layer can be compared.
     """
     shared = pairs.shared_layers(opened)
     notes = _notes(opened, shared, request)
@@ -99,7 +99,7 @@ def _records(
             nested=request.extrapolate,
             failed=failed.setdefault,
         ):
-            while notes:  # not before a record is sure to come: an error is told in one line
+            while notes:  # notes wait until a record is certain, since an error is one line alone
                 log.warning(notes.pop(0))
             _warn_of_few_rows(moments)
             of_layer: list = []
@@ -117,7 +117,7 @@ def _records(
 
 
 def _notes(opened: Sequence, shared: dict, request: CorrelationRequest) -> list[str]:
-    """Return what to say before the first record: how files were read, which layers are not compared."""
+    """Return the notes before the first record: how files were read, and which layers are not compared."""
     notes = [note for source in opened for note in source.notes]
     for layer, owners in shared.items():
         if len(owners) < len(opened):
@@ -171,7 +171,7 @@ def _record(opened: Sequence, moments, assessment, intervals: bool) -> dict:
 
 
 def _mean_record(opened: Sequence, moments, of_layer: list) -> dict:
-    """Return the record of a layer's mean over pairs; what differs between the networks is null."""
+    """Return the record of a layer's mean over pairs; a field that differs between networks is None."""
     units = {u for assessment in of_layer for u in assessment.pair.scores.units}
     width = units.pop() if len(units) == 1 else None
     summary = summarise(of_layer)
@@ -215,7 +215,7 @@ def _draw(plot: Path, paths: Sequence[str], drawn: list, per_layer: bool) -> Non
 
 
 def sentences(records: Sequence[Mapping]) -> Iterator[str]:
-    """Yield a line of words for each layer of records of `correlate_files`: its mean over pairs, or its one pair."""
+    """Yield a line of words for each layer of the records of `correlate_files`: on its mean over pairs, or its pair."""
     by_layer: dict[str, list[Mapping]] = {}
     for record in records:
         by_layer.setdefault(record["layer"], []).append(record)

@@ -1,4 +1,4 @@
-"""The control of `connectivity`: matches made worse until every width correlates alike (docs/connectivity.md)."""
+"""The control of `connectivity`: matches degraded until all widths correlate alike (docs/connectivity.md)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +13,11 @@ from basiscli.files.networks import Loaded
 from basiscli.nn.unit_groups import Segment
 from basiscli.rng import generator
 
-# How far below the lowest correlation of any width the common one lies.
+# The common correlation lies this far below the lowest correlation of any width.
 BELOW = 0.05
-# Correlations that differ by less are equal.
+# Correlations that differ by less than this are equal.
 EQUAL = 0.01
-# Steps of the search for a part to undo; numbers of images that are tried at least, and to either side of the best.
+# Steps of the search for the part to undo; the fewest images of a match; numbers of images tried around the best.
 STEPS, FEWEST_IMAGES, BESIDE = 12, 4, 5
 SEED = 0
 
@@ -27,9 +27,9 @@ Segments = Mapping[str, Sequence[Segment]]
 
 @dataclass(frozen=True)
 class Degraded:
-    """A match made worse on purpose: what it is called, its permutations, what they correlate, and on what it was made.
+    """A degraded match: its name, its permutations, and the mean correlation of each pair under them.
 
-    images: how many images the matching saw, None where it is that of the match itself.
+    images: the number of images of the matching, None if it is that of the original match.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Degraded:
 
     @property
     def mean(self) -> float:
-        """What it correlates, mean over pairs."""
+        """Its correlation, the mean over pairs."""
         return float(np.mean(list(self.applied.values())))
 
 
 def is_equal(correlation: float | None, goal: float | None) -> bool | None:
-    """Whether a degraded match correlates what it was to correlate, to within EQUAL; None without a goal."""
+    """Whether a degraded match reached the goal, to within EQUAL; None without a goal or a correlation."""
     return None if goal is None or correlation is None else abs(correlation - goal) < EQUAL
 
 
@@ -53,8 +53,8 @@ def circled(
 ) -> Degraded:
     """Return a match in which a random part of the units of each group pass their partners on in a circle.
 
-    r: by pair and layer, the correlations (U, U). In every pair all groups lose the same part of their correlation, as
-    much as brings the mean over layers to the goal. A pair that correlates less already stays.
+    r: by pair and layer, the correlations (U, U). In every pair all groups lose the same part of their correlation, so
+    that the mean over layers is the goal. A pair whose correlation is not above the goal does not change.
     """
     degraded = Degraded(f"{match}{CIRCLE}", {}, {})
     for pair, permutations in aligned.items():
@@ -80,10 +80,10 @@ def fewer_images(
     most: int,
     goal: float,
 ) -> Degraded:
-    """Return a match made on so few images that the mean over pairs and layers correlates what the goal says.
+    """Return a match from so few images that its mean correlation over pairs and layers is the goal.
 
-    most: the images that the match itself saw. Their number is found by halving and then, since more images do not help
-    every time, among the numbers beside the best one.
+    most: the number of images of the original match. The number is found by halving. More images do not always help,
+    so numbers around the best one are tried as well.
     """
 
     def matched_on(images: int) -> Degraded:
@@ -114,12 +114,12 @@ def applied(segments: Segments, r: Mapping[str, np.ndarray], permutations: Permu
 
 
 def paired(r: np.ndarray, segments: Sequence[Segment], permutations: Permutations) -> float:
-    """Return the mean r (U, U) of the units of a layer that permutations of its groups pair."""
+    """Return the mean of r (U, U) over the pairs of units that permutations of the layer's groups make."""
     return float(np.mean(r[np.arange(len(r)), along(segments, permutations)], dtype=np.float64))
 
 
 def along(segments: Sequence[Segment], permutations: Permutations) -> np.ndarray:
-    """Return the permutation of a layer's units that those of the groups make."""
+    """Return the permutation of a layer's units, put together from those of its groups."""
 
     def part(segment: Segment) -> np.ndarray:
         p = None if segment.group is None else permutations.get(segment.group)

@@ -1,4 +1,4 @@
-"""Figures of records that come one by one."""
+"""Figures of records, drawn after the last record."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -9,8 +9,8 @@ from basiscli.files.targets import require_new
 def drawn_at_end(records: Iterable[Mapping], figure: str, plot: Path | None, force: bool = False) -> Iterator[Mapping]:
     """Yield records and, after the last, draw all of them into the file `plot`; None draws nothing.
 
-    figure: a function of `plots.experiments`, by its name. Raises BadInput before the first record is made where `plot`
-    exists, unless `force`.
+    figure: the name of a function of `plots.experiments`. Raises BadInput before the first record if `plot` exists,
+    unless `force`.
     """
     if plot is None:
         yield from records

@@ -1,4 +1,4 @@
-"""The sweep of frozen prefixes (docs/frozen.md): a donor, networks that share its first layers, and what they score."""
+"""The sweep of frozen prefixes (docs/frozen.md): a donor, networks that share its first layers, and their scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ FREE, TRAINED, INITIAL = "free", "trained", "initial"
 DONORS = (TRAINED, INITIAL)
 PREFIXES = (0, 1, 2, 3)
 DONOR_SEED = 100
-# The scores whose rise over the free networks a record has.
+# By field of a record: the score whose rise over the free networks it holds.
 RISES = {
     "rise": "matched_held_out",
     "excess_rise": "rotated_held_out_excess",
@@ -42,7 +42,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Condition:
-    """Networks that are trained alike: the first `prefix` layers from a donor that is trained or initial; 0: free."""
+    """Networks that are trained alike: their first `prefix` layers (0: none) come from a trained or initial donor."""
 
     donor: str
     prefix: int
@@ -57,9 +57,9 @@ class Condition:
 
 @dataclass(frozen=True)
 class PrefixSweep:
-    """What to train and how to look at it.
+    """The networks to train, and how to correlate them.
 
-    job: how all networks are trained, seeds included. prefixes None: as many of PREFIXES as leave a layer after them.
+    job: the training of all networks, seeds included. prefixes None: those of PREFIXES that leave a layer after them.
     """
 
     job: TrainingJob
@@ -76,8 +76,8 @@ class PrefixSweep:
 class ConditionScores:
     """A condition's networks: their seeds, the mean of their test accuracies, and their pairs, layer by layer.
 
-    images: how many they were correlated on, each copy counted. fed: the layers that frozen units reach by a skip, so
-    that they are in part the same in all networks.
+    images: the number of images that they were correlated on, each copy counted. fed: the layers that a skip ties to
+    frozen units, so that a part of such a layer is the same in all networks.
     """
 
     seeds: tuple[int, ...]
@@ -95,9 +95,9 @@ class ConditionScores:
 
 
 def sweep_prefixes(sweep: PrefixSweep) -> Iterator[dict]:
-    """Train what is not there yet, a folder a condition, and yield a record for each condition and layer after it.
+    """Train missing networks, a folder for each condition; yield a record for each condition and later layer.
 
-    Raises BadInput before anything is trained if a prefix leaves no layer after it, and as training does.
+    Raises BadInput before training if a prefix leaves no layer after it, and as training does.
     """
     dataset = load_dataset(sweep.job.dataset)
     network, job = training.plan(sweep.job, dataset)
@@ -149,7 +149,7 @@ def _train_networks(sweep: PrefixSweep, condition: Condition, donor: str | None)
 
 
 def _train(sweep: PrefixSweep, name: str, job: TrainingJob) -> list[dict]:
-    """Train into a folder of the sweep what is not there yet, and return the records of all its networks."""
+    """Train the networks that a folder of the sweep lacks, and return the records of all its networks."""
     assert sweep.job.out is not None  # see `sweep_prefixes`
     out = Path(sweep.job.out) / name
     log.info(str(out))
@@ -223,7 +223,7 @@ def _record(
 def _rises(
     condition: Condition, layer: str, result: ConditionScores, free: ConditionScores
 ) -> dict[str, statistics.Estimate]:
-    """Return by how much a layer's scores and its share rise over the free networks, by the name of the rise."""
+    """Return the rises of a layer's scores and share over the free networks, by their names in a record."""
     if not condition.prefix:
         return dict.fromkeys((*RISES, "share_rise"), statistics.Estimate(None))
     rises = {

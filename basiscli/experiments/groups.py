@@ -1,4 +1,4 @@
-"""Groups of networks that turn out too large for the memory are trained in halves."""
+"""Training of groups of networks; a group that is too large for the memory is trained in halves."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +14,10 @@ Result = TypeVar("Result")
 def train_groups(
     groups: Sequence[SeedGroup], train: Callable[[SeedGroup], Result]
 ) -> Iterator[tuple[SeedGroup, Result]]:
-    """Yield each group with what `train` returns for it.
+    """Yield each group with the result of `train`.
 
-    Where memory runs out, half as many networks are trained at once from then on, the group in question from where it
-    stood; a line on stderr says so. Raises MemoryError if there is too little for one network.
+    If memory runs out, half as many networks are trained at once from then on, and a line on stderr says so. The group
+    goes on from its last position. Raises MemoryError if the memory is too small for one network.
     """
     waiting, most = list(reversed(groups)), sys.maxsize
     while waiting:
@@ -35,14 +35,14 @@ def train_groups(
         else:
             yield group, result
             continue
-        # The error is gone, and with it what held the arrays of the run.
+        # Here the error is gone, and with it the last reference to the arrays of the run.
         placement.release_memory()
         log.warning(f"not enough memory ({said}); goes on with {most} at once")
         waiting.append(group)
 
 
 def _split(group: SeedGroup, size: int) -> Iterator[SeedGroup]:
-    """Yield groups of at most `size` of the same networks."""
+    """Yield the same networks in groups of at most `size`."""
     for first in range(0, len(group.members), size):
         part = slice(first, first + size)
         yield SeedGroup(group.members[part], group.files[part])

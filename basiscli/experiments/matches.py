@@ -1,4 +1,4 @@
-"""Networks of files in the basis of the first, as records (docs/match.md)."""
+"""Networks in the basis of the first network, as records (docs/match.md)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -19,10 +19,10 @@ def match_files(
     command: str = "",
     force: bool = False,
 ) -> Iterator[dict]:
-    """Yield the records of each network after the first, once it is proven and written.
+    """Yield the records of each network after the first, after its function is proven unchanged and its file written.
 
-    targets: where the networks go in the order of the first, by their paths. The permutations go into `out`. Raises
-    BadInput for networks that do not fit together, and where a file exists that is to be written, unless `force`.
+    targets: by path of a network, where its permuted copy is written. The permutations go into `out`. Raises BadInput
+    for networks that do not fit together, and if a file to be written exists, unless `force`.
     """
     for written in (*targets.values(), *([out] if out else [])):
         require_new(written, force, paths)

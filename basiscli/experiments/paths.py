@@ -30,9 +30,9 @@ def interpolate_files(
 ) -> Iterator[dict]:
     """Yield a record for each pair of networks, condition and split, then one for each condition's mean over pairs.
 
-    matches: ways to match, or files of permutations. corrected None: none, and what the networks need. A figure goes
-    into `plot` after the last record. Raises BadInput for networks that do not fit together, a correction that they
-    cannot have, and where `plot` exists, unless `force`.
+    matches: ways to match, or files of permutations. corrected None: without correction, and with the correction that
+    the networks need. A figure goes into `plot` after the last record. Raises BadInput for networks that do not fit
+    together, for a correction that they cannot have, and if `plot` exists, unless `force`.
     """
     if plot:
         require_new(plot, force, paths)
@@ -70,8 +70,8 @@ def merge_files(
 ) -> dict:
     """Write the mean of networks, each matched to the first, and return its record.
 
-    correct None: what the networks need. loss and accuracy are those of the merged network on the test images, with
-    `_before` the means over the networks. Raises BadInput as `interpolate_files` does.
+    correct None: the correction that the networks need. Loss and accuracy in the record are those of the merged network
+    on the test images; with `_before` they are means over the networks. Raises BadInput as `interpolate_files` does.
     """
     require_new(out, force, paths)
     networks = interpolation.load_alike(paths, dataset)
@@ -88,7 +88,7 @@ def merge_files(
 
 
 def _records(walk, networks: Sequence, requests, corrected, walked: list) -> Iterator[dict]:
-    """Yield a record for each pair, condition and split, then one for each condition's mean, if pairs are several."""
+    """Yield a record for each pair, condition and split; with several pairs, then one for each condition's mean."""
     absent = {f"{name}_{end}": None for name in barriers.BARRIERS for end in ("low", "high", "error")}
     for match, aligned in interpolation.alignments(networks, requests):
         for walk_of_pair in interpolation.walk_pairs(walk, networks, match, aligned, corrected):

@@ -28,13 +28,13 @@ from basiscli.nn import cost
 from basiscli.training.progress import Progress
 from basiscli.training.run import Run
 
-# A run of short epochs does not write its files after each.
+# Seconds between two checkpoints, at least: a run of short epochs does not write files after each epoch.
 CHECKPOINT_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class RotationJob:
-    """One network at one site: the results of the slices that are done, and the groups of those that are not."""
+    """One network at one site: the results of finished slices, and groups of the other slices."""
 
     place: int
     network: Loaded
@@ -44,10 +44,10 @@ class RotationJob:
 
 
 def rotate_networks(experiment: Experiment, force: bool = False) -> Iterator[dict]:
-    """Train what is not there yet; yield a record for each site and arm, and one for each contrast (docs/rotate.md).
+    """Train missing networks; yield a record for each site and arm, and one for each contrast (docs/rotate.md).
 
-    Raises BadInput before anything is trained if what is there was made otherwise (unless `force`), and Interrupted
-    when Ctrl-C was pressed and the state is saved.
+    Raises BadInput before training if files that exist were made otherwise (unless `force`). Raises Interrupted after
+    Ctrl-C, when the state is saved.
     """
     training_loop.make_folder(experiment.folder, _bytes(experiment))
     jobs = [
@@ -73,8 +73,8 @@ def rotate_networks(experiment: Experiment, force: bool = False) -> Iterator[dic
 def start(experiment: Experiment, network: Loaded, site: Site, parts: Sequence[Slice]) -> Run:
     """Return the run of some slices of a network at its beginning.
 
-    What is not trained, and with `continue` the rest too, is the network's; what is drawn anew and the order of images
-    are the same in all arms of a repeat.
+    Arrays that are not trained are those of the network; with `continue` the trained arrays start from it too. New
+    initial weights and the order of images are the same in all arms of a repeat.
     """
     seeds = [slice_seed(network, part) for part in parts]
     run = Run.start(site.network, experiment.recipe_at(site), experiment.dataset, seeds)
@@ -89,7 +89,7 @@ def start(experiment: Experiment, network: Loaded, site: Site, parts: Sequence[S
 
 
 def _bytes(experiment: Experiment) -> int:
-    """Return about how large the files become that are not there yet."""
+    """Return about how large the missing files become, in bytes."""
     total = 0
     for site in experiment.sites:
         floats = sum(prod(weight.shape) for weight in site.network.weights.values())
@@ -99,7 +99,7 @@ def _bytes(experiment: Experiment) -> int:
 
 
 def _job(experiment: Experiment, place: int, network: Loaded, site: Site, force: bool) -> RotationJob:
-    """Look at what is there of one network at one site. Raises BadInput for files that were made otherwise."""
+    """Return the job of one network at one site. Raises BadInput for files that were made otherwise."""
     results, begun = {}, {}
     for part in experiment.protocol.slices:
         path = experiment.path(network, site, part)
@@ -129,7 +129,7 @@ def _require_same(experiment: Experiment, network: Loaded, site: Site, part: Sli
 
 
 def _finished(experiment: Experiment, job: RotationJob, progress: Progress, stop: Callable) -> dict[Slice, Result]:
-    """Train what is left of a job, write its files, and return the results of all its slices."""
+    """Train the unfinished groups of a job, write its files, and return the results of all its slices."""
     results = dict(job.results)
 
     def train(group: training_loop.SeedGroup) -> list[NetworkFile]:
@@ -149,14 +149,14 @@ def _finished(experiment: Experiment, job: RotationJob, progress: Progress, stop
 
 
 def _evaluate_untrained(run: Run) -> None:
-    """Note what networks score that are not trained."""
+    """Put the scores of networks that are not trained into the history of a run."""
     for split in ("train", "test"):
         loss, accuracy = run.evaluate(getattr(run.dataset, split))
         run.history[f"{split}_loss"], run.history[f"{split}_accuracy"] = [loss], [accuracy]
 
 
 def _save(experiment: Experiment, job: RotationJob, parts: Sequence[Slice], run: Run) -> list[NetworkFile]:
-    """Write the networks of a run, as far as they have come."""
+    """Write the present state of the networks of a run."""
     files = []
     for s, part in enumerate(parts):
         file = checkpoint.snapshot(run, s, experiment.command)

@@ -1,4 +1,4 @@
-"""What the rotation experiment is made of: networks, sites, the recipe, where files go (docs/rotate.md)."""
+"""The parts of the rotation experiment: networks, sites, the recipe, the places of files (docs/rotate.md)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ from basiscli.files.networks import (
 from basiscli.nn import weights
 from basiscli.training.recipe import STREAMS, Recipe
 
-# The slices of repeat r of a network with seed s have the seed SEEDS (s + 1) + r: none of the first thousand.
+# Slices of repeat r of a network with seed s have the seed SEEDS (s + 1) + r, which no network below seed 1000 has.
 SEEDS = 1000
 
 
 @dataclass(frozen=True)
 class Result:
-    """How one slice of one network ended; failed: its training loss did not get below that of guessing."""
+    """The result of one slice of one network. failed: its training loss is not below that of a constant guess."""
 
     test_accuracy: float
     test_loss: float
@@ -36,7 +36,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Networks of one architecture, trained on one data set; the protocol, the sites, and where files go.
+    """Networks of one architecture, trained on one data set; the protocol, the sites, and the folder.
 
     checksums: SHA-256 in hex of the networks' arrays, by seed.
     """
@@ -73,15 +73,15 @@ class Experiment:
         return cls(networks, checksums, images, protocol, sites, recipe, Path(folder) / protocol.name, command)
 
     def path(self, network: Loaded, site: Site, part: Slice) -> Path:
-        """Return the path of the network that a slice makes of a network."""
+        """Return the path of the network that a slice of a network gives."""
         return self.folder / site.layer / part.arm.name / f"seed{network.file.seed}-repeat{part.repeat}.h5"
 
     def recipe_at(self, site: Site) -> Recipe:
-        """Return the recipe with what is frozen at a site."""
+        """Return the recipe with the arrays that are frozen at a site."""
         return replace(self.recipe, frozen=site.frozen)
 
     def origin(self, network: Loaded, site: Site, part: Slice) -> dict:
-        """Return what the file of a slice says that it was made of."""
+        """Return the origin that the file of a slice states."""
         return {
             "made": "rotate",
             "of": [network.path],
@@ -98,7 +98,7 @@ class Experiment:
 
 
 def slice_seed(network: Loaded, part: Slice) -> int:
-    """Return the seed of a slice: of its M, of what is drawn anew, and of the order of images."""
+    """Return the seed of a slice: of its M, of new initial weights, and of the order of images."""
     return SEEDS * (network.file.seed + 1) + part.repeat
 
 
@@ -122,7 +122,7 @@ def _require_alike(networks: Sequence[Loaded]) -> None:
 
 
 def _recipe(network: Loaded, protocol: Protocol) -> Recipe:
-    """Return how a network is retrained: as it was trained, but for what the protocol says."""
+    """Return the recipe of retraining: that of the network, with the changes of the protocol."""
     trained = Recipe.from_stored(network.file.training)
     said = {name: getattr(protocol, name) for name in ("epochs", "lr", "augment")}
     recipe = replace(trained, clip=protocol.clip, **{name: value for name, value in said.items() if value is not None})

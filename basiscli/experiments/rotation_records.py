@@ -1,4 +1,4 @@
-"""The rotation experiment as records: every arm beside the identity and the controls, and what needs no training."""
+"""Records of the rotation experiment: every arm over the identity and the controls, and fields without training."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -14,16 +14,16 @@ from basiscli.experiments.rotation_sites import POST, UPSTREAM, Arm, Site, Slice
 from basiscli.nn.graph import predict
 from basiscli.training.images import probe_batch
 
-# What the orthogonal arms are set against, paired.
+# The controls that orthogonal arms are compared with, in pairs.
 CONTROLS = (PERMUTATION, SYMMETRY)
-# Penalties, positive where the arm is worse: what they compare, and with which sign.
+# Penalties, positive if the arm is worse: the field that they compare, and its sign.
 PENALTIES = {
     "penalty_accuracy": ("test_accuracy", -1),
     "penalty_test_loss": ("test_loss", 1),
     "penalty_train_loss": ("train_loss", 1),
 }
 MEASURED = ("test_accuracy", "test_loss", "train_loss")
-# Test images on which a folded inverse is tried, and the reconstruction error taken.
+# Test images for the folded inverse and for the reconstruction error.
 SHOWN = 1000
 
 
@@ -98,7 +98,7 @@ def _log_losses(
 
 
 def _exact(experiment: Experiment, site: Site) -> dict[Arm, dict[str, float | None]]:
-    """Return for each arm what needs no training: what folding M away leaves, and the reconstruction error."""
+    """Return, for each arm, the fields without training: the residual of folding, the reconstruction error."""
     residuals: dict[Arm, list[float | None]] = {arm: [] for arm in experiment.protocol.arms}
     errors: dict[Arm, list[float]] = {arm: [] for arm in experiment.protocol.arms}
     rectified = experiment.protocol.tap == POST and site.network.architecture["activation"] == "relu"
@@ -127,10 +127,10 @@ def _exact(experiment: Experiment, site: Site) -> dict[Arm, dict[str, float | No
 def fold_residual(
     site: Site, arrays: Mapping[str, np.ndarray], upstream: bool, images: np.ndarray, logits: np.ndarray
 ) -> float | None:
-    """Return how far a network in which M is folded away is from the untouched one, whose logits are given.
+    """Return the difference of a network in which M is folded away from the original one, whose logits are given.
 
-    It is the largest difference of a logit over the largest logit. None where M cannot be folded (`rotation.folded`),
-    or not into what is retrained alone.
+    It is the largest difference of a logit over the largest logit. None if M cannot be folded
+    (`rotation_sites.folded`), or not into the retrained arrays alone.
     """
     try:
         changed = rotation_sites.folded(site.network, arrays, upstream)
@@ -143,7 +143,7 @@ def fold_residual(
 
 
 def _largest(values: Sequence[float | None]) -> float | None:
-    """Return the largest value, None if one is not known."""
+    """Return the largest value, None if any value is None."""
     known = [value for value in values if value is not None]
     return max(known) if len(known) == len(values) else None
 

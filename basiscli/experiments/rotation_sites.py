@@ -1,7 +1,7 @@
-"""Fixed maps M in trained networks (docs/rotate.md): where they go, what they are, and their exact inverse by folding.
+"""Fixed maps M in trained networks (docs/rotate.md): their places, their matrices, and their exact inverse by folding.
 
-S networks in one run, U units. A site is where M goes for one layer, an arm a kind of M with its power, a slice one arm
-in one repeat.
+S networks in one run, U units. A site is the place of M for one layer, an arm is a kind of M with its power, and a
+slice is one arm in one repeat.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from basiscli.rng import generator
 PRE, POST = TAPS = ("pre", "post")
 DOWNSTREAM, UPSTREAM, NOTHING = RETRAINED = ("downstream", "upstream", "none")
 CONTINUE, REINIT = STARTS = ("continue", "reinit")
-# The nonlinearities that let the ReLU symmetry through.
+# The nonlinearities that commute with the ReLU symmetry.
 SYMMETRIC = ("relu", "linear")
 
 
@@ -52,9 +52,9 @@ class Slice:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is done to networks: the options of `basiscli rotate`. kinds and start are None where `filled` says them.
+    """The treatment of networks: the options of `basiscli rotate`. `filled` sets kinds and start that are None.
 
-    epochs, lr and augment are None for those that the networks were trained with.
+    epochs, lr and augment are None for the values of the networks' own training.
     """
 
     kinds: Sequence[str] | None
@@ -71,13 +71,13 @@ class Protocol:
 
     @property
     def arms(self) -> list[Arm]:
-        """The kinds of M, the orthogonal ones with each power."""
+        """The kinds of M; the orthogonal kind with each power."""
         assert self.kinds is not None  # see `filled`
         return [Arm(kind, power) for kind in self.kinds for power in (self.powers if kind == ORTHOGONAL else (1.0,))]
 
     @property
     def slices(self) -> list[Slice]:
-        """All slices, those of one repeat together."""
+        """All slices, ordered by repeat."""
         return [Slice(arm, repeat) for repeat in range(self.repeats) for arm in self.arms]
 
     @property
@@ -91,10 +91,10 @@ class Protocol:
 
 
 def filled(protocol: Protocol, network: Network) -> Protocol:
-    """Return the protocol with what the network implies. Raises BadInput for a kind that makes no sense in it.
+    """Return the protocol with the values that the network implies. Raises BadInput for a kind that does not fit it.
 
-    Kinds are orthogonal, permutation, identity, and the ReLU symmetry where it is one; identity, which all are compared
-    with, is always among them. An MLP is drawn anew, larger networks continue.
+    Kinds are orthogonal, permutation and identity, and the ReLU symmetry if it is a symmetry of the network. Identity
+    is always among them, since all kinds are compared with it. An MLP starts from new weights; other networks continue.
     """
     activation, symmetric = network.architecture["activation"], protocol.tap == PRE
     kinds = protocol.kinds
@@ -111,9 +111,9 @@ def filled(protocol: Protocol, network: Network) -> Protocol:
 
 @dataclass(frozen=True)
 class Site:
-    """A layer and where its M goes: the rotated network, the paths that stay as they are, and what M turns.
+    """A layer and the place of its M: the rotated network, the paths that are not trained, and the units that M turns.
 
-    blocks: for each fixed map, by its path, the segments of its axis that are turned; the rest passes unchanged.
+    blocks: for each fixed map, by its path, the segments of its axis that M turns; other units pass unchanged.
     """
 
     layer: str
@@ -133,7 +133,7 @@ class Site:
 
     @property
     def parameters(self) -> int:
-        """The number of numbers that are trained."""
+        """The number of trained parameters."""
         return sum(prod(self.network.weights[path].shape) for path in self.retrained)
 
 
@@ -170,13 +170,13 @@ def _site(network: Network, protocol: Protocol, layer: str) -> Site:
 
 
 def places(network: Network, unit_groups_of: UnitGroups, layer: str, tap: str) -> dict[str, str]:
-    """Return where M goes so that all that shares the basis of a layer is rotated alike, as `models.rotated` takes it.
+    """Return the places of M that rotate all units in the basis of a layer alike, as `fixed_maps.rotated` takes them.
 
-    `pre`: after every map that makes units of the layer's groups, and after its own normalisation: one map for most
-    layers, on a residual stream those of all branches, before they are added. `post`: after φ.
+    `pre`: after every map that makes units of the layer's groups, and after the map's own normalisation. Most layers
+    have one such map; a residual stream has those of all branches, before they are added. `post`: after φ.
 
-    Raises BadInput for `post` on a residual stream, whose sums would hold M once and M twice, and where a normalisation
-    reads the stream: its scales and running statistics belong to single units, and rotating them has no meaning.
+    Raises BadInput for `post` on a residual stream, since its sums would hold M x beside M M x. Raises BadInput if a
+    normalisation reads the stream: its scales and running statistics belong to single units and cannot be rotated.
     """
     groups = {segment.group for segment in unit_groups_of.layers[layer]}
 
@@ -205,9 +205,9 @@ def places(network: Network, unit_groups_of: UnitGroups, layer: str, tap: str) -
 
 
 def matrices(site: Site, part: Slice, seed: int) -> dict[str, np.ndarray]:
-    """Return w = Mᵀ (U, U), float32, of each fixed map of a site; a group of units has one M wherever it is made.
+    """Return w = Mᵀ (U, U), float32, of each fixed map of a site; a group of units has the same M in all maps.
 
-    The powers of an arm share their M.
+    Arms that differ in their power have powers of the same M.
     """
     kind, maps = part.arm.kind, {}
     drawn: dict[str, np.ndarray] = {}
@@ -226,12 +226,12 @@ def matrices(site: Site, part: Slice, seed: int) -> dict[str, np.ndarray]:
 def folded(network: Network, arrays: Mapping[str, np.ndarray], upstream: bool) -> dict[str, np.ndarray]:
     """Return arrays (1, ...) of a rotated network in which the weights around every M undo it, if that is possible.
 
-    Downstream M⁻¹ goes into what reads M x, upstream into what makes x; M and the rest are not touched. Exact where
-    nothing lies between, or only what M passes through. Raises BadInput where a normalisation lies between, unless M is
-    a permutation.
+    Downstream, M⁻¹ goes into the weights that read M x; upstream, into the weights that make x. M and other weights do
+    not change. Exact if only ops that commute with M lie between. Raises BadInput if a normalisation lies between,
+    unless M is a permutation.
     """
     fixed = fixed_maps(network)
-    # The basis is named after layers: let those be the units before M, or after.
+    # Unit groups are named after layers, so the units before M (or after it) are made layers.
     taps = {node.name: node.inputs[0] if upstream else node.name for node in fixed}
     layers = {node.name: Layer(taps[node.name], taps[node.name], node.shape[-1]) for node in fixed}
     groups = unit_groups(replace(network, layers=layers))

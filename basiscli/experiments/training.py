@@ -1,4 +1,4 @@
-"""Training over seeds: the job, which holds every option of it, and the records of what it trains."""
+"""Training over seeds: the job, which holds every option of training, and the records of its networks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -32,10 +32,10 @@ from basiscli.training.progress import Progress
 from basiscli.training.recipe import STREAMS, Recipe
 from basiscli.training.run import Run, bytes_per_seed
 
-# Hidden activations of the test images are stored without being asked for up to this size; beyond it they are computed
-# from the network when they are needed.
+# Up to this size, hidden activations of the test images are stored by default. Larger ones are computed from the
+# network when they are needed.
 STORED_BYTES = 100_000_000
-# The options that some models only have.
+# Options that only some models have.
 OF_MODELS = {
     "hidden": ("mlp",),
     "depth": ("mlp", "vgg", "resnet", "wideresnet"),
@@ -48,14 +48,14 @@ OF_MODELS = {
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Networks to train, one a seed: every option of `basiscli train`, by its name there.
+    """Networks to train, one for each seed: every option of `basiscli train`, by its name there.
 
-    None stands for what the data set, the model and the other options imply (`filled`, docs/models.md). width: units of
-    each hidden layer of an mlp; of the other models a factor of all channels. hidden: units of an mlp's hidden layers
-    one by one. start_weights and freeze are globs over the paths of weights. The first `freeze_prefix` layers come from
-    the network file `donor`, and are frozen unless start_only. out: a folder, whose files `resume` goes on with and
-    `force` overwrites. keep: epochs after which networks are kept as unfinished files of their own. seed_batch: how
-    many seeds train at once. command: the line that the files say they come from.
+    None stands for the value that the data set, the model and the other options imply (`filled`, docs/models.md).
+    width: the units of each hidden layer of an mlp; for other models a factor of all channels. hidden: the units of an
+    mlp's hidden layers one by one. start_weights and freeze are globs over the paths of weights. The first
+    `freeze_prefix` layers come from the network file `donor`, and are frozen unless start_only. out: a folder; `resume`
+    continues from its files, `force` overwrites them. keep: epochs after which networks are kept as unfinished files of
+    their own. seed_batch: how many seeds train at once. command: the command line that the files state as their origin.
     """
 
     dataset: str = "digits"
@@ -100,7 +100,7 @@ class TrainingJob:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "TrainingJob":
-        """Return the job that options by name describe; names that are none of its own are left out."""
+        """Return the job that options by name describe; other names are ignored."""
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in options.items() if name in names})
 
@@ -138,7 +138,7 @@ class TrainingJob:
                 raise BadInput(why)
 
     def filled(self, dataset: Dataset) -> "TrainingJob":
-        """Return the job with what the data set, the model and the other options imply."""
+        """Return the job with the values that the data set, the model and the other options imply."""
         implied: Mapping[str, Any] = defaults.implied(dataset, self.model, self.optimizer, self.norm)
         return replace(self, **{name: value for name, value in implied.items() if getattr(self, name) is None})
 
@@ -154,7 +154,7 @@ class TrainingJob:
         return defaults.description(self.model, dataset.train.images.shape[1:], dataset.classes, chosen)
 
     def recipe(self, prefix: Prefix | None = None) -> Recipe:
-        """Return the recipe of a filled job, and the layers of a donor."""
+        """Return the recipe of a filled job. prefix: the layers of its donor."""
         names = {field.name for field in fields(Recipe)} - {"start_weights", "frozen", "donor", "prefix"}
         return Recipe(
             **{name: getattr(self, name) for name in names},
@@ -176,8 +176,8 @@ class TrainingJob:
 def train_networks(job: TrainingJob, go_on: str = "the same command with `resume` goes on") -> Iterator[dict]:
     """Train the networks of a job; yield a record for each.
 
-    Raises BadInput before anything is trained if the options, the data set or the folder do not fit, and Interrupted
-    when Ctrl-C was pressed and the state is saved; `go_on` is what is said then.
+    Raises BadInput before training if the options, the data set or the folder do not fit. Raises Interrupted after
+    Ctrl-C, when the state is saved, with the message `go_on`.
     """
     dataset = load_dataset(job.dataset)
     network, job = plan(job, dataset)
@@ -209,10 +209,10 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
 
 
 def dry_run(job: TrainingJob) -> Iterator[dict]:
-    """Yield one record: what the training of a job would take.
+    """Yield one record: the time, memory and disk space that the training of a job would take.
 
-    seconds is what is left when kernels are compiled, from a few measured steps and a measured evaluation; memory is
-    that of the seeds that train at once, disk that of all files. Raises BadInput as `run` does; nothing is written.
+    seconds: without the compilation of kernels, from a few measured steps and a measured evaluation. memory: of the
+    seeds that train at once. disk: of all files. Raises BadInput as `train_networks` does. Nothing is written.
     """
     dataset = load_dataset(job.dataset)
     network, job = plan(job, dataset)
@@ -275,12 +275,14 @@ def _prefix(job: TrainingJob, network: Network, dataset: Dataset) -> Prefix | No
 def _transplant(
     donor: str | None, globs: Sequence[str], network: Network, prefix: Prefix | None
 ) -> Callable[[dict], None]:
-    """Return what copies a network's weights, and then the layers of a donor, into a seed's initial arrays."""
+    """Return a function that copies a network's weights, then a donor's layers, into a seed's initial arrays."""
     arrays: dict = {}
     if donor is not None:
         file = load_network(donor)
         arrays = file.weights | file.state
-        weights.transplant(weights.initial(network, 0), arrays, globs, donor)  # a misfit is said before training
+        weights.transplant(
+            weights.initial(network, 0), arrays, globs, donor
+        )  # raises before training if they do not fit
 
     def adjust(initial: dict) -> None:
         if donor is not None:

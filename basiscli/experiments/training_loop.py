@@ -1,4 +1,4 @@
-"""Seeds trained to their end: a folder of networks, groups that fit the memory, checkpoints, resuming, Ctrl-C."""
+"""The training of seeds to their end: the folder of networks, groups that fit the memory, checkpoints, Ctrl-C."""
 
 import shutil
 import signal
@@ -25,9 +25,9 @@ from basiscli.training.progress import Progress
 from basiscli.training.recipe import Recipe
 from basiscli.training.run import Run, bytes_per_seed
 
-# Seconds between two checkpoints, at least: on small networks one takes longer than an epoch.
+# Seconds between two checkpoints, at least: for small networks a checkpoint takes longer than an epoch.
 CHECKPOINT_SECONDS = 3.0
-# Seconds of training between two looks at the display and at Ctrl-C.
+# Seconds of training between two updates of the display, with a check for Ctrl-C.
 PAUSE = 0.1
 # Part of the free memory that the networks in training may take together.
 MEMORY_PART = 0.5
@@ -39,7 +39,7 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Networks that train at once, by their seeds; `files` holds where each stands, none for a fresh start."""
+    """Networks that train at once, by their seeds; `files` holds the state of each, none for a fresh start."""
 
     members: tuple
     files: tuple[NetworkFile, ...] = ()
@@ -63,10 +63,11 @@ def seeds_that_fit(network: Network, recipe: Recipe) -> int:
 
 @dataclass(frozen=True)
 class Folder:
-    """The folder that a job writes, a file a seed: FOLDER/seed0.h5 and so on; what is done about files that are there.
+    """The folder that a job writes, a file for each seed: FOLDER/seed0.h5 and so on.
 
-    activations: whether files hold the hidden activations of the test images. checkpoint_every is in epochs, 0 for the
-    end alone. keep: epochs after which the networks are kept in files of their own; 0 stands for the start.
+    activations: whether files hold the hidden activations of the test images. checkpoint_every: in epochs; 0 writes
+    only at the end. resume, force: continue from files that exist, or overwrite them. keep: epochs after which networks
+    are kept in files of their own; 0 stands for the start.
     """
 
     path: Path
@@ -84,10 +85,10 @@ class Folder:
         return self.path / (f"seed{seed}.h5" if epoch is None else f"seed{seed}-epoch{epoch}.h5")
 
     def prepare(self, network: Network, recipe: Recipe) -> dict[int, NetworkFile]:
-        """Make the folder and return what it already holds of the job, by seed (nothing unless it is resumed).
+        """Make the folder and, if the job resumes, return its networks that exist already, by seed.
 
-        Raises BadInput if the folder cannot be made or written or has too little space, if networks are there and
-        it neither resumes nor overwrites, or if those to be resumed were trained differently.
+        Raises BadInput if the folder cannot be made or written or has too little space, if networks exist and the job
+        neither resumes nor overwrites, or if networks to be resumed were trained differently.
         """
         make_folder(self.path, self.bytes(network, recipe))
         files = {}
@@ -122,11 +123,11 @@ class Folder:
         return file
 
     def due(self) -> Callable[[Run], bool]:
-        """Return what says after an epoch of a run whether a checkpoint is to be written."""
+        """Return a function that says, after an epoch of a run, whether to write a checkpoint."""
         return due_after(self.checkpoint_every, CHECKPOINT_SECONDS)
 
     def checkpoint(self, run: Run) -> None:
-        """Write how far the networks of a run have come."""
+        """Write the present state of the networks of a run."""
         for s in range(len(run.seeds)):
             self.save(run, s, activations=False)
 
@@ -178,7 +179,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path, needed: int) -> None:
-    """Make a folder where it is not there. Raises BadInput if that fails, or fewer bytes than `needed` are free."""
+    """Make a folder unless it exists. Raises BadInput if that fails, or if fewer bytes than `needed` are free."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -189,7 +190,7 @@ def make_folder(path: Path, needed: int) -> None:
 
 
 def require_same(path: Path, file: NetworkFile, wanted: Mapping[str, object]) -> None:
-    """Raise BadInput unless a file that is there holds what is about to be trained, field by field."""
+    """Raise BadInput unless a file that exists agrees with the training to come, field by field."""
     for name, value in wanted.items():
         stored = getattr(file, name)
         if stored != value:
@@ -223,9 +224,9 @@ def train_to_end(
 
 
 def due_after(epochs: int, seconds: float) -> Callable[[Run], bool]:
-    """Return what says after an epoch whether so many epochs and seconds have gone since it last did; 0 epochs: never.
+    """Return a function that is true after an epoch if `epochs` and `seconds` passed since it was last true; 0: never.
 
-    So an interruption that leaves no time to save costs `epochs` epochs or `seconds` seconds, whichever is longer.
+    An interruption that leaves no time to save thus costs `epochs` epochs or `seconds` seconds, whichever is longer.
     """
     saved_epoch, saved_time = None, time.monotonic()
 
@@ -242,9 +243,9 @@ def due_after(epochs: int, seconds: float) -> Callable[[Run], bool]:
 
 
 def grouped(members: Sequence, files: Mapping[Any, NetworkFile], size: int) -> Iterator[SeedGroup]:
-    """Yield what is left to train: members at the same position together, at most `size` at once.
+    """Yield groups of members that are not finished: members at the same position together, at most `size` at once.
 
-    Members are seeds, or whatever else stands for networks; `found` holds the files that are there.
+    Members are seeds, or other keys of networks; `files` holds the files that exist, by member.
     """
     by_position: dict[tuple[int, int], list] = {}
     for member in members:
@@ -259,7 +260,7 @@ def grouped(members: Sequence, files: Mapping[Any, NetworkFile], size: int) -> I
 
 
 def steps_left(group: SeedGroup, recipe: Recipe, dataset: Dataset) -> int:
-    """Return how many steps a group has before it."""
+    """Return how many steps a group still needs."""
     per_epoch = steps_per_epoch(dataset, recipe)
     epoch, step = group.position
     return (recipe.epochs - epoch) * per_epoch - step
@@ -276,8 +277,8 @@ def _difference(stored: object, wanted: object) -> str:
 def interruptible(go_on: str) -> Iterator[Callable[[], bool]]:
     """Turn SIGINT and SIGTERM into a flag, yielded as a function, so that a step is never cut in two.
 
-    A second signal kills at once, as it would without us. On Interrupted a line says `go_on`. So does the BadInput that
-    is raised where a GPU fails, which takes all arrays with it: what goes on is what was saved last.
+    A second signal ends the process at once, as by default. On Interrupted a line on stderr says `go_on`. If a GPU
+    fails, all arrays are lost; the BadInput raised then says `go_on` too, from the last checkpoint.
     """
     seen: list[int] = []
     previous: dict[signal.Signals, Any] = {}

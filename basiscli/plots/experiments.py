@@ -1,4 +1,4 @@
-"""Figures, drawn by matplotlib's object interface into PNG files; nothing here opens a window or keeps state."""
+"""Figures of experiments, drawn with matplotlib's object interface: no function opens a window or keeps state."""
 
 from collections.abc import Mapping, Sequence
 
@@ -32,10 +32,10 @@ PENALTIES = {"penalty_accuracy": "accuracy lost (points)", "penalty_train_loss":
 
 
 def prefixes_figure(records: Sequence[Mapping]) -> Figure:
-    """Draw the records of `basiscli freeze`: the layers after the prefix by depth, a column a donor, a line a prefix.
+    """Draw the records of `basiscli freeze` against depth: a column for each donor, a line for each prefix.
 
-    Above, the matched correlation, held out, over its rotated null (dashed); below, the excess. Bars are intervals over
-    networks.
+    Above is the matched correlation, held out, of the layers after the prefix, with its rotated null (dashed); below is
+    the excess. Bars are intervals over networks.
     """
     layers = list(dict.fromkeys(record["layer"] for record in records))
     donors = list(dict.fromkeys(record["donor"] for record in records if record["prefix"])) or [None]
@@ -73,10 +73,10 @@ def prefixes_figure(records: Sequence[Mapping]) -> Figure:
 
 
 def rotations_figure(records: Sequence[Mapping]) -> Figure:
-    """Draw the records of `basiscli rotate`: what each kind of M costs over the identity, against depth.
+    """Draw the records of `basiscli rotate`: the penalty of each kind of M over the identity, against depth.
 
-    Left the accuracy in points, right the training loss; bars are intervals. With several powers of orthogonal M a
-    second row has the penalties against the power, a line a layer.
+    Left is the accuracy in points, right the training loss; bars are intervals. With several powers of orthogonal M a
+    second row shows the penalties against the power, with a line for each layer.
     """
     arms = [record for record in records if record["over"] == "identity" and record["kind"] != "identity"]
     layers = list(dict.fromkeys(record["layer"] for record in arms))
@@ -102,7 +102,7 @@ def rotations_figure(records: Sequence[Mapping]) -> Figure:
 
 
 def _protocol(record: Mapping) -> str:
-    """Say in words what was done to the networks, and what is shown of it."""
+    """Describe in words the treatment of the networks, and the panels."""
     place = {"pre": "before", "post": "after"}[record["tap"]]
     where = "every layer up to the one named" if record["cumulative"] else "one layer"
     done = "nothing trained"
@@ -144,7 +144,7 @@ def _number(value: float | None) -> float:
 def paths_figure(
     conditions: Mapping[tuple[tuple[str, str], str], Mapping[tuple[int, int], Curve]],
 ) -> Figure:
-    """Draw loss (above) and accuracy (below) along the path, a column a split, a line a condition.
+    """Draw loss (above) and accuracy (below) along the path, a column for each split, a line for each condition.
 
     conditions: for each ((match, correct), split) the curves of pairs of networks. Lines are means over pairs, bands
     intervals over networks; a correction is a dashed line.
@@ -181,9 +181,9 @@ def paths_figure(
 def connectivity_figure(records: Sequence[Mapping]) -> Figure:
     """Draw the records of `basiscli connectivity`: barrier against width beside correlation against width.
 
-    Left, a line a condition, on the first split that was evaluated; right, the matched correlation, held out, between
-    its rotated null and its aligned ceiling, and the correlation under every match. Hollow marks are matches undone in
-    part, bars intervals over networks.
+    Left is a line for each condition, on the first split of the records. Right is the matched correlation, held out,
+    between its rotated null and its aligned ceiling, and the correlation under every match. Hollow marks are degraded
+    matches, bars are intervals over networks.
     """
     first = [record for record in records if record["split"] == records[0]["split"]]
     widths = sorted({record["width"] for record in first})
@@ -229,7 +229,7 @@ def _width(record: Mapping) -> float:
 
 
 def condition(name: tuple[str, str], names: Sequence[tuple[str, str]]) -> dict:
-    """Return the look of a condition (match, correct): a colour a match, a dash a correction, hollow if undone."""
+    """Return the style of a condition (match, correct): colour by match, dash by correction, hollow if degraded."""
     matches = list(dict.fromkeys(undegraded(match) for match, _ in names))
     corrections = list(dict.fromkeys(correct for _, correct in names))
     colour = CONDITIONS[matches.index(undegraded(name[0])) % len(CONDITIONS)]

@@ -28,7 +28,7 @@ UNITS_SHOWN = 80  # a finer matrix would lose its diagonal between the pixels
 def pair_figure(name_a: str, name_b: str, layers: Sequence[Assessment]) -> Figure:
     """Draw two networks: for each layer, r before and after matching, and the matched correlations' distribution.
 
-    The distribution is that of the pairs in sample and held out; where there is a rotated null, held out beside it.
+    The distribution is that of held-out correlations, over those of the rotated null or, without a null, in sample.
     """
     rows = len(layers)
     figure = Figure(figsize=(9.4, 0.9 + 2.75 * rows), layout="constrained")
@@ -117,7 +117,7 @@ def layers_figure(assessed: Sequence[Sequence[Assessment]]) -> Figure:
 
 
 def _orders(scores: Scores) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-    """Return the units of A and B to show as they come, and matched with the best pairs first."""
+    """Return the units of A and B to draw in their own order, and in the order of pairs, the best pair first."""
     permutation = scores.permutation
     a = np.flatnonzero(permutation >= 0)
     a = a[np.argsort(-scores.r[a, permutation[a]], kind="stable")]
@@ -136,7 +136,7 @@ def matrix(axis: Axes, r: np.ndarray, limit: float):
 
 
 def _distribution(axis: Axes, scores: Scores, null: Null | None) -> None:
-    """Draw the held-out correlations over the null's, or where there is none over those in sample, with the means."""
+    """Draw the held-out correlations over those of the null (without a null: in sample), with the means."""
     held_out = ("held out", scores.held_out, scores.matched_held_out, HELD_OUT)
     if null is None:
         behind = ("in sample", scores.in_sample, scores.matched, IN_SAMPLE)
@@ -172,7 +172,7 @@ def _band(draws: Sequence[np.ndarray]) -> np.ndarray:
 def draw_line(
     axis: Axes, at: np.ndarray, summaries: Sequence[dict], field: str, label: str, colour: str, faint: bool = False
 ) -> tuple[float, str, str]:
-    """Draw a field's means over layers with their intervals; return where its label goes, the label and its colour."""
+    """Draw a field's means over layers with their intervals; return the height of its label, the label, its colour."""
     ends = np.array([[summary[f"{field}{end}"] for end in ("", "_low", "_high")] for summary in summaries], dtype=float)
     axis.plot(at, ends[:, 0], color=colour, linewidth=1.2 if faint else 2, linestyle=(0, (4, 2)) if faint else "-")
     if not faint:

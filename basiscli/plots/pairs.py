@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 
 from basiscli.plots.style import CEILING, GREY, HELD_OUT, NULL, Figure
 
-# More rows than this are drawn closer together, and without their labels.
+# With more rows than this, rows are closer together and have no labels.
 LABELLED = 60
 
 
 @dataclass(frozen=True)
 class Row:
-    """A pair of networks, or the mean over pairs: its score, and what lies around it where that is known.
+    """A pair of networks, or the mean over pairs: its score, with null, ceiling and interval where they are known.
 
     null: the 2.5 % quantile, the mean and the 97.5 % quantile of the draws. interval: of the mean, over networks.
     """

@@ -1,4 +1,4 @@
-"""What all figures share: colours, sizes, axes, labels at the ends of lines; saving."""
+"""Common parts of all figures: colours, sizes, axes, labels at the ends of lines, and saving."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ def diverging(steps: int = 256) -> ListedColormap:
 
 
 def inches(layers: int) -> float:
-    """Return the width that so many layers take: less each once their names are slanted."""
+    """Return the width of an axis of layers; each layer is narrower once the names are slanted."""
     return 0.9 * layers if layers < MANY else 2.5 + 0.4 * layers
 
 
@@ -100,7 +100,7 @@ def save(figure: PlainFigure, path: str | Path) -> None:
 
 
 def label_ends(axis: Axes, at: float, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Write each label beside the end of its line, moved up where it would cover the one below."""
+    """Write each label beside the end of its line; a label moves up if it would cover the label below."""
     bottom, top = axis.get_ylim()
     step, free = 0.05 * (top - bottom), -np.inf
     for height, label, colour in sorted(labels):
