@@ -58,7 +58,7 @@ class Check:
 
 
 def check_kernels(precision: str = placement.FLOAT32, timed: bool = True) -> Iterator[dict]:
-    """Yield a record for each kernel of the device in use (`placement.using`).
+    """Yield a record for each kernel of the current device (`placement.using`).
 
     error: the largest difference from the reference, relative to the largest value. ok: whether error is within
     tolerance. If `timed`, also milliseconds; gb_s, the bytes of all arguments and results divided by the time; of_copy,
