@@ -251,7 +251,7 @@ def _floats(x: np.ndarray) -> np.ndarray:
 
 
 def _product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return xᵀ y of (n, U) and (n, V) on a GPU, in float32 whatever the precision of training is."""
+    """Return xᵀ y of (n, U) and (n, V) on a GPU, always in float32, at every precision of training."""
     with kernels.exactly(x):
         return kernels.of(x).dense_weight_gradient(x[None], y[None])[0]
 

@@ -65,7 +65,7 @@ class Objective:
         return [h if g == group else g for g, h in self.double if group in (g, h)]
 
     def table(self, group: str, other: str, p: np.ndarray) -> np.ndarray:
-        """Return Σ_ku A_iku B_jkp[u], (U, U): what a neighbour with the permutation p adds to a group's costs."""
+        """Return Σ_ku A_iku B_jkp[u], (U, U): the part of a group's costs from a neighbour with permutation p."""
         if (group, other) in self.double:
             a, b = self.double[group, other]
             return a.reshape(len(a), -1) @ b[:, :, p].reshape(len(b), -1).T

@@ -175,7 +175,7 @@ def _transport(r: np.ndarray) -> float | None:
 
 @dataclass(frozen=True)
 class Similarity:
-    """A similarity of layers and what to know when reading it; all are higher for layers that are more alike."""
+    """A similarity of layers, with its range, invariance and source; it is higher for layers that are more alike."""
 
     function: Callable[[Moments], float | None]
     range: str

@@ -53,7 +53,7 @@ class Scores:
 
     @property
     def excess(self) -> float | None:
-        """`matched_held_out` - `null`: what the axes have in common; in [-2, 2], 0 without a common basis."""
+        """`matched_held_out` - `null`: the part that the axes have in common; in [-2, 2], 0 without a common basis."""
         return self._of_null("excess")
 
     @property

@@ -81,7 +81,7 @@ class Folder:
     keep: tuple[int, ...] = ()
 
     def file(self, seed: int, epoch: int | None = None) -> Path:
-        """Return the path of a seed's network, or of what is kept of it after an epoch."""
+        """Return the path of a seed's network, or of the copy that is kept after an epoch."""
         return self.path / (f"seed{seed}.h5" if epoch is None else f"seed{seed}-epoch{epoch}.h5")
 
     def prepare(self, network: Network, recipe: Recipe) -> dict[int, NetworkFile]:

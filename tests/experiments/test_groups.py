@@ -5,7 +5,8 @@ import pytest
 
 from basiscli.device import placement
 from basiscli.experiments import training_loop
-from basiscli.experiments.groups import Group, train_groups
+from basiscli.experiments.groups import train_groups
+from basiscli.experiments.training_loop import SeedGroup
 from basiscli.files.networks import load_network
 from tests.emulation import fake
 from tests.emulation.device import ILLEGAL_ADDRESS, Graph
@@ -35,7 +36,7 @@ def train_up_to(most: int):
 
 def test_groups_are_halved_until_they_fit(caplog):
     train, asked = train_up_to(2)
-    groups = [Group(tuple(range(9))), Group((9, 10, 11), ("a", "b", "c"))]
+    groups = [SeedGroup(tuple(range(9))), SeedGroup((9, 10, 11), ("a", "b", "c"))]
     done = list(train_groups(groups, train))
     assert asked == [9, 4, 2, 2, 2, 2, 1, 2, 1]
     assert [member for group, _ in done for member in group.members] == list(range(12))
@@ -48,7 +49,7 @@ def test_groups_are_halved_until_they_fit(caplog):
 def test_one_network_that_does_not_fit_is_an_error():
     train, asked = train_up_to(0)
     with pytest.raises(MemoryError, match="no room"):
-        list(train_groups([Group((1, 2, 3))], train))
+        list(train_groups([SeedGroup((1, 2, 3))], train))
     assert asked == [3, 1]
 
 
