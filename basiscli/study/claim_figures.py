@@ -156,7 +156,7 @@ def _freezing(
     panels = _axes(figure, "", panels=2)
     said = []
     for axis, part in zip(panels, c3.PARTS, strict=True):
-        bounds = set()
+        bounds: set[float] = set()
         for k, (field, words, bound, unit) in enumerate(c3.RISES[part]):
             estimates = [c3.over_donors(of, field) for of in rows.values()]
             name = words.removeprefix("rise of the ").removesuffix(" over the rotated null")

@@ -5,6 +5,7 @@ The analyses are rough, within a factor of about three: they count multiply-adds
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from basiscli import names
 from basiscli.experiments import training
@@ -49,7 +50,13 @@ def of_steps(
     """
     measured: dict[TrainingJob, dict] = {}
     trained: dict[str, _Trained] = {}
-    total = {"step": f"{len(found)} steps", "networks": 0, "seconds": 0.0, "memory_mb": 0, "disk_mb": 0.0}
+    total: dict[str, Any] = {
+        "step": f"{len(found)} steps",
+        "networks": 0,
+        "seconds": 0.0,
+        "memory_mb": 0,
+        "disk_mb": 0.0,
+    }
     for step in found:
         options = dict(parse(step.words[0], step.words[1:]))
         if step.words[0] == "train":

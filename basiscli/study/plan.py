@@ -155,8 +155,9 @@ def _problem(table: str, key: str, value: object, parse: Parser) -> str | None:
     if key == "zeros":
         return None if isinstance(value, bool) else f"{value!r} is neither true nor false"
     if key == "donor_seeds":
-        whole = isinstance(value, list) and value and all(type(one) is int and one >= 0 for one in value)
-        return None if whole and len(set(value)) == len(value) else f"{value!r} is no list of different seeds"
+        seeds = value if isinstance(value, list) else []
+        whole = seeds and all(type(seed) is int and seed >= 0 for seed in seeds)
+        return None if whole and len(set(seeds)) == len(seeds) else f"{value!r} is no list of different seeds"
     if key == "seeds_per_step" or (key == "seeds" and table != "train"):
         return None if type(value) is int and value > 0 else f"{value!r} is no whole number from 1"
     if not re.fullmatch(r"[a-z][a-z_-]*", key):

@@ -35,9 +35,10 @@ def write(folder: Path) -> list[dict]:
         (folder / part).mkdir(exist_ok=True)
     states = {step.name: steps.status(folder, step) for step in found}
     failed = [step.name for step in found if states[step.name]["status"] in (steps.FAILED, steps.BLOCKED)]
+    claimed = [claims.record(verdict) for verdict in verdicts]
     results = {
         "study": name,
-        "claims": [claims.record(verdict) for verdict in verdicts],
+        "claims": claimed,
         "failed": failed,
         "lacking": lacking,
         "steps": {step.name: step.command for step in found},
@@ -49,7 +50,7 @@ def write(folder: Path) -> list[dict]:
     figures = _figures(folder, tables, verdicts)
     study = page.Study(name, (folder / "plan.toml").read_text(), found, states, lacking, tables)
     atomic.write_text(folder / "report.html", page.render(study, verdicts, figures))
-    return results["claims"]
+    return claimed
 
 
 def read_tables(folder: Path, found: Sequence[Step]) -> dict[str, list[dict]]:
@@ -65,7 +66,9 @@ def read_tables(folder: Path, found: Sequence[Step]) -> dict[str, list[dict]]:
                 lines = [dict(json.loads(line)) for line in path.read_text().splitlines()]
             except (ValueError, TypeError) as error:
                 raise BadInput(f"{path}: is damaged; remove it, and `basiscli study` makes it anew") from error
-            about = step.about | ({"accuracy": _accuracy(folder, found, step)} if step.words[0] == "correlate" else {})
+            about = dict(step.about)
+            if step.words[0] == "correlate":
+                about["accuracy"] = _accuracy(folder, found, step)
             tables.setdefault(step.words[0], []).extend({**about, **line} for line in lines)
     return tables
 

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from graphlib import TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from basiscli import atomic
 from basiscli.errors import BadInput
@@ -84,10 +85,7 @@ def load(folder: Path) -> tuple[str, list[Step]]:
     """
     try:
         study = json.loads((folder / "study.json").read_text())
-        steps = [
-            Step(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
-            for fields in study["steps"]
-        ]
+        steps = [_step(fields) for fields in study["steps"]]
         name, texts = str(study["name"]), [text for step in steps for text in (step.name, *step.words, *step.files)]
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("a name or a word of a step is no text")
@@ -99,6 +97,11 @@ def load(folder: Path) -> tuple[str, list[Step]]:
         if fault := _outside(step):
             raise BadInput(f"{folder}/study.json: step {step.name}: {fault}; make the study anew from its plan")
     return name, steps
+
+
+def _step(fields: Mapping[str, Any]) -> Step:
+    known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return Step(**known)
 
 
 def _outside(step: Step) -> str | None:
@@ -162,7 +165,9 @@ def changes(before: Mapping, now: Mapping) -> str:
 
 def reasons(folder: Path, steps: Sequence[Step]) -> dict[str, str | None]:
     """Return why each step would run if the study ran now, by name; None for one that is done or runs already."""
-    by_name, found, unsettled = {step.name: step for step in steps}, {}, set()
+    by_name = {step.name: step for step in steps}
+    found: dict[str, str | None] = {}
+    unsettled = set()
     for name in TopologicalSorter({step.name: step.after for step in steps}).static_order():
         step, before = by_name[name], status(folder, by_name[name])
         again = [other for other in step.after if other in unsettled]

@@ -85,7 +85,7 @@ class Run:
     ) -> "Run":
         """Return a run at its beginning; `adjust` may change each seed's initial arrays in place (a transplant)."""
         layout = weights.layout(network, frozen_paths(network, recipe))
-        theta = np.zeros((len(seeds), layout.size), dtype)
+        theta: np.ndarray = np.zeros((len(seeds), layout.size), dtype)
         state = _empty_state(network, len(seeds), dtype)
         arrays = layout.views(theta) | state
         for s, seed in enumerate(seeds):
@@ -95,10 +95,10 @@ class Run:
                 arrays[path][s] = values
         theta = placement.to_device(theta)
         arrays = layout.views(theta) | placement.tree_to_device(state)
-        totals = Totals(*(placement.to_device(np.zeros(len(seeds), kind)) for kind in (np.float64, np.int64)))
+        loss, hits = (placement.to_device(np.zeros(len(seeds), kind)) for kind in (np.float64, np.int64))
         return cls(
             network, recipe, dataset, Standardisation.of(dataset.train.images), tuple(seeds), layout, theta, arrays,
-            optim.slots(recipe.optimizer, theta), placement.to_device(np.ones(len(seeds), bool)), totals,
+            optim.slots(recipe.optimizer, theta), placement.to_device(np.ones(len(seeds), bool)), Totals(loss, hits),
         )  # fmt: skip
 
     @property
@@ -116,7 +116,7 @@ class Run:
 
     @cached_property
     def frozen_split(self) -> FrozenSplit:
-        """The networks cut below what is trained: what is frozen there is in use, also in training."""
+        """The networks, split below the lowest trained node: the frozen part runs in inference, also in training."""
         return FrozenSplit.of(self.network, self.arrays, self.layout.trained_paths())
 
     @cached_property
