@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from basiscli.experiments import training_loop
 from basiscli.files import hdf5
 from basiscli.files.networks import load_network
 from tests.helpers.files import assert_same_networks
@@ -129,10 +130,18 @@ def test_what_cannot_be_kept_is_refused_and_folders_stand_for_what_is_trained(ba
     assert record["b"] == str(tmp_path / "seed1.h5")
 
 
-def start(command: tuple, folder: Path) -> subprocess.Popen:
+# The command line with a checkpoint after each epoch, however short it is.
+EVERY_EPOCH = (
+    "-c",
+    "from basiscli.experiments import training_loop; training_loop.CHECKPOINT_SECONDS = 0\n"
+    "from basiscli.cli.group import main; main()",
+)
+
+
+def start(command: tuple, folder: Path, program: tuple[str, ...] = ("-m", "basiscli")) -> subprocess.Popen:
     arguments = [str(argument) for argument in (*command, "--out", folder)]
     return subprocess.Popen(
-        [sys.executable, "-m", "basiscli", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, *program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -153,17 +162,18 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(basiscli, tmp_path
 
 
 @pytest.mark.slow
-def test_fifty_kills_leave_whole_files_and_the_same_end(basiscli, tmp_path):
+def test_fifty_kills_leave_whole_files_and_the_same_end(basiscli, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", 0)
     command = ("train", "--epochs", 400, "--width", 24, "--seeds", 2, "--augment", "shift", "--batch-size", 400)
     began = time.monotonic()
     basiscli(*command, "--out", tmp_path / "whole")
     epoch = (time.monotonic() - began) / 400
     chance = random.Random(0)
     for kill in range(50):
-        process = start((*command, "--resume"), tmp_path / "part")
+        process = start((*command, "--resume"), tmp_path / "part", EVERY_EPOCH)
         if kill % 10:
             # In training, in writing, or between: some epochs after the first line about one.
-            assert process.stderr.readline().startswith("epoch"), f"the run ended before kill {kill}"
+            assert process.stderr.readline().startswith("basiscli: epoch"), f"the run ended before kill {kill}"
             time.sleep(chance.uniform(0, 5 * epoch))
         else:
             time.sleep(chance.uniform(0, 1))  # while it starts
