@@ -1,5 +1,6 @@
 """The command group: an explicit map of commands. A command is imported only when it is called or listed."""
 
+import difflib
 import importlib
 import signal
 import sys
@@ -43,9 +44,10 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command:
         if name not in COMMANDS:
-            return None
+            alike = difflib.get_close_matches(name, COMMANDS, n=1)
+            ctx.fail(f"No such command '{name}'." + (f" Did you mean '{alike[0]}'?" if alike else ""))
         return importlib.import_module(COMMANDS[name]).command
 
 
