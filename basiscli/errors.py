@@ -1,5 +1,7 @@
 """The one exception that a user is meant to read. Every module may import this; this imports nothing."""
 
+from collections.abc import Iterable
+
 
 class BadInput(ValueError):
     """What the user gave cannot be used; the message is one line that names the file, the layer and what to do.
@@ -22,3 +24,11 @@ class BadInput(ValueError):
 def printable(text: str) -> str:
     """Return text with an escape in place of each control character, line break, and mark of writing direction."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'mnist'?` with the known name that is most like a name, or an empty text."""
+    from difflib import get_close_matches
+
+    alike = get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{alike[0]}'?" if alike else ""

@@ -8,7 +8,7 @@ from basiscli.data.cache import Placed, fetch, folder, import_folder, locate
 from basiscli.data.dataset import Dataset, Split, from_arrays
 from basiscli.data.readers import KEYS, read_npz
 from basiscli.data.registry import ENTRIES, Entry, lookup
-from basiscli.errors import BadInput
+from basiscli.errors import BadInput, suggestion
 
 __all__ = [
     "KEYS",
@@ -60,7 +60,10 @@ def load(name: str | Path) -> Dataset:
         return _load_entry(lookup(str(name)))
     if Path(name).suffix == ".npz":
         return from_arrays(str(name), read_npz(Path(name)))
-    raise BadInput(f"{name}: no such data set; there are {', '.join(ENTRIES)}, or give the path of an .npz file")
+    raise BadInput(
+        f"{name}: no such data set; there are {', '.join(ENTRIES)}, or give the path of an .npz file"
+        f"{suggestion(str(name), ENTRIES)}"
+    )
 
 
 def _load_entry(entry: Entry) -> Dataset:

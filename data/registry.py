@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from basiscli.data.readers import PIXELS, read_cifar, read_idx, read_idx_labels
-from basiscli.errors import BadInput
+from basiscli.errors import BadInput, suggestion
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Entry:
 def lookup(name: str) -> Entry:
     """Return the entry of a name. Raises BadInput with all names if the name is unknown."""
     if name not in ENTRIES:
-        raise BadInput(f"{name}: no such data set; there are {', '.join(ENTRIES)}")
+        raise BadInput(f"{name}: no such data set; there are {', '.join(ENTRIES)}{suggestion(name, ENTRIES)}")
     return ENTRIES[name]
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import click
 
 from basiscli.cli.group import group
+from basiscli.cli.help import whole_page
 
 PAGE = Path(__file__).with_name("commands.md")
 HEAD = """# Commands
 
-Made of the help texts by `python docs/make_commands.py`; do not edit.
+Made of the help texts by `python docs/make_commands.py`; do not edit. Every option is here in full, as by
+`basiscli NAME --help-all`; `--help` is at most 60 lines and only names some of them.
 
 Records go to stdout: a table on a terminal, one JSON object a line in a pipe; `--format` decides otherwise. Progress
 and messages go to stderr. Exit codes: 0, 1 for input that cannot be used (one line on stderr says what and where), 2
@@ -32,7 +34,7 @@ def helps(name: str, command: click.Command, parent: click.Context | None = None
     context = click.Context(
         command, info_name=name.split()[-1], parent=parent, terminal_width=100, help_option_names=names
     )
-    yield name, command.get_help(context)
+    yield name, whole_page(context)
     if isinstance(command, click.Group):
         for child in command.list_commands(context):
             yield from helps(f"{name} {child}", command.get_command(context, child), context)

@@ -70,7 +70,7 @@ def test_command_lines_in_code_blocks_parse(page, basiscli):
                 if not words[0].endswith("basiscli") or words[1].startswith("-"):
                     continue
                 assert words[1] in COMMANDS, line
-                help_text = basiscli(*words[1:3] if words[1] == "data" else words[1:2], "--help").stdout
+                help_text = basiscli(*words[1:3] if words[1] == "data" else words[1:2], "--help-all").stdout
                 for option in (word.split("=")[0] for word in words if word.startswith("--")):
                     assert option in help_text, f"{page.name}: {option} in {line!r}"
 

@@ -1,6 +1,5 @@
 """The command group: an explicit map of commands. A command is imported only when it is called or listed."""
 
-import difflib
 import importlib
 import signal
 import sys
@@ -9,9 +8,10 @@ import click
 
 from basiscli import __version__
 from basiscli.cli import records
+from basiscli.cli.help import Group
 from basiscli.cli.messages import notes_on_stderr, spoken
 from basiscli.cli.options import HELP
-from basiscli.errors import BadInput
+from basiscli.errors import BadInput, suggestion
 
 # Command modules import click at the top and all heavy modules inside their functions, so `--help` stays fast.
 COMMANDS = {
@@ -38,7 +38,7 @@ EXIT_BAD_INPUT = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A click group whose commands are imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -46,8 +46,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command:
         if name not in COMMANDS:
-            alike = difflib.get_close_matches(name, COMMANDS, n=1)
-            ctx.fail(f"No such command '{name}'." + (f" Did you mean '{alike[0]}'?" if alike else ""))
+            ctx.fail(f"No such command '{name}'{suggestion(name, COMMANDS) or '.'}")
         return importlib.import_module(COMMANDS[name]).command
 
 
@@ -58,6 +57,10 @@ def group(debug: bool) -> None:
     """Do single neurons mean anything? Train networks over seeds and compare their bases.
 
     Networks and activations are HDF5 files; records go to stdout, a table on a terminal and JSON lines in a pipe.
+
+    \b
+    basiscli train --seeds 5 | basiscli correlate - --null rotated
+    basiscli study --dry-run
     """
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from basiscli.cli.help import of_activations, of_machine, of_matching, of_output
 from basiscli.cli.types import (
     Choice,
     Figure,
@@ -59,14 +60,14 @@ def require_pairs(seeds: Sequence[int]) -> None:
 
 
 computed_on = together(
-    click.option(
+    of_machine(
         "--device",
         type=Choice("basiscli.device.placement:DEVICES"),
         default="auto",
         show_default=True,
         help="Where to compute; auto takes a GPU if cupy finds one (docs/gpu.md).",
     ),
-    click.option(
+    of_machine(
         "--precision",
         type=Choice("basiscli.device.placement:PRECISIONS"),
         default="float32",
@@ -99,16 +100,16 @@ def seeded(what: str) -> Callable:
 
 def plotted(what: str) -> Callable:
     """Return the option `--plot`."""
-    return click.option("--plot", type=Figure(), metavar="FILE.png", help=f"{what} Or .svg, .pdf.")
+    return of_output("--plot", type=Figure(), metavar="FILE.png", help=f"{what} Or .svg, .pdf.")
 
 
 def forced(what: str) -> Callable:
     """Return the option `--force`."""
-    return click.option("--force", is_flag=True, help=what)
+    return of_output("--force", is_flag=True, help=what)
 
 
 # Options of correlations: which activations.
-layers = click.option(
+layers = of_activations(
     "--layer",
     "layers",
     multiple=True,
@@ -116,18 +117,18 @@ layers = click.option(
     metavar="NAMES",
     help="Which layers: names or globs, with commas or given again; !GLOB leaves out.  [default: all]",
 )
-tap = click.option(
+tap = of_activations(
     "--tap",
     type=Choice("basiscli.files.activations:TAPS"),
     help="After or before the nonlinearity.  [default: post, or what a recorded file holds]",
 )
-channels = click.option(
+channels = of_activations(
     "--channels",
     type=Choice("basiscli.files.arrays:CHANNELS"),
     help="Axis of the units in arrays of other programs.  [default: told by the shapes]",
 )
-ids = click.option("--ids", metavar="NAME", help="Array that identifies a file's samples.  [default: ids or labels]")
-positions = click.option(
+ids = of_activations("--ids", metavar="NAME", help="Array that identifies a file's samples.  [default: ids or labels]")
+positions = of_activations(
     "--positions",
     type=Positions(),
     default="all",
@@ -135,7 +136,7 @@ positions = click.option(
     metavar="all|mean|N",
     help="Of a convolution: each position is a row, their mean is, or N of them are, drawn once.",
 )
-dead = click.option(
+dead = of_activations(
     "--dead",
     type=click.Choice(("zero", "drop")),
     default="zero",
@@ -147,7 +148,7 @@ correlating = together(tap, positions, dead)
 
 def inputs(name: str, what: str, **more: Any) -> Callable:
     """Return the option of the images that networks run on."""
-    return click.option(name, type=Choice("basiscli.files.activations:SPLITS"), help=what, **more)
+    return of_activations(name, type=Choice("basiscli.files.activations:SPLITS"), help=what, **more)
 
 
 # Options of sweeps over networks that the command trains.
@@ -159,19 +160,19 @@ swept_draws = click.option(
 )
 
 # Options of matching.
-restarts = click.option("--restarts", type=POSITIVE, help="Of matching weights (see match).  [default: 8]")
-from_init = click.option("--from-init", is_flag=True, help="Match weights minus what they were before training.")
+restarts = of_matching("--restarts", type=POSITIVE, help="Of matching weights (see match).  [default: 8]")
+from_init = of_matching("--from-init", is_flag=True, help="Match weights minus what they were before training.")
 
 
 def corrected_on(what: str) -> Callable:
     """Return the option `--correct-on`, the number of training images for corrections."""
-    return click.option(
+    return of_matching(
         "--correct-on", type=click.IntRange(min=2), default=2000, show_default=True, metavar="N", help=what
     )
 
 
 walking = together(
-    click.option(
+    of_matching(
         "--match",
         "matches",
         type=Matches("basiscli.alignment.matching:MATCHES"),
@@ -182,7 +183,7 @@ walking = together(
     ),
     restarts,
     from_init,
-    click.option(
+    of_matching(
         "--correct",
         "corrected",
         type=Names("basiscli.alignment.corrections:CORRECTIONS"),
@@ -191,8 +192,8 @@ walking = together(
         " and reset-bn; without BatchNorm none and repair]",
     ),
     corrected_on("Training images for corrections."),
-    click.option("--points", type=Points(), default=25, show_default=True, help="Values of λ from 0 to 1, odd."),
-    click.option(
+    of_matching("--points", type=Points(), default=25, show_default=True, help="Values of λ from 0 to 1, odd."),
+    of_matching(
         "--split",
         "splits",
         type=Names("basiscli.alignment.interpolation:SPLITS"),
@@ -200,8 +201,8 @@ walking = together(
         metavar="NAMES",
         help="Images to evaluate: test, train, or test,train.  [default: test]",
     ),
-    click.option("--samples", type=click.IntRange(min=2), metavar="N", help="Of each split.  [default: all]"),
-    click.option(
+    of_matching("--samples", type=click.IntRange(min=2), metavar="N", help="Of each split.  [default: all]"),
+    of_matching(
         "--temperature",
         type=Finite(min=0, min_open=True),
         default=1.0,

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import click
 
+from basiscli.cli.help import of_output
 from basiscli.errors import printable
 
 FORMATS = ("table", "json", "csv")
 EXIT_BROKEN_PIPE = 128 + 13  # the code that a shell reports for a program that SIGPIPE ended
 
-format_option = click.option(
+format_option = of_output(
     "--format",
     "style",
     type=click.Choice(FORMATS),

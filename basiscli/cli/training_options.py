@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 
 import click
 
+from basiscli.cli.help import of_network, of_output, of_start, of_training
 from basiscli.cli.options import NOT_NEGATIVE, POSITIVE, together
 from basiscli.cli.types import Choice, EpochList, Finite, Layout, SeedList, Streams, Width, Widths
 
@@ -22,28 +23,26 @@ _TRAINING = (
         help="Of mlp: units of each hidden layer [default: 64 on digits, else 512]. Of the others: multiplies all"
         " channels, such as 4 or 1/4 [default: 4 for wideresnet, else 1].",
     ),
-    click.option(
+    of_network(
         "--depth",
         type=POSITIVE,
         help="Of mlp: hidden layers [default: 3]; vgg: 11 or 16 [11]; resnet: 6n+2 [20]; wideresnet: 6n+4 [16].",
     ),
-    click.option("--hidden", type=Widths(), help="Of mlp: units of the hidden layers one by one."),
-    click.option(
-        "--layout", type=Layout(), help="Of convnet, vgg: channels of 3x3 convolutions and pools, 64,pool,128."
-    ),
-    click.option("--pooling", type=Choice("basiscli.nn.models:POOLINGS"), help="Of convnet, vgg.  [default: max]"),
-    click.option(
+    of_network("--hidden", type=Widths(), help="Of mlp: units of the hidden layers one by one."),
+    of_network("--layout", type=Layout(), help="Of convnet, vgg: channels of 3x3 convolutions and pools, 64,pool,128."),
+    of_network("--pooling", type=Choice("basiscli.nn.models:POOLINGS"), help="Of convnet, vgg.  [default: max]"),
+    of_network(
         "--shortcut",
         type=Choice("basiscli.nn.models:SHORTCUTS", case_sensitive=False),
         help="Of resnet, where the shape changes: A subsamples and pads with 0, B is a 1x1 convolution.  [default: A]",
     ),
-    click.option(
+    of_network(
         "--dropout",
         type=Finite(0, 1, max_open=True),
         help="Of wideresnet: rate between a block's convolutions.  [default: 0]",
     ),
-    click.option("--activation", type=Choice("basiscli.nn.models:ACTIVATIONS"), default="relu", show_default=True),
-    click.option(
+    of_network("--activation", type=Choice("basiscli.nn.models:ACTIVATIONS"), default="relu", show_default=True),
+    of_network(
         "--norm", type=Choice("basiscli.nn.builder:NORMS"), help="[default: none for mlp and convnet, else batch]"
     ),
     click.option("--seeds", type=SeedList(), default="1", show_default=True, help="5 (for 0 to 4), 3-7, or 0,2,9."),
@@ -52,68 +51,66 @@ _TRAINING = (
         type=click.IntRange(min=0),
         help="0 writes the initial networks.  [default: 10; 100 for convolutional models on CIFAR]",
     ),
-    click.option("--batch-size", type=POSITIVE, help="[default: 64 on digits, else 128]"),
-    click.option("--optimizer", type=Choice("basiscli.training.optim:SLOTS"), default="sgd", show_default=True),
-    click.option("--lr", type=Finite(min=0, min_open=True), help="[default: see docs/models.md]"),
-    click.option("--momentum", type=Finite(0, 1, max_open=True), default=0.9, show_default=True, help="Of sgd."),
-    click.option("--nesterov", is_flag=True, help="Nesterov's momentum."),
-    click.option(
+    of_training("--batch-size", type=POSITIVE, help="[default: 64 on digits, else 128]"),
+    of_training("--optimizer", type=Choice("basiscli.training.optim:SLOTS"), default="sgd", show_default=True),
+    of_training("--lr", type=Finite(min=0, min_open=True), help="[default: see docs/models.md]"),
+    of_training("--momentum", type=Finite(0, 1, max_open=True), default=0.9, show_default=True, help="Of sgd."),
+    of_training("--nesterov", is_flag=True, help="Nesterov's momentum."),
+    of_training(
         "--weight-decay",
         type=NOT_NEGATIVE,
         help="On matrices and kernels, not on biases and norms.  [default: see docs/models.md]",
     ),
-    click.option(
+    of_training(
         "--schedule",
         type=Choice("basiscli.training.optim:SCHEDULES"),
         default="cosine",
         show_default=True,
         help="Of the learning rate; step divides it by 10 after 1/2 and 3/4 of the run.",
     ),
-    click.option("--warmup", type=NOT_NEGATIVE, default=0.0, show_default=True, help="Epochs of linear warm-up."),
-    click.option("--clip", type=Finite(min=0, min_open=True), help="Bound on each network's gradient norm."),
-    click.option("--label-smoothing", type=Finite(0, 1, max_open=True), default=0.0, show_default=True),
-    click.option(
+    of_training("--warmup", type=NOT_NEGATIVE, default=0.0, show_default=True, help="Epochs of linear warm-up."),
+    of_training("--clip", type=Finite(min=0, min_open=True), help="Bound on each network's gradient norm."),
+    of_training("--label-smoothing", type=Finite(0, 1, max_open=True), default=0.0, show_default=True),
+    of_training(
         "--augment",
         metavar="LIST",
         help="Some of shift (by up to a pixel) or crop (by up to an eighth of the side), flip, cutout, such as"
         " crop,flip; all-shifts (every image in all nine shifts by at most a pixel, each epoch); or none.  [default:"
         " all-shifts on digits, crop,flip on CIFAR unless mlp, shift on other named sets, none on paths]",
     ),
-    click.option(
+    of_training(
         "--vary",
         type=Streams(),
         default="init,order,augment",
         show_default=True,
         help="Random streams that differ from seed to seed; the others are those of seed 0.",
     ),
-    click.option("--start-from", metavar="DONOR.h5", help="Take initial weights from this network."),
-    click.option("--start-weights", metavar="GLOB", multiple=True, help="Which weights to take.  [default: all]"),
-    click.option(
+    of_start("--start-from", metavar="DONOR.h5", help="Take initial weights from this network."),
+    of_start("--start-weights", metavar="GLOB", multiple=True, help="Which weights to take.  [default: all]"),
+    of_start(
         "--freeze", metavar="GLOB", multiple=True, help="Weights that keep their initial values, such as 'hidden1/*'."
     ),
-    click.option(
+    of_start(
         "--donor", metavar="DONOR.h5", help="The network of the same architecture from which --freeze-prefix copies."
     ),
-    click.option(
+    of_start(
         "--freeze-prefix",
         type=POSITIVE,
         metavar="K",
         help="Layers 1 to K of every seed are copied from the donor and frozen (docs/frozen.md).",
     ),
-    click.option("--start-only", is_flag=True, help="Copy layers 1 to K from the donor, but train them."),
-    click.option("--out", metavar="FOLDER", help="Where the files go.  [default: runs/DATASET-MODEL]"),
-    click.option(
-        "--resume", is_flag=True, help="Go on with unfinished networks in the folder, and keep finished ones."
-    ),
-    click.option("--force", is_flag=True, help="Overwrite networks in the folder."),
-    click.option(
+    of_start("--start-only", is_flag=True, help="Copy layers 1 to K from the donor, but train them."),
+    of_output("--out", metavar="FOLDER", help="Where the files go.  [default: runs/DATASET-MODEL]"),
+    of_output("--resume", is_flag=True, help="Go on with unfinished networks in the folder, and keep finished ones."),
+    of_output("--force", is_flag=True, help="Overwrite networks in the folder."),
+    of_training(
         "--checkpoint-every",
         type=click.IntRange(min=0),
         default=1,
         show_default=True,
         help="Epochs between checkpoints, which are at least 3 s apart; 0: only at the end.",
     ),
-    click.option(
+    of_training(
         "--keep",
         type=EpochList(),
         default="",
@@ -121,8 +118,8 @@ _TRAINING = (
         help="Also write the networks as they are after these epochs, 0 for the start: 0,5 writes seed0-epoch0.h5 and"
         " seed0-epoch5.h5 beside seed0.h5.",
     ),
-    click.option("--seed-batch", type=POSITIVE, help="Seeds to train at once.  [default: as many as memory allows]"),
-    click.option(
+    of_training("--seed-batch", type=POSITIVE, help="Seeds to train at once.  [default: as many as memory allows]"),
+    of_training(
         "--activations/--no-activations",
         default=None,
         help="Store hidden activations of the test images.  [default: if they take 100 MB a network or less]",

@@ -11,6 +11,8 @@ from typing import cast
 
 import click
 
+from basiscli.errors import suggestion
+
 
 def constant(home: str) -> tuple[str, ...]:
     """Return the names in a constant of the library, a tuple or a dict, such as `basiscli.nn.models:MODELS`."""
@@ -28,6 +30,9 @@ class Choice(click.Choice):
     def choices(self) -> Sequence[str]:  # type: ignore[override]
         """The names, in the library's order."""
         return constant(self.home)
+
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
+        return f"'{value}' is none of {', '.join(self.choices)}{suggestion(str(value), self.choices)}"
 
 
 class Names(click.ParamType):
@@ -49,7 +54,8 @@ class Names(click.ParamType):
         names = self.choices if value == "all" else tuple(dict.fromkeys(value.split(",")))
         for name in names:
             if name not in self.choices:
-                self.fail(f"'{name}' is none of {', '.join(self.choices)}, all", parameter, context)
+                known = f"{', '.join(self.choices)}, all{suggestion(name, self.choices)}"
+                self.fail(f"'{name}' is none of {known}", parameter, context)
         return names
 
 

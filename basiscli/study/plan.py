@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from basiscli.errors import BadInput
+from basiscli.errors import BadInput, suggestion
 
 SHIPPED = Path(__file__).with_name("plans")
 # The tables that are commands, each with the claim that it answers.
@@ -59,6 +59,7 @@ def load(name: str, parse: Parser) -> Plan:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(
             f"{name}: no plan; name a TOML file, the folder of a study, or one of {', '.join(names())}"
+            f"{suggestion(name, names())}"
         ) from error
     try:
         plan = Plan(path.stem, path.name if path == shipped else str(path), text, tomllib.loads(text))

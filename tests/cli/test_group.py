@@ -161,8 +161,3 @@ def test_a_figure_of_another_suffix_is_refused(basiscli, networks, tmp_path):
         done = basiscli("correlate", *networks[:2], "--plot", tmp_path / name)
         done.refused("a figure is written as .png, .svg, .pdf", code=2)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_mistyped_command_gets_a_suggestion(basiscli):
-    basiscli("trian").refused("No such command 'trian'. Did you mean 'train'?", code=2)
-    basiscli("nonsense").refused("No such command 'nonsense'.", code=2)

@@ -7,6 +7,7 @@ import click
 from click.core import ParameterSource
 
 from basiscli.cli import options, records, training_options
+from basiscli.cli.help import Command, of_output
 from basiscli.cli.messages import usage
 from basiscli.cli.types import Finite, WidthList
 
@@ -16,7 +17,7 @@ NOT_TRAINS = training_options.SWEPT | {"hidden", "start_only", "width"}
 WIDTHS = (16, 64, 256)
 
 
-@click.command(short_help="Barriers between networks against their width, beside their correlation.")
+@click.command(cls=Command, short_help="Barriers between networks against their width, beside their correlation.")
 @click.argument("files", nargs=-1, metavar="[FILES OR FOLDERS...]")
 @click.option("--widths", type=WidthList(), metavar="W,...", help="[default: 16,64,256 for mlp]")
 @options.swept_seeds
@@ -40,7 +41,7 @@ WIDTHS = (16, 64, 256)
     show_default=True,
 )
 @options.swept_draws
-@click.option(
+@of_output(
     "--out",
     metavar="FOLDER",
     help="Folder for the trained networks, with a folder for each width.  [default: runs/DATASET-MODEL-connectivity]",
@@ -86,8 +87,8 @@ def command(
 
     \b
     basiscli connectivity --plot connectivity.png
-    basiscli connectivity --dataset cifar10 --model vgg --widths 1/16,1/8,1/4 --seeds 3 --epochs 8
-    basiscli connectivity runs/mnist-32 runs/mnist-128 runs/mnist-512 --match none,activations --degrade
+    basiscli connectivity --dataset cifar10 --model vgg --widths 1/16,1/8,1/4
+    basiscli connectivity runs/mnist-32 runs/mnist-512 --match activations
     """
     from basiscli.analysis.assess import CorrelationRequest
     from basiscli.cli.inputs import paths_from

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from basiscli.cli import options, records
+from basiscli.cli.help import Command, of_output
 from basiscli.cli.types import Names
 
 # The columns of a table, the most important first. JSON and CSV have all fields.
@@ -14,7 +15,7 @@ CALIBRATED = ("pair", "layer", "held_out", "null", "excess", "ceiling", "share")
 SECONDARY = ("units", "dead", "z")
 
 
-@click.command(short_help="Correlate the units of networks, pair by pair and layer by layer.")
+@click.command(cls=Command, short_help="Correlate the units of networks, pair by pair and layer by layer.")
 @click.argument("files", nargs=-1, required=True, metavar="A.h5 B.h5 [MORE...]")
 @options.layers
 @options.tap
@@ -47,7 +48,7 @@ SECONDARY = ("units", "dead", "z")
 @click.option("--intervals", is_flag=True, help="Add the mean over pairs, with intervals over networks.")
 @options.seeded("For halves and nulls.")
 @options.moved_dataset
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.h5", help="Keep matrices and permutations.")
+@of_output("--out", type=click.Path(path_type=Path), metavar="FILE.h5", help="Keep matrices and permutations.")
 @options.plotted(
     "Draw the first pair; or, of several layers with --null or --intervals, the mean over pairs layer by layer."
 )
@@ -61,9 +62,11 @@ def command(files, nulls, draws, similarities, dead, seed, extrapolate, interval
     and held out: matched on one half of the samples, scored on the other), of each unit with its best partner, and of
     units with the same number. docs/metrics.md has the definitions.
 
-    A file is a network, or any HDF5 file of arrays (samples, ..., units); `-` reads paths or records from stdin:
+    A file is a network, or any HDF5 file of arrays (samples, ..., units); `-` reads paths or records from stdin.
 
-        basiscli train --seeds 5 | basiscli correlate - --null rotated
+    \b
+    basiscli correlate runs/digits-mlp --null rotated --intervals
+    basiscli train --seeds 5 | basiscli correlate - --null rotated
     """
     from basiscli.analysis.assess import CorrelationRequest
     from basiscli.cli.inputs import paths_from

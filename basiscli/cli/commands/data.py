@@ -7,18 +7,23 @@ from pathlib import Path
 
 import click
 
+from basiscli.cli.help import Group, of_output
 from basiscli.cli.records import emit, format_option
 
 COLUMNS = ("name", "train", "test", "shape", "classes", "where", "source")
 
 
-@click.group("data")
+@click.group("data", cls=Group)
 def command() -> None:
     """List, fetch and import the data sets that networks are trained on.
 
     The default, digits, is part of basiscli. The others are downloaded once, into the folder that the environment
     variable BASISCLI_DATA names, or else the platform's cache folder. Your own images need no command: store four
     arrays with numpy.savez and give the file as --dataset (docs/data.md shows how).
+
+    \b
+    basiscli data list
+    basiscli data fetch mnist
     """
 
 
@@ -29,6 +34,10 @@ def list_sets(style: str | None) -> None:
 
     A record has the numbers of training and test images, the shape of an image (height x width x channels), the number
     of classes, the folder where its files are (empty while any is missing), source, licence and citation.
+
+    \b
+    basiscli data list
+    basiscli data list --format csv
     """
     from basiscli import data
 
@@ -43,6 +52,10 @@ def fetch(name: str, style: str | None) -> None:
 
     Files that are there already are kept, so after an interruption the same command goes on. Each file is checked
     against its pinned checksum before it is put in place. `basiscli data list` shows the names.
+
+    \b
+    basiscli data fetch mnist
+    basiscli data fetch cifar10 --format json
     """
     from basiscli import data
 
@@ -58,7 +71,7 @@ def fetch(name: str, style: str | None) -> None:
 @command.command("import")
 @click.argument("name")
 @click.argument("source", metavar="FOLDER", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace files that are there already and differ.")
+@of_output("--force", is_flag=True, help="Replace files that are there already and differ.")
 @format_option
 def import_files(name: str, source: Path, force: bool, style: str | None) -> None:
     """Copy the files of the data set NAME from FOLDER, for a machine without access to the internet.
@@ -66,6 +79,10 @@ def import_files(name: str, source: Path, force: bool, style: str | None) -> Non
     FOLDER holds the files under their original names, as downloaded or unpacked. All are read and checked before
     anything is copied. The field `official` says whether a file has the checksum of the released one; it is imported
     in any case.
+
+    \b
+    basiscli data import mnist ~/Downloads
+    basiscli data import cifar10 ~/Downloads --force
     """
     from basiscli import data
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 import click
 
 from basiscli.cli import options, records, training_options
+from basiscli.cli.help import Command, of_output
 from basiscli.cli.messages import usage
 from basiscli.cli.types import Names, Prefixes
 
 
-@click.command(short_help="Give networks the same frozen first layers, and correlate the layers after them.")
+@click.command(cls=Command, short_help="Share frozen first layers among networks, and correlate the layers after them.")
 @click.option(
     "--prefixes",
     type=Prefixes(),
@@ -35,7 +36,7 @@ from basiscli.cli.types import Names, Prefixes
 @options.swept_seeds
 @options.inputs("--split", "Images to correlate on.  [default: test-shifts on digits, else test]")
 @options.swept_draws
-@click.option(
+@of_output(
     "--out", metavar="FOLDER", help="Where the networks go, a folder a condition.  [default: runs/DATASET-MODEL-frozen]"
 )
 @options.plotted("Draw correlation against depth.")
@@ -57,7 +58,7 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
 
     \b
     basiscli freeze --plot frozen.png
-    basiscli freeze --dataset mnist --width 512 --prefixes 0,1,2 --seeds 4 --epochs 5
+    basiscli freeze --dataset mnist --prefixes 0,1,2 --seeds 4 --epochs 5
     """
     from basiscli.analysis.assess import CorrelationRequest
     from basiscli.experiments import freezing

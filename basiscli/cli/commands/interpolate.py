@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from basiscli.cli import options, records
+from basiscli.cli.help import Command
 
 
-@click.command(short_help="Walk on the straight line between networks: how high is the barrier?")
+@click.command(cls=Command, short_help="Walk on the straight line between networks: how high is the barrier?")
 @click.argument("files", nargs=-1, required=True, metavar="A.h5 B.h5 [MORE...]")
 @options.walking
 @options.seeded("For matching and samples.")
@@ -26,8 +27,8 @@ def command(files, style, **chosen) -> None:
     (docs/connectivity.md). `-` reads paths or records from stdin.
 
     \b
-    basiscli interpolate runs/digits-mlp/seed0.h5 runs/digits-mlp/seed1.h5 --plot path.png
-    basiscli train --seeds 5 | basiscli interpolate - --match none,activations --split test,train
+    basiscli interpolate runs/a/seed0.h5 runs/a/seed1.h5 --plot path.png
+    basiscli train --seeds 5 | basiscli interpolate - --split test,train
     """
     options.require_weights(chosen["matches"], chosen["from_init"])
     from basiscli.cli.inputs import paths_from

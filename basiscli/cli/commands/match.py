@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from basiscli.cli import options, records
+from basiscli.cli.help import Command, of_output
 from basiscli.cli.types import Choice, Way
 
 
-@click.command(short_help="Match the units of networks, and write them in the order of the first.")
+@click.command(cls=Command, short_help="Match the units of networks, and write them in the order of the first.")
 @click.argument("files", nargs=-1, required=True, metavar="A.h5 B.h5 [MORE...]")
 @click.option(
     "--by",
@@ -20,8 +21,8 @@ from basiscli.cli.types import Choice, Way
     metavar="WAY",
     help="activations, weights, both (weights, from the match of activations on), or a file that --out wrote.",
 )
-@click.option("--out", type=click.Path(path_type=Path), metavar="PERM.h5", help="Keep the permutations.")
-@click.option(
+@of_output("--out", type=click.Path(path_type=Path), metavar="PERM.h5", help="Keep the permutations.")
+@of_output(
     "--apply",
     "applied",
     type=click.Path(path_type=Path),
@@ -65,8 +66,8 @@ def command(files, out, applied, force, style, **chosen) -> None:
     permuted network, which is always measured on test images. `-` reads paths or records from stdin.
 
     \b
-    basiscli match runs/digits-mlp/seed0.h5 runs/digits-mlp/seed1.h5 --apply matched.h5
-    basiscli match a.h5 b.h5 c.h5 --by weights --restarts 32 --out permutations.h5
+    basiscli match runs/a/seed0.h5 runs/a/seed1.h5 --apply matched.h5
+    basiscli match a.h5 b.h5 c.h5 --by weights --out permutations.h5
     """
     from basiscli.alignment.matching import MatchRequest
     from basiscli.cli.inputs import paths_from

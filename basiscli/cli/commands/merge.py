@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from basiscli.cli import options, records
+from basiscli.cli.help import Command, of_output
 from basiscli.cli.types import Choice
 
 
-@click.command(short_help="Average matched networks into one.")
+@click.command(cls=Command, short_help="Average matched networks into one.")
 @click.argument("files", nargs=-1, required=True, metavar="A.h5 B.h5 [MORE...]")
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="M.h5", help="Where the network goes.")
+@of_output("--out", required=True, type=click.Path(path_type=Path), metavar="M.h5", help="Where the network goes.")
 @click.option(
     "--match",
     type=Choice("basiscli.alignment.matching:MATCHES"),
@@ -38,7 +39,7 @@ def command(files, out, style, **chosen) -> None:
     the mean loss and accuracy of the original networks. The file is a network like any other (docs/connectivity.md).
 
     \b
-    basiscli merge runs/digits-mlp/seed0.h5 runs/digits-mlp/seed1.h5 --out merged.h5
+    basiscli merge runs/a/seed0.h5 runs/a/seed1.h5 --out merged.h5
     basiscli train --seeds 5 | basiscli merge - --match weights --out merged.h5
     """
     options.require_weights([chosen["match"]], chosen["from_init"])

@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from basiscli.cli import options, records
+from basiscli.cli.help import Command, of_output
 from basiscli.cli.types import Choice
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("networks", nargs=-1, required=True, metavar="NET.h5...")
 @options.layers
 @click.option(
@@ -26,7 +27,7 @@ from basiscli.cli.types import Choice
 )
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.  [default: all]")
 @click.option("--dataset", help="Path of the network's data set, if it has moved.")
-@click.option("--out", metavar="FILE", help="The file, for one network.  [default: activations/NET.SPLIT-TAP.h5]")
+@of_output("--out", metavar="FILE", help="The file, for one network.  [default: activations/NET.SPLIT-TAP.h5]")
 @options.forced("Overwrite the file.")
 @options.computing
 @records.format_option
@@ -39,7 +40,7 @@ def command(networks, tap, split, out, style, **chosen) -> None:
 
     \b
     basiscli record runs/digits-mlp/seed0.h5 --layer hidden2 --tap pre
-    basiscli train --seeds 2 | basiscli record - --split test-shifts | basiscli correlate -
+    basiscli train --seeds 2 | basiscli record - | basiscli correlate -
     """
     from basiscli.cli.inputs import paths_from
     from basiscli.files.activations import record_files

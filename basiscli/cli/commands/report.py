@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from basiscli.cli import records
+from basiscli.cli.help import Command
 
 
-@click.command(short_help="Write the report of a study's folder.")
+@click.command(cls=Command, short_help="Write the report of a study's folder.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @records.format_option
 def command(folder: Path, style: str | None) -> None:
@@ -18,6 +19,7 @@ def command(folder: Path, style: str | None) -> None:
 
     \b
     basiscli report runs/study-digits
+    basiscli report runs/study-digits --format json
     """
     from basiscli.study import report
 

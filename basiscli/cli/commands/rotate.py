@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import click
 
 from basiscli.cli import options, records
+from basiscli.cli.help import Command, of_output, of_training
 from basiscli.cli.types import Choice, Finite, Names, Powers
 
 
-@click.command(short_help="Rotate representations of trained networks, and try to train them back.")
+@click.command(cls=Command, short_help="Rotate representations of trained networks, and try to train them back.")
 @click.argument("networks", nargs=-1, required=True, metavar="NET.h5...")
 @click.option("--layer", "layers", multiple=True, default=("*",), metavar="GLOB", help="Which layers.  [default: all]")
 @click.option(
@@ -44,18 +45,18 @@ from basiscli.cli.types import Choice, Finite, Names, Powers
 )
 @click.option("--cumulative", is_flag=True, help="Rotate every layer up to the chosen one, each by its own M.")
 @click.option("--repeats", type=click.IntRange(1, 1000), default=3, show_default=True, help="Draws of M for a network.")
-@click.option("--epochs", type=click.IntRange(min=1), help="[default: as the networks were trained]")
-@click.option("--lr", type=Finite(min=0, min_open=True), help="[default: as the networks were trained]")
-@click.option(
+@of_training("--epochs", type=click.IntRange(min=1), help="[default: as the networks were trained]")
+@of_training("--lr", type=Finite(min=0, min_open=True), help="[default: as the networks were trained]")
+@of_training(
     "--clip",
     type=Finite(min=0, min_open=True),
     default=1.0,
     show_default=True,
     help="Bound on each network's gradient norm, in all arms.",
 )
-@click.option("--augment", metavar="LIST", help="As of `train`.  [default: as the networks were trained]")
+@of_training("--augment", metavar="LIST", help="As of `train`.  [default: as the networks were trained]")
 @options.moved_dataset
-@click.option("--out", metavar="FOLDER", help="Where the files go.  [default: runs/DATASET-MODEL-rotated]")
+@of_output("--out", metavar="FOLDER", help="Where the files go.  [default: runs/DATASET-MODEL-rotated]")
 @options.plotted("Draw the penalty against depth and, with several powers, against the power.")
 @options.forced("Overwrite networks in the folder, and --plot.")
 @options.computing
@@ -75,7 +76,7 @@ def command(networks, layers, dataset, out, plot, force, style, **chosen) -> Non
     \b
     basiscli rotate runs/digits-mlp/*.h5 --plot rotated.png
     basiscli rotate runs/digits-mlp/*.h5 --layer hidden1 --power 0.25,0.5,0.75,1
-    basiscli train --activation linear --seeds 3 --out linear | basiscli rotate - --epochs 5
+    basiscli train --seeds 3 --out new | basiscli rotate - --epochs 5
     """
     _require_consistent(chosen)
     from basiscli.cli.inputs import paths_from

@@ -3,11 +3,12 @@
 import click
 
 from basiscli.cli import options, records
+from basiscli.cli.help import Command
 
 COLUMNS = ("kernel", "ok", "error", "milliseconds", "gb_s", "of_copy", "gflop_s", "of_product")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--quick", is_flag=True, help="Compare only; no times.")
 @options.computed_on
 @records.format_option

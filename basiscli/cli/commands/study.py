@@ -9,15 +9,16 @@ from pathlib import Path
 import click
 
 from basiscli.cli import options, records
+from basiscli.cli.help import Command, of_output
 from basiscli.notes import log
 
 STATUS_COLUMNS = ("step", "status", "seconds", "left", "error", "why")
 DRY_COLUMNS = ("step", "networks", "seconds", "memory_mb", "disk_mb", "why")
 
 
-@click.command(short_help="Train, rotate, correlate, freeze, connect: the whole study, with a report.")
+@click.command(cls=Command, short_help="Train, rotate, correlate, freeze, connect: the whole study, with a report.")
 @click.argument("plan", default="digits", metavar="[PLAN]")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: runs/study-PLAN]")
+@of_output("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: runs/study-PLAN]")
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="Steps at once on this machine.  [default: one a core, up to 2]"
 )

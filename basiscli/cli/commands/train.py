@@ -3,10 +3,11 @@
 import click
 
 from basiscli.cli import options, records, training_options
+from basiscli.cli.help import Command
 from basiscli.cli.messages import usage
 
 
-@click.command()
+@click.command(cls=Command)
 @training_options.training()
 @click.option("--dry-run", is_flag=True, help="Estimate the time and the size of the run from a few measured steps.")
 @options.computing
@@ -20,7 +21,7 @@ def command(style: str | None, dry_run: bool, **chosen) -> None:
     \b
     basiscli train --seeds 5
     basiscli train --dataset mnist --seeds 5 --out mnist | basiscli correlate -
-    basiscli train --dataset cifar10 --model resnet --depth 20 --width 1/2 --seeds 3 --dry-run
+    basiscli train --dataset cifar10 --model resnet --width 1/2 --dry-run
     """
     from basiscli.experiments import training
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 
 from basiscli.cli import records
+from basiscli.cli.help import Command, of_output
 
 SEED = click.IntRange(min=0)
 
 
-@click.command(short_help="Permute or rotate the units of a network, and measure how its outputs change.")
+@click.command(cls=Command, short_help="Permute or rotate the units of a network, and measure how its outputs change.")
 @click.argument("network", metavar="NET.h5")
 @click.option(
     "--permute", type=SEED, metavar="SEED", help="Put units in a random order, wherever they are made or read."
@@ -21,9 +22,9 @@ SEED = click.IntRange(min=0)
     help="Rotate units by a random rotation, and apply its inverse where they are read.",
 )
 @click.option("--layer", "globs", multiple=True, default=("*",), metavar="GLOB", help="Which layers.  [default: all]")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="OUT.h5", help="The new network's file.")
+@of_output("--out", type=click.Path(path_type=Path), required=True, metavar="OUT.h5", help="The new network's file.")
 @click.option("--dataset", help="Path of the network's data set, if it has moved.")
-@click.option("--force", is_flag=True, help="Overwrite the file.")
+@of_output("--force", is_flag=True, help="Overwrite the file.")
 @records.format_option
 def command(network, permute, rotate, globs, out, dataset, force, style) -> None:
     """Write a network in another basis, and measure how its outputs change.
