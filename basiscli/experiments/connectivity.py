@@ -58,12 +58,13 @@ class Correlations:
 
     scores: by pair, the mean over layers of each of SCORES. dead: the mean part of dead units. layers: by pair and
     layer, r (U, U), float32; only if matches are degraded. applied: by match and pair, the mean r of unit i of A and
-    unit π(i) of B. images: the number of images, each copy counted.
+    unit π(i) of B. images: the number of images, each copy counted. fewest_units: of the smallest layer.
     """
 
     scores: dict[Pair, dict[str, float | None]] = field(default_factory=dict)
     dead: float = 0.0
     images: int = 0
+    fewest_units: int = 0
     layers: dict[Pair, dict[str, np.ndarray]] = field(default_factory=dict)
     applied: dict[str, dict[Pair, float]] = field(default_factory=dict)
 
@@ -238,6 +239,7 @@ def _correlate(
     rows: dict[tuple[str, Pair], list[float]] = {}
     opened = activations.open_all(paths, split=probe, tap=sweep.tap, dataset=sweep.dataset)
     correlations.images = max(opened[0].samples.values())
+    correlations.fewest_units = min(opened[0].layers.values())
     with nulls.workers(max(opened[0].layers.values())) as spread:
         for moments in pairs.layer_moments(opened, sweep.request.seed, True, sweep.positions):
             for assessment in assess(moments, sweep.request, spread):
@@ -270,6 +272,7 @@ def _of_networks(result: WidthResult, networks: Sequence[Loaded]) -> dict:
         "optimizer": recipe.get("optimizer"),
         "test_accuracy": float(np.mean(accuracies)) if accuracies else None,
         "dead": result.correlations.dead,
+        "fewest_units": result.correlations.fewest_units,
     }
 
 

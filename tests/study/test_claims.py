@@ -211,6 +211,12 @@ def test_c4_says_of_a_control_that_did_nothing_that_it_was_not_applied():
     assert set(c4.judge(above).controls.values()) == {"control not applied"}
 
 
+def test_c4_names_layers_under_16_units():
+    narrow = [{**r, "fewest_units": 8 if r["width"] == 16 else 64} for r in planted.connected()]
+    assert c4.judge(narrow).beside["layers under 16 units"] == "the smallest has 8 at width 16"
+    assert "layers under 16 units" not in c4.judge(planted.connected()).beside
+
+
 def test_c4_needs_three_widths():
     found = c4.judge([r for r in planted.connected() if r["width"] < 256])
     assert found.because == f"{MISSING}: 3 widths, matched and unmatched (2 there)"

@@ -7,6 +7,7 @@ from basiscli.analysis import statistics
 from basiscli.analysis.barriers import CIRCLE, FEWER
 from basiscli.analysis.statistics import Estimate
 from basiscli.study.verdict import (
+    FEWEST_UNITS,
     MIXED,
     REFUTED,
     SHOWN,
@@ -167,9 +168,15 @@ def _told_control(rows: Sequence[Record], worse: Sequence[Record]) -> str:
 
 def _beside(rows: Sequence[Record]) -> dict[str, str]:
     correlations = ", ".join(f"{row['matched_held_out']:.2f}" for row in rows)
-    return {
+    told_of = {
         "slope of the accuracy barrier": told(slope(rows, ACCURACY)),
         "correlation over widths": correlations,
         "its rise": told(rise(rows, "matched_held_out")),
         "rise of the excess": told(rise(rows, "standardised_rotated_held_out_excess")),
     }
+    # A barrier belongs to the whole network, so small layers are not left out as in other claims. They are named.
+    small = [row for row in rows if row.get("fewest_units", FEWEST_UNITS) < FEWEST_UNITS]
+    if small:
+        widths = ", ".join(f"{row['fewest_units']} at width {name_of(row['width'])}" for row in small)
+        told_of[f"layers under {FEWEST_UNITS} units"] = f"the smallest has {widths}"
+    return told_of
