@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from basiscli.analysis.moments import Moments, merge
+from basiscli.kernels import assignment
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def correlation(moments: Moments) -> np.ndarray:
 
 def assign(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return rows i and columns π(i), one to one, that maximise Σ r_iπ(i), signed; all units of the smaller side."""
-    return linear_sum_assignment(r, maximize=True)
+    return assignment.assign(r)
 
 
 def standardised(halves: Sequence[Moments]) -> list[Moments]:

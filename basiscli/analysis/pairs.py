@@ -153,7 +153,7 @@ def compare_pairs(layer: LayerMoments, drop_dead: bool = False) -> Iterator[Laye
 def parallel(function: Callable, items: Sequence) -> Iterator:
     """Yield function(item) in order, from one thread a core; at most two results a core wait to be taken.
 
-    linear_sum_assignment, where the time goes, runs without the interpreter's lock.
+    The assignments, where the time goes, run without the interpreter's lock.
     """
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as pool:

@@ -6,7 +6,6 @@ Everything is float64 unless a function takes the precision.
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.linalg import schur
 
 ORTHOGONAL, PERMUTATION, SIGNED, SYMMETRY, IDENTITY = KINDS = (
     "orthogonal", "permutation", "signed-permutation", "relu-symmetry", "identity",
@@ -54,6 +53,8 @@ def matrix_power(m: np.ndarray, power: float) -> np.ndarray:
     """
     if power == 1:
         return m
+    from scipy.linalg import schur  # takes a sixth of a second to import
+
     # M is normal, so its complex Schur form is diagonal: V diag(e^iθ) Vᴴ.
     diagonal, v = schur(m, output="complex")
     return ((v * np.exp(1j * power * np.angle(diagonal.diagonal()))) @ v.conj().T).real

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from math import lcm
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment, linprog
-from scipy.sparse import identity, kron, vstack
 
-from basiscli.analysis.correlate import correlation, inverse_root, mean
+from basiscli.analysis.correlate import assign, correlation, inverse_root, mean
 from basiscli.analysis.moments import Moments
 
 # Of correlation matrices from float32 products: a direction with less than this part of a unit's variance is rounding.
@@ -165,7 +163,10 @@ def _transport(r: np.ndarray) -> float | None:
     if size <= max(COPIES, rows, columns):
         # An optimal vertex is a matching of copies: size / rows of each row with size / columns of each column.
         copied = np.repeat(np.repeat(r, size // rows, axis=0), size // columns, axis=1)
-        return float(copied[linear_sum_assignment(copied, maximize=True)].mean())
+        return float(copied[assign(copied)].mean())
+    from scipy.optimize import linprog  # takes half a second to import
+    from scipy.sparse import identity, kron, vstack
+
     sums_of_rows = kron(identity(rows), np.ones((1, columns)), format="csr")
     sums_of_columns = kron(np.ones((1, rows)), identity(columns), format="csr")
     marginals = np.concatenate([np.full(rows, 1 / rows), np.full(columns, 1 / columns)])

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from itertools import count, pairwise
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from basiscli.errors import BadInput
 from basiscli.nn.graph import INPUT, Network
@@ -171,6 +169,9 @@ def _labelled(network: Network) -> tuple[dict[str, np.ndarray], list[np.ndarray]
 
 def _identities(labels: Mapping[str, np.ndarray], ties: list[np.ndarray]) -> np.ndarray:
     """Return the unit that each number stands for. Tied numbers stand for the same unit."""
+    from scipy.sparse import coo_array  # takes a fifth of a second to import
+    from scipy.sparse.csgraph import connected_components
+
     total = 1 + max(int(label.max()) for label in labels.values())
     i, j = np.concatenate([np.empty((2, 0), np.int64), *ties], axis=1)
     return connected_components(coo_array((np.ones(len(i)), (i, j)), (total, total)), directed=False)[1]

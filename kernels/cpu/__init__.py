@@ -1,92 +1,60 @@
-"""Compiled kernels for float32 arrays on the host: the names, shapes and meanings of basiscli.kernels.reference."""
+"""Compiled kernels for float32 arrays on the host: the names, shapes and meanings of basiscli.kernels.reference.
 
-from basiscli.kernels.cpu.convolution import (
-    convolution,
-    convolution_input_gradient,
-    convolution_weight_gradient,
-)
-from basiscli.kernels.cpu.images import gather, rows
-from basiscli.kernels.cpu.loss import account, cross_entropy
-from basiscli.kernels.cpu.normalisation import (
-    add_units,
-    batchnorm,
-    batchnorm_gradient,
-    batchnorm_relu,
-    batchnorm_relu_gradient,
-    follow,
-    layernorm,
-    layernorm_gradient,
-    normalise,
-    normalise_relu,
-    put,
-    unit_sums,
-)
-from basiscli.kernels.cpu.optimisers import adamw, clip, sgd, squared_norm
-from basiscli.kernels.cpu.pointwise import (
-    add,
-    dropout,
-    gelu,
-    gelu_gradient,
-    next_mask,
-    relu,
-    relu_gradient,
-    tanh,
-    tanh_gradient,
-)
-from basiscli.kernels.cpu.pooling import (
-    average_pool,
-    average_pool_gradient,
-    global_pool,
-    global_pool_gradient,
-    max_pool,
-    max_pool_gradient,
-    subsample,
-    subsample_gradient,
-)
-from basiscli.kernels.cpu.products import dense, dense_input_gradient, dense_weight_gradient
+A kernel's module is imported when the kernel is first used: those of convolutions take a tenth of a second.
+"""
 
-__all__ = [
-    "account",
-    "adamw",
-    "add",
-    "add_units",
-    "average_pool",
-    "average_pool_gradient",
-    "batchnorm",
-    "batchnorm_gradient",
-    "batchnorm_relu",
-    "batchnorm_relu_gradient",
-    "clip",
-    "convolution",
-    "convolution_input_gradient",
-    "convolution_weight_gradient",
-    "cross_entropy",
-    "dense",
-    "dense_input_gradient",
-    "dense_weight_gradient",
-    "dropout",
-    "follow",
-    "gather",
-    "gelu",
-    "gelu_gradient",
-    "global_pool",
-    "global_pool_gradient",
-    "layernorm",
-    "layernorm_gradient",
-    "max_pool",
-    "max_pool_gradient",
-    "next_mask",
-    "normalise",
-    "normalise_relu",
-    "put",
-    "relu",
-    "relu_gradient",
-    "rows",
-    "sgd",
-    "squared_norm",
-    "subsample",
-    "subsample_gradient",
-    "tanh",
-    "tanh_gradient",
-    "unit_sums",
-]
+import importlib
+
+HOMES = {
+    "convolutions": ("convolution", "convolution_input_gradient", "convolution_weight_gradient"),
+    "images": ("gather", "rows"),
+    "loss": ("account", "cross_entropy"),
+    "normalisation": (
+        "add_units",
+        "batchnorm",
+        "batchnorm_gradient",
+        "batchnorm_relu",
+        "batchnorm_relu_gradient",
+        "follow",
+        "layernorm",
+        "layernorm_gradient",
+        "normalise",
+        "normalise_relu",
+        "put",
+        "unit_sums",
+    ),
+    "optimisers": ("adamw", "clip", "sgd", "squared_norm"),
+    "pointwise": (
+        "add",
+        "dropout",
+        "gelu",
+        "gelu_gradient",
+        "next_mask",
+        "relu",
+        "relu_gradient",
+        "tanh",
+        "tanh_gradient",
+    ),
+    "pooling": (
+        "average_pool",
+        "average_pool_gradient",
+        "global_pool",
+        "global_pool_gradient",
+        "max_pool",
+        "max_pool_gradient",
+        "subsample",
+        "subsample_gradient",
+    ),
+    "products": ("dense", "dense_input_gradient", "dense_weight_gradient"),
+}
+_HOME = {name: module for module, names in HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    kernel = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = kernel
+    return kernel
