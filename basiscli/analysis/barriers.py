@@ -1,6 +1,6 @@
 """Loss and accuracy between two networks: curves over L values of λ, and the barriers that follow from them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,8 @@ from basiscli.analysis.statistics import over_networks
 LINES = ("loss", "accuracy")
 # Suffixes of degraded matches: partners are passed on in a circle, or fewer images are matched on.
 CIRCLE, FEWER = DEGRADED = ("-degraded", "-fewer-images")
+# What decides C4, the first that was tried: the match, and the correction.
+DECIDING, CORRECTING = ("activations", "both", "weights"), ("reset-bn", "repair", "none")
 # Added to a barrier before its logarithm is taken, so that a barrier of 0 has a logarithm too.
 FLOOR = 0.01
 # By barrier, the field of the logarithm of its ratio to the barrier without a match.
@@ -94,6 +96,16 @@ def log_ratios(
         finite = {pair: value for pair, value in values.items() if np.isfinite(value)}
         fields |= over_networks(finite).fields(ratio)
     return fields
+
+
+def deciding_condition(conditions: Collection[tuple[str, str]]) -> tuple[str, str] | None:
+    """Return of some (match, correction) the one that C4 looks at: by activations, and corrected, where that was tried.
+
+    None if nothing was matched.
+    """
+    matches = [match for match in DECIDING if any(match == name for name, _ in conditions)]
+    corrections = [c for match in matches[:1] for c in CORRECTING if (match, c) in conditions]
+    return (matches[0], corrections[0]) if corrections else None
 
 
 def undegraded(match: str) -> str:

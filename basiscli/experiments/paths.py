@@ -51,7 +51,7 @@ def interpolate_files(
         from basiscli.plots import experiments
         from basiscli.plots.style import save
 
-        save(experiments.paths_figure(_by_condition(walked)), plot)
+        save(experiments.paths_figure(_by_condition(walked), paths), plot)
 
 
 def merge_files(

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from basiscli.analysis.barriers import LINES, Curve, band, undegraded
+from basiscli.analysis.barriers import CIRCLE, DEGRADED, FEWER, LINES, Curve, band, deciding_condition, undegraded
 from basiscli.plots.style import (
     CEILING,
     CONDITIONS,
@@ -18,17 +18,30 @@ from basiscli.plots.style import (
     diverging,
     draw_intervals,
     field_values,
+    headline,
     inches,
     label_ends,
     name_layers,
     plain,
     shade,
+    shared_folder,
+    spread_labels,
 )
 
 KINDS = {
     "orthogonal": HELD_OUT, "permutation": IN_SAMPLE, "signed-permutation": NULL, "relu-symmetry": CEILING,
 }  # fmt: skip
-PENALTIES = {"penalty_accuracy": "accuracy lost (points)", "penalty_train_loss": "training loss gained"}
+PENALTIES = {
+    "penalty_accuracy": "accuracy lost, percentage points", "penalty_train_loss": "training loss gained, nats",
+}  # fmt: skip
+# Of `connectivity`: how a match ends, the words for it, and its look.
+SERIES: dict[str, tuple[str, dict]] = {
+    "none": ("not matched", {"color": NULL}),
+    "": ("matched", {"color": HELD_OUT}),
+    CIRCLE: ("degraded (circle)", {"color": IN_SAMPLE, "linewidth": 1.2, "markerfacecolor": "white"}),
+    FEWER: ("degraded (fewer images)", {"color": CONDITIONS[3], "linewidth": 1.2, "markerfacecolor": "white"}),
+}
+DONORS = {"trained": "first layers of a trained network", "initial": "first layers of an untrained one"}
 
 
 def prefixes_figure(records: Sequence[Mapping]) -> Figure:
@@ -40,36 +53,43 @@ def prefixes_figure(records: Sequence[Mapping]) -> Figure:
     layers = list(dict.fromkeys(record["layer"] for record in records))
     donors = list(dict.fromkeys(record["donor"] for record in records if record["prefix"])) or [None]
     counts = sorted({record["prefix"] for record in records})
-    figure = Figure(figsize=((2.2 + inches(len(layers))) * len(donors), 6.4), layout="constrained")
+    figure = Figure(figsize=((2.6 + inches(max(len(layers), 3))) * len(donors), 6.8), layout="constrained")
     figure.get_layout_engine().set(wspace=0.04, hspace=0.06)
     panels = figure.subplots(2, len(donors), sharex=True, sharey="row", squeeze=False)
     for column, donor in zip(panels.T, donors, strict=True):
         lines = [[r for r in records if r["prefix"] == k and (not k or r["donor"] == donor)] for k in counts]
-        labels = []
-        for k, line in enumerate(lines):
-            look = {"color": shade(k, len(counts)), "zorder": 3}
-            at = np.array([layers.index(record["layer"]) for record in line]) + 0.07 * (k - (len(counts) - 1) / 2)
-            column[0].plot(
-                at,
-                field_values(line, "standardised_rotated_held_out_mean"),
-                linestyle=(0, (4, 2)),
-                marker="_",
-                markersize=10,
-                **look,
-            )
-            draw_intervals(column[0], at, line, "matched_held_out", look)
-            end = draw_intervals(column[1], at, line, "standardised_rotated_held_out_excess", look)
-            labels.append((end, _named(line[0]["prefix"]), str(look["color"])))
-        column[1].axhline(0, color=GREY, linewidth=0.8)
-        label_ends(column[1], len(layers) - 1, [label for label in labels if np.isfinite(label[0])])
-        name_layers(column[1], layers)
-        column[0].set_title(_donor(donor), fontsize=10, loc="left", color=GREY)
+        _prefixes(column, [line for line in lines if line], layers, counts)
+        if donor:
+            column[0].set_title(DONORS[donor], fontsize=9.5, loc="left", color=GREY)
     for axis in panels.flat:
         axis.set_xlim(-0.25, len(layers) - 0.75)
         plain(axis)
     panels[0, 0].set_ylabel("matched correlation, held out\n(dashed: rotated null)", fontsize=9)
-    panels[1, 0].set_ylabel("excess over the null", fontsize=9)
+    panels[1, 0].set_ylabel("excess over the rotated null\n(a correlation)", fontsize=9)
+    headline(
+        figure, "Do networks that share their first layers agree more in the next ones? How well their units pair up:",
+        f"means over pairs of networks from {records[0]['networks']} seeds; bars: 95 % intervals over networks",
+    )  # fmt: skip
+    spread_labels(figure)
     return figure
+
+
+def _prefixes(column: Sequence[Axes], lines: Sequence, layers: Sequence[str], counts: Sequence[int]) -> None:
+    """Draw the scores above and their excess below, a line for each prefix of `counts`."""
+    labels = []
+    for line in lines:
+        k = counts.index(line[0]["prefix"])
+        look = {"color": shade(k, len(counts)), "zorder": 3}
+        at = np.array([layers.index(record["layer"]) for record in line]) + 0.07 * (k - (len(counts) - 1) / 2)
+        null = field_values(line, "standardised_rotated_held_out_mean")
+        column[0].plot(at, null, linestyle=(0, (4, 2)), marker="_", markersize=10, **look)
+        above = draw_intervals(column[0], at, line, "matched_held_out", look)
+        below = draw_intervals(column[1], at, line, "standardised_rotated_held_out_excess", look)
+        labels.append((above, below, _named(line[0]["prefix"]), str(look["color"])))
+    column[1].axhline(0, color=GREY, linewidth=0.8)
+    label_ends(column[0], [(above, name, colour) for above, _, name, colour in labels])
+    label_ends(column[1], [(below, name, colour) for _, below, name, colour in labels])
+    name_layers(column[1], layers)
 
 
 def rotations_figure(records: Sequence[Mapping]) -> Figure:
@@ -89,19 +109,22 @@ def rotations_figure(records: Sequence[Mapping]) -> Figure:
     lines = [(kind, named.get(kind, kind), KINDS[kind]) for kind in _kinds(whole)]
     for axis, (field, label) in zip(panels[0], PENALTIES.items(), strict=True):
         _penalties(axis, whole, field, layers, "layer", lines, "kind")
-        axis.set_ylabel(label)
+        axis.set_ylabel(label, fontsize=9)
         name_layers(axis, layers)
     turned = [record for record in arms if record["kind"] == "orthogonal"]
     for axis, (field, label) in zip(panels[1] if rows == 2 else (), PENALTIES.items(), strict=rows == 2):
         lines = [(layer, layer, _depth(k, len(layers))) for k, layer in enumerate(layers)]
         _penalties(axis, turned, field, powers, "power", lines, "layer")
-        axis.set(xticks=range(len(powers)), ylabel=label, xlabel="power of the rotation")
+        axis.set_xticks(range(len(powers)))
+        axis.set_ylabel(label, fontsize=9)
+        axis.set_xlabel("power of the rotation (0: the identity, 1: the whole of it)", fontsize=9)
         axis.set_xticklabels([f"{power:g}" for power in powers])
-    figure.suptitle(_protocol(records[0]), fontsize=9, x=0.01, ha="left", color=GREY)
+    headline(figure, *_protocol(records[0]))
+    spread_labels(figure)
     return figure
 
 
-def _protocol(record: Mapping) -> str:
+def _protocol(record: Mapping) -> tuple[str, str]:
     """Describe in words the treatment of the networks, and the panels."""
     place = {"pre": "before", "post": "after"}[record["tap"]]
     where = "every layer up to the one named" if record["cumulative"] else "one layer"
@@ -111,9 +134,10 @@ def _protocol(record: Mapping) -> str:
         how = {"reinit": "drawn anew and trained", "continue": "trained on"}[record["start"]]
         done = f"the layers {parts} M {how}"
     return (
-        f"{record['model']}, {record['activation']}: M {place} the nonlinearity of {where}; {done}\n"
-        f"what M costs over the identity, trained alike; networks: {record['networks']}, repeats: {record['repeats']}, "
-        "95 % intervals"
+        f"What a fixed map M over the units of a layer costs ({record['model']}, {record['activation']}): "
+        f"M {place} the nonlinearity of {where}; {done}",
+        f"cost: beyond the identity in M's place, trained alike; networks: {record['networks']}, "
+        f"repeats: {record['repeats']}; bars: 95 % intervals",
     )
 
 
@@ -134,7 +158,7 @@ def _penalties(axis: Axes, records, field: str, places: Sequence, place: str, li
     axis.axhline(0, color=GREY, linewidth=0.8)
     axis.set_xlim(-0.25, len(places) - 0.75)
     plain(axis)
-    label_ends(axis, len(places) - 1, labels)
+    label_ends(axis, labels)
 
 
 def _number(value: float | None) -> float:
@@ -142,22 +166,22 @@ def _number(value: float | None) -> float:
 
 
 def paths_figure(
-    conditions: Mapping[tuple[tuple[str, str], str], Mapping[tuple[int, int], Curve]],
+    conditions: Mapping[tuple[tuple[str, str], str], Mapping[tuple[int, int], Curve]], names: Sequence[str] = ()
 ) -> Figure:
     """Draw loss (above) and accuracy (below) along the path, a column for each split, a line for each condition.
 
     conditions: for each ((match, correct), split) the curves of pairs of networks. Lines are means over pairs, bands
-    intervals over networks; a correction is a dashed line.
+    intervals over networks; a correction is a dashed line. names: of the networks, for the headline.
     """
     splits = list(dict.fromkeys(split for _, split in conditions))
-    names = list(dict.fromkeys(name for name, _ in conditions))
-    figure = Figure(figsize=(1.6 + 4.2 * len(splits), 6.2), layout="constrained")
+    done = list(dict.fromkeys(name for name, _ in conditions))
+    figure = Figure(figsize=(1.6 + 4.2 * len(splits), 6.6), layout="constrained")
     panels = figure.subplots(2, len(splits), sharex=True, sharey="row", squeeze=False)
     for column, split in zip(panels.T, splits, strict=True):
         for axis, line in zip(column, LINES, strict=True):
-            for name in names:
+            for name in done:
                 curves = conditions[name, split]
-                lambdas, look = next(iter(curves.values())).lambdas, condition(name, names)
+                lambdas, look = next(iter(curves.values())).lambdas, condition(name, done)
                 mean, low, high = band(curves, line)
                 axis.plot(lambdas, mean, label=labelled(name), **look)
                 axis.fill_between(lambdas, low, high, color=look["color"], alpha=0.12, linewidth=0)
@@ -165,63 +189,80 @@ def paths_figure(
             axis.set_xlim(0, 1)
         column[0].set_ylim(bottom=0)
         column[1].set_ylim(0, 1)
-        pairs = conditions[names[0], split]
-        networks = len({network for pair in pairs for network in pair})
-        means = f": means of {len(pairs)} pairs, 95 % intervals over {networks} networks" if len(pairs) > 1 else ""
-        column[0].set_title(f"{split} images{means}", fontsize=9, loc="left", color=GREY)
+        column[0].set_title(f"{split} images", fontsize=9.5, loc="left", color=GREY)
         column[1].set_xticks([0, 0.5, 1], ["A", "½", "B"])
-        column[1].set_xlabel("λ, on the line from network A to network B", fontsize=9)
-    panels[0, 0].set_ylabel("loss", fontsize=9)
+        column[1].set_xlabel("λ: how far on the line from network A to network B", fontsize=9)
+    panels[0, 0].set_ylabel("loss (cross-entropy, nats)", fontsize=9)
     panels[1, 0].set_ylabel("accuracy", fontsize=9)
+    headline(figure, *_line_of(conditions[done[0], splits[0]], names))
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=2, fontsize=9, frameon=False)
     return figure
 
 
+def _line_of(curves: Mapping[tuple[int, int], Curve], names: Sequence[str]) -> tuple[str, ...]:
+    """Say between which networks the line is."""
+    what = "Loss and accuracy on the straight line between the weights of two networks, A and B"
+    if len(curves) == 1:
+        return (what, f"A and B: {shared_folder(names)}") if names else (what,)
+    networks = len({network for pair in curves for network in pair})
+    return what, f"lines: means of {len(curves)} pairs; bands: 95 % intervals over {networks} networks"
+
+
 def connectivity_figure(records: Sequence[Mapping]) -> Figure:
     """Draw the records of `basiscli connectivity`: barrier against width beside correlation against width.
 
-    Left is a line for each condition, on the first split of the records. Right is the matched correlation, held out,
-    between its rotated null and its aligned ceiling, and the correlation under every match. Hollow marks are degraded
-    matches, bars are intervals over networks.
+    Both sides have the condition that decides (`deciding_condition`) with its degraded matches (hollow marks), on the
+    first split of the records. Left is also the barrier without a match; right are the rotated null and the aligned
+    ceiling. Bars are intervals over networks. The other conditions stay in the records.
     """
     first = [record for record in records if record["split"] == records[0]["split"]]
-    widths = sorted({record["width"] for record in first})
     names = list(dict.fromkeys((record["match"], record["correct"]) for record in first))
+    match, correct = deciding_condition(names) or names[0]
     lines = {name: sorted((r for r in first if (r["match"], r["correct"]) == name), key=_width) for name in names}
-    figure = Figure(figsize=(10.8, 5.6), layout="constrained")
+    widths = [record["width"] for record in lines[match, correct]]
+    matches = ("none", match, *(match + worse for worse in DEGRADED))
+    shown = [(name, correct) for name in dict.fromkeys(matches) if (name, correct) in lines]
+    figure = Figure(figsize=(10.8, 5), layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)
     left, right = figure.subplots(1, 2)
-    for k, (name, line) in enumerate(lines.items()):
-        at = np.array([widths.index(record["width"]) for record in line]) + 0.03 * (k - (len(names) - 1) / 2)
-        look = condition(name, names)
-        draw_intervals(left, at, line, "barrier", look | {"label": labelled(name)})
-        if name[1] == names[0][1] and name[0] != "none":
-            draw_intervals(right, at, line, "correlation", look)
-    places = np.arange(len(widths))
-    labels = [
-        (draw_intervals(right, places, lines[names[0]], field, {"color": colour}), label, colour)
-        for field, label, colour in (
-            ("standardised_aligned_held_out", "aligned ceiling", CEILING),
-            ("matched_held_out", "matched,\nheld out", "#2b2f36"),
-            ("standardised_rotated_held_out_mean", "rotated null", NULL),
-        )
-    ]
+    for k, name in enumerate(shown):
+        at = np.array([widths.index(record["width"]) for record in lines[name]]) + 0.03 * (k - (len(shown) - 1) / 2)
+        label, look = SERIES[name[0].removeprefix(match) if name[0] != "none" else "none"]
+        for axis, field in ((left, "barrier"), (right, "correlation")):
+            if axis is left or name[0] != "none":
+                label_ends(axis, [(draw_intervals(axis, at, lines[name], field, look), label, str(look["color"]))])
+    for field, label, colour in (
+        ("standardised_aligned_held_out", "aligned ceiling", CEILING),
+        ("standardised_rotated_held_out_mean", "rotated null", NULL),
+    ):
+        end = draw_intervals(right, np.arange(len(widths)), lines[match, correct], field, {"color": colour})
+        label_ends(right, [(end, label, colour)])
+    _widths(left, right, widths)
+    bars = f"bars: 95 % intervals over {max(record['networks'] for record in first)} networks"
+    left.set_ylabel(f"loss barrier, {first[0]['split']} images, nats", fontsize=9)
+    right.set_ylabel("mean correlation of paired units", fontsize=9)
+    how = " and ".join([f"matched by {match}", *([f"corrected by {correct}"] if correct != "none" else [])])
+    others = len(names) - len(shown)
+    headline(
+        figure, "Are wide networks easier to merge (left), and do their units correlate more (right)?",
+        f"pairs of networks, {how}; {bars}" + (f"; the table has {others} other conditions" if others else ""),
+    )  # fmt: skip
+    spread_labels(figure)
+    return figure
+
+
+def _widths(left: Axes, right: Axes, widths: Sequence[float]) -> None:
+    """Finish the axes of barriers and of correlations over widths."""
     for axis in (left, right):
         plain(axis)
-        axis.set_xticks(at, [f"{width:g}" for width in widths])
+        axis.set_xticks(range(len(widths)), [f"{width:g}" for width in widths])
+        axis.set_xlim(-0.25, len(widths) - 0.75)
         axis.set_xlabel("width", fontsize=9)
     left.set_yscale("symlog", linthresh=0.01, linscale=0.3)
     left.set_ylim(bottom=0)
     left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     right.set_ylim(min(0, right.get_ylim()[0]), 1)
-    label_ends(right, at[-1] - 0.15, [label for label in labels if np.isfinite(label[0])])
-    bars = f"bars: 95 % intervals over {max(record['networks'] for record in first)} networks"
-    left.set_title(f"barrier of the loss, {first[0]['split']} images; {bars}", fontsize=9, loc="left", color=GREY)
-    right.set_title("correlation of paired units; colours: under each match", fontsize=9, loc="left", color=GREY)
-    handles, names = left.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower left", ncols=3, fontsize=8.5, frameon=False, handlelength=4)
-    return figure
 
 
 def _width(record: Mapping) -> float:
@@ -249,10 +290,6 @@ def labelled(name: tuple[str, str]) -> str:
 
 def _named(prefix: int) -> str:
     return {0: "none shared", 1: "first layer shared"}.get(prefix, f"first {prefix} shared")
-
-
-def _donor(name: str | None) -> str:
-    return f"first layers of {'an untrained' if name == 'initial' else 'a trained'} network" if name else ""
 
 
 def _depth(k: int, count: int) -> str:

@@ -1,7 +1,6 @@
 """Figures of correlations: two networks unit by unit, and all pairs layer by layer."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,9 +16,13 @@ from basiscli.plots.style import (
     NULL,
     Figure,
     diverging,
+    headline,
     inches,
     label_ends,
     name_layers,
+    plain,
+    shared_folder,
+    spread_labels,
 )
 
 UNITS_SHOWN = 80  # a finer matrix would lose its diagonal between the pixels
@@ -31,9 +34,8 @@ def pair_figure(name_a: str, name_b: str, layers: Sequence[Assessment]) -> Figur
     The distribution is that of held-out correlations, over those of the rotated null or, without a null, in sample.
     """
     rows = len(layers)
-    figure = Figure(figsize=(9.4, 0.9 + 2.75 * rows), layout="constrained")
+    figure = Figure(figsize=(9.4, 1.4 + 2.75 * rows), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.02, hspace=0.04)
-    figure.suptitle(f"{name_a}  and  {name_b}", fontsize=11, x=0.01, ha="left", color=GREY)
     axes = figure.subplots(rows, 3, squeeze=False, width_ratios=(1, 1, 1.3))
     limit = max(
         0.1, np.ceil(10 * max(np.quantile(np.abs(assessment.pair.scores.r), 0.999) for assessment in layers)) / 10
@@ -48,13 +50,18 @@ def pair_figure(name_a: str, name_b: str, layers: Sequence[Assessment]) -> Figur
         shown = f"\n{UNITS_SHOWN} shown" if max(scores.units) > UNITS_SHOWN else ""
         before.set_ylabel(f"{assessment.pair.layer}\n{units} units{shown}", fontsize=9)
         _distribution(histogram, scores, assessment.nulls.get("rotated"))
-    for axis, title in zip(axes[0], ("as they come", "matched, best pairs first", "matched correlations"), strict=True):
-        axis.set_title(title, fontsize=10, loc="left")
+    titles = ("units in the order of their files", "in pairs, the best pair first", "correlations of the pairs")
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9.5, loc="left", color=GREY)
     bar = figure.colorbar(image, ax=axes[:, :2], location="bottom", shrink=0.5, aspect=40, pad=0.01, extend="both")
     bar.set_label("correlation of two units", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
-    axes[-1, 2].set_xlabel("correlation", fontsize=9)
+    axes[-1, 2].set_xlabel("correlation of two paired units", fontsize=9)
+    headline(
+        figure, f"Correlations of the units of two networks: {shared_folder([name_a, name_b])}",
+        "one row of panels a layer; matrices: a unit of the first network a row, of the second a column",
+    )  # fmt: skip
     return figure
 
 
@@ -66,54 +73,46 @@ def layers_figure(assessed: Sequence[Sequence[Assessment]]) -> Figure:
     assessed: for each layer, all pairs of networks. Points are pairs, lines their means, bars intervals over networks;
     the band holds 95 % of the rotated draws of a pair.
     """
-    figure = Figure(figsize=(max(6, 3.2 + 1.2 * inches(len(assessed))), 4.4), layout="constrained")
+    figure = Figure(figsize=(max(6.8, 3.2 + 1.2 * inches(len(assessed))), 4.8), layout="constrained")
     axis = figure.subplots()
     at = np.arange(len(assessed))
     summaries = [summarise(of_layer) for of_layer in assessed]
     labels = []
-    if "rotated" in assessed[0][0].nulls:
-        bands = np.array(
-            [
-                _band([assessment.nulls["rotated"].standardised_held_out for assessment in of_layer])
-                for of_layer in assessed
-            ]
-        )
+    if with_null := "rotated" in assessed[0][0].nulls:
+        draws = [[pair.nulls["rotated"].standardised_held_out for pair in of_layer] for of_layer in assessed]
+        bands = np.array([_band(of_layer) for of_layer in draws])
         axis.fill_between(at, bands[:, 0], bands[:, 2], color=NULL, alpha=0.3, linewidth=0)
         axis.plot(at, bands[:, 1], color=NULL, linewidth=1.4)
         labels.append((bands[-1, 1], "rotated null", "#6d717a"))
         labels.append(draw_line(axis, at, summaries, "standardised_aligned_held_out", "aligned ceiling", CEILING))
     for k, of_layer in enumerate(assessed):
-        points = [
-            assessment.fields["matched_held_out"]
-            for assessment in of_layer
-            if assessment.fields["matched_held_out"] is not None
-        ]
-        axis.scatter(
-            k + 0.06 + 0.05 * (np.arange(len(points)) % 3),
-            points,
-            s=10,
-            color=HELD_OUT,
-            alpha=0.35,
-            linewidth=0,
-            zorder=3,
-        )
+        scores = [pair.fields["matched_held_out"] for pair in of_layer if pair.fields["matched_held_out"] is not None]
+        beside = k + 0.06 + 0.05 * (np.arange(len(scores)) % 3)
+        axis.scatter(beside, scores, s=10, color=HELD_OUT, alpha=0.35, linewidth=0, zorder=3)
     labels.append(draw_line(axis, at, summaries, "matched", "matched in sample", IN_SAMPLE, faint=True))
     labels.append(draw_line(axis, at, summaries, "matched_held_out", "matched held out", HELD_OUT))
     axis.set_ylim(min(0, axis.get_ylim()[0]), 1.03)
     axis.axhline(1, color=GREY, linewidth=0.8)
-    labels.append((1, "one basis", GREY))
-    label_ends(axis, at[-1], [label for label in labels if np.isfinite(label[0])])
+    label_ends(axis, [*labels, (1, "the same units", GREY)])
     name_layers(axis, [of_layer[0].pair.layer for of_layer in assessed])
     axis.set_xlim(-0.25, at[-1] + 0.25)
     axis.set_ylabel("mean correlation of paired units", fontsize=9)
-    pairs = len(assessed[0])
-    axis.set_title(f"{pairs} pair{'s' if pairs > 1 else ''} of networks", fontsize=10, loc="left", color=GREY)
-    axis.tick_params(labelsize=9, colors=GREY)
-    axis.grid(axis="y", color="#e8e9ec", linewidth=0.8)
-    axis.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
+    plain(axis)
+    headline(figure, *_told(assessed, with_null))
+    spread_labels(figure)
     return figure
+
+
+def _told(assessed: Sequence[Sequence[Assessment]], with_null: bool) -> tuple[str, str]:
+    """Say in words what the figure of layers shows."""
+    pairs = len(assessed[0])
+    networks = len({network for assessment in assessed[0] for network in (assessment.pair.a, assessment.pair.b)})
+    marks = [
+        f"points: the {pairs} pairs of {networks} networks" if pairs > 1 else "one pair of networks",
+        *(["lines: their means; bars: 95 % intervals over networks"] if networks > 2 else []),
+        *(["band: 95 % of the draws of the rotated null"] if with_null else []),
+    ]
+    return "How well the units of networks from different seeds pair up, layer by layer", "; ".join(marks)
 
 
 def _orders(scores: Scores) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
@@ -147,18 +146,22 @@ def _distribution(axis: Axes, scores: Scores, null: Null | None) -> None:
     edges = np.linspace(min(-0.2, lowest), 1, 41)
     axis.hist(behind[1], edges, density=True, color=behind[3], alpha=0.5, histtype="stepfilled")
     axis.hist(held_out[1], edges, density=True, color=HELD_OUT, histtype="step", linewidth=1.4)
-    axis.margins(y=0.28)
-    for height, (label, _, score, colour) in zip((0.97, 0.87), (behind, held_out), strict=True):
+    axis.margins(y=0.4)
+    for height, look, (label, _, score, colour) in zip(
+        (0.98, 0.88), ("filled", "line"), (behind, held_out), strict=True
+    ):
         if score is None:
             continue
-        axis.axvline(score, ymax=height - 0.04, color=colour, linewidth=1, linestyle=(0, (4, 2)))
-        side, shift = ("left", 0.012) if score < 0.6 else ("right", -0.012)
-        place: dict[str, Any] = {"ha": side, "va": "top", "transform": axis.get_xaxis_transform()}
-        axis.text(score + shift, height, f"{label} {score:.2f}", color=colour, fontsize=8.5, **place)
+        axis.axvline(score, ymax=0.72, color=colour, linewidth=1, linestyle=(0, (4, 2)))
+        axis.text(
+            0.02, height, f"{label} ({look}): mean {score:.2f}", color=colour, fontsize=8.5, va="top",
+            transform=axis.transAxes,
+        )  # fmt: skip
     axis.set(yticks=[], xlim=(edges[0], 1))
+    axis.set_ylabel("share of pairs", fontsize=8, color=GREY)
     axis.tick_params(labelsize=8, colors=GREY)
-    for side in ("left", "top", "right"):
-        axis.spines[side].set_visible(False)
+    for edge in ("left", "top", "right"):
+        axis.spines[edge].set_visible(False)
 
 
 def _band(draws: Sequence[np.ndarray]) -> np.ndarray:

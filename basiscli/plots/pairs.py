@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from basiscli.plots.style import CEILING, GREY, HELD_OUT, NULL, Figure
+from basiscli.plots.style import CEILING, GREY, HELD_OUT, NULL, Figure, headline
 
 # With more rows than this, rows are closer together and have no labels.
 LABELLED = 60
@@ -29,7 +29,7 @@ def pairs_figure(pairs: Sequence[Row], mean: Row, null: str | None) -> Figure:
     """Draw the matched correlation held out of every pair, a row each, and their mean below a line; null: its name."""
     rows = [*pairs, mean]
     step = 0.26 if len(rows) <= LABELLED else 0.26 * LABELLED / len(rows)
-    figure = Figure(figsize=(7, 1.2 + step * len(rows)), layout="constrained")
+    figure = Figure(figsize=(7, 1.7 + step * len(rows)), layout="constrained")
     axis = figure.subplots()
     for k, row in enumerate(pairs):
         _draw(axis, -k, row, (None, None, None), 5)
@@ -47,8 +47,11 @@ def pairs_figure(pairs: Sequence[Row], mean: Row, null: str | None) -> Figure:
     axis.grid(axis="x", color="#e8e9ec", linewidth=0.8)
     axis.set_axisbelow(True)
     axis.spines[["top", "right", "left"]].set_visible(False)
+    marks = ["line: 95 % interval of the mean over networks"] if mean.interval else []
+    marks += [f"bar: 95 % of the draws of the {null} null"] if null else []
+    headline(figure, "How well the units of arrays pair up: every pair of arrays, and the mean", "; ".join(marks))
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=3, fontsize=9, frameon=False)
+    figure.legend(handles, labels, loc="outside lower left", ncols=3, fontsize=9, frameon=False)
     return figure
 
 

@@ -1,7 +1,8 @@
-"""Common parts of all figures: colours, sizes, axes, labels at the ends of lines, and saving."""
+"""Common parts of all figures: colours, sizes, axes, headlines, names at the ends of lines, and saving."""
 
 import io
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure as PlainFigure
+from matplotlib.text import Annotation
 
 from basiscli import atomic
 from basiscli.errors import BadInput
@@ -17,6 +19,9 @@ from basiscli.errors import BadInput
 DPI = 160
 FORMATS = (".png", ".svg", ".pdf")
 NOTEBOOK_DPI = 96
+ASIDE = 6  # points between an axis and the names of its lines
+LINE = 11.5  # points between the middles of two names
+CHARACTERS = 13.5  # of a headline, an inch of the figure
 MANY = 6  # layers whose names no longer fit side by side
 GREY, IN_SAMPLE, HELD_OUT, NULL, CEILING = "#5a6270", "#5b7ba6", "#c8553d", "#8b8f98", "#2f7f79"
 CONDITIONS = (NULL, HELD_OUT, IN_SAMPLE, "#a8843a", "#7a5c99")
@@ -99,10 +104,60 @@ def save(figure: PlainFigure, path: str | Path) -> None:
         FigureCanvasAgg(figure).print_figure(partial, format=suffix[1:], dpi=DPI)
 
 
-def label_ends(axis: Axes, at: float, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Write each label beside the end of its line; a label moves up if it would cover the label below."""
-    bottom, top = axis.get_ylim()
-    step, free = 0.05 * (top - bottom), -np.inf
-    for height, label, colour in sorted(labels):
-        free = max(height, free + step)
-        axis.annotate(label, (at + 0.3, free), color=colour, fontsize=9, va="center", annotation_clip=False)
+def headline(figure: PlainFigure, title: str, *notes: str) -> None:
+    """Say above all axes what is drawn: a title and notes, each on lines of its own, wrapped at the figure's width."""
+    columns = int(CHARACTERS * figure.get_size_inches()[0])
+    lines = [line for text in (title, *notes) for line in textwrap.wrap(text, columns)]
+    figure.suptitle("\n".join(lines), fontsize=9.5, x=0.01, ha="left", color=GREY)
+
+
+def shared_folder(names: Sequence[str]) -> str:
+    """Return names of files in words, their common folder once: `seed0.h5 and seed1.h5, both in runs/digits-mlp`."""
+    folders = {str(Path(name).parent) for name in names}
+    if len(folders) > 1 or (folder := folders.pop()) == ".":
+        return " and ".join(names)
+    return f"{' and '.join(Path(name).name for name in names)}, both in {folder}"
+
+
+def label_ends(axis: Axes, labels: Iterable[tuple[float, str, str]]) -> None:
+    """Write names of lines to the right of the axis: (height of the line's end, name, colour) each.
+
+    `spread_labels` moves them apart when the figure is complete.
+    """
+    for height, label, colour in labels:
+        if np.isfinite(height):
+            axis.annotate(
+                label, (1, height), xycoords=("axes fraction", "data"), xytext=(ASIDE, 0), textcoords="offset points",
+                color=colour, fontsize=9, va="center", annotation_clip=False,
+            )  # fmt: skip
+
+
+def spread_labels(figure: PlainFigure) -> None:
+    """Move the names of lines apart that would lie on each other, and keep them beside their axis."""
+    figure.draw_without_rendering()  # the layout decides how many points lie between two values
+    points = 72 / figure.dpi
+    for axis in figure.axes:
+        labels = [text for text in axis.texts if isinstance(text, Annotation)]
+        heights = points * axis.transData.transform([(0, text.xy[1]) for text in labels] or np.empty((0, 2)))[:, 1]
+        order = np.argsort(heights, kind="stable")
+        box = axis.get_window_extent()
+        places = spread(heights[order], LINE, points * box.y0, points * box.y1)
+        for k, place in zip(order, places, strict=True):
+            labels[k].set_position((ASIDE, place - heights[k]))
+
+
+def spread(heights: Sequence[float], gap: float, bottom: float, top: float) -> np.ndarray:
+    """Return places for labels at increasing heights: `gap` apart or more, each as near its height as that allows.
+
+    This is isotonic regression of heights[k] - gap k, by pooling of neighbours. Afterwards labels that lie below
+    `bottom` or above `top` are moved inside, as long as there is room.
+    """
+    pools: list[tuple[float, int]] = []  # means of neighbours that touch, less the gaps below them; how many they are
+    for k, height in enumerate(heights):
+        pools.append((height - gap * k, 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (upper, n), (lower, m) = pools.pop(), pools.pop()
+            pools.append(((upper * n + lower * m) / (n + m), n + m))
+    places = np.array([place for place, count in pools for _ in range(count)])
+    inside = np.minimum(places, top - gap * (len(places) - 0.5))
+    return np.maximum(inside, bottom + gap / 2) + gap * np.arange(len(places))

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure, FigureBase
 from basiscli.analysis import statistics
 from basiscli.analysis.barriers import CIRCLE, FEWER
 from basiscli.analysis.statistics import Estimate, bonferroni
-from basiscli.plots.style import CEILING, GREY, HELD_OUT, IN_SAMPLE, NULL
+from basiscli.plots.style import CEILING, GREY, HELD_OUT, IN_SAMPLE, NULL, label_ends, spread_labels
 from basiscli.study import claims
 from basiscli.study.rules import c1, c2, c3, c4
 from basiscli.study.verdict import MIXED, REFUTED, SHOWN, Record, Verdict, estimate_of, mean, name_of, told
@@ -26,10 +26,9 @@ NAMES = {
     THRESHOLD: "threshold",
 }  # fmt: skip
 SIZE = (4.3, 3.2)
-ASIDE = 24  # points between the last place of an axis and the names of the lines
-GAP = 11  # points between the middles of two names
 # Of the four together: each with its claim and verdict above it, in lines of so many characters.
 SHEET, HEAD, LINE = (10.4, 9.0), 0.42, 58
+BARS = "Bars: 95 % intervals over networks (C3: over donors). Dashed lines: where the rules of docs/study.md decide."
 COLOURS = {SHOWN: "#1d6b3f", REFUTED: "#a5301f", MIXED: "#6a5212"}
 
 
@@ -39,6 +38,7 @@ def draw(tables: Mapping[str, Sequence[Record]]) -> dict[str, tuple[Figure, str]
     for claim, make in _drawn(tables).items():
         figure = Figure(figsize=SIZE, layout="constrained")
         found[claim] = figure, make(figure)
+        spread_labels(figure)
     return found
 
 
@@ -51,6 +51,8 @@ def together(tables: Mapping[str, Sequence[Record]], verdicts: Sequence[Verdict]
         _head(parts[k // 2 * 2, k % 2], claim, [one for one in verdicts if one.claim == claim])
         if make := drawn.get(claim):
             make(parts[k // 2 * 2 + 1, k % 2])
+    figure.supxlabel(BARS, x=0.01, ha="left", fontsize=9, color=GREY)
+    spread_labels(figure)
     return figure
 
 
@@ -93,7 +95,8 @@ def svg(figure: Figure, name: str, variables: bool) -> str:
     variables: colours are the page's, `var(--red)` and so on, and there is no XML head.
     """
     page = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "basiscli"}):
+    kind = "none" if variables else "path"  # a page has its own font; elsewhere DejaVu Sans may not be installed
+    with matplotlib.rc_context({"svg.fonttype": kind, "svg.hashsalt": "basiscli"}):
         figure.savefig(page, format="svg", metadata={"Date": None, "Creator": None}, transparent=variables)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", page.getvalue())
     if variables:
@@ -109,7 +112,7 @@ LOOKS = {c1.NETWORKS: HELD_OUT, c1.LINEAR: CEILING, c1.UNTRAINED: NULL}
 def _rotation(losses: Mapping[tuple[str, int], Sequence[Record]], figure: FigureBase) -> str:
     """rho by layer: of the networks after both retrainings, of linear twins and of untrained networks."""
     layers = list(dict.fromkeys(row["layer"] for rows in losses.values() for row in rows))
-    (axis,) = _axes(figure, "log ratio of training losses, rho")
+    (axis,) = _axes(figure, "rho = ln(loss rotated / permuted)")
     longest = max(epochs for _, epochs in losses)
     said = []
     for k, ((what, epochs), rows) in enumerate(sorted(losses.items(), reverse=True)):
@@ -119,7 +122,7 @@ def _rotation(losses: Mapping[tuple[str, int], Sequence[Record]], figure: Figure
         name = f"{epochs} epochs" if what == c1.NETWORKS else f"{what}, {epochs}"
         _points(axis, places, estimates, colour, name)
         said += [f"{what}, {epochs} epochs, {row['layer']}: {told(e)}" for row, e in zip(rows, estimates, strict=True)]
-    _threshold(axis, c1.FLAT, "refutes below", len(layers) - 1)
+    _threshold(axis, c1.FLAT, "refutes below")
     _finish(axis, layers)
     return "Log ratio of training losses, rotation over permutation, by layer. " + "; ".join(said) + "."
 
@@ -142,8 +145,8 @@ def _correlation(found: Mapping[tuple[float, str], c2.Layers], figure: FigureBas
         name = f"width {name_of(key[0])}" if key[1] == c2.TRAINED else key[1]
         _points(axis, places, estimates, colour, name, scale=100, count=count)
         said += [f"{name} {layer}: {told(e, '%', count)}" for layer, e in zip(one.layers, estimates, strict=True)]
-    _threshold(axis, 100 * c2.FAR, "far below 50", len(layers) - 1)
-    _threshold(axis, 100 * c2.NEAR, "one above 80", len(layers) - 1)
+    _threshold(axis, 100 * c2.FAR, "far from it: below 50")
+    _threshold(axis, 100 * c2.NEAR, "one basis: above 80")
     axis.set_ylim(min(-12, axis.get_ylim()[0]), 105)
     _finish(axis, layers)
     return "Share of the way from the rotated null to the aligned ceiling, by layer. " + "; ".join(said) + "."
@@ -168,7 +171,7 @@ def _freezing(
                     [place + 0.08 * k - 0.2] * len(values), values, "D", color=colour, markersize=4, fillstyle="none"
                 )
             if bound not in bounds:
-                _threshold(axis, bound, f"refutes below {bound}" if not bounds else f"share: {bound}", len(rows) - 1)
+                _threshold(axis, bound, f"refutes below {bound}" if not bounds else f"share: {bound}")
             bounds.add(bound)
             said += [f"{p} frozen, {words}: {told(e, unit)}" for p, e in zip(rows, estimates, strict=True)]
         axis.set_ylabel(f"rise, {part}", fontsize=9, color=GREY)
@@ -180,7 +183,7 @@ def _freezing(
 
 def _connectivity(records: Sequence[Record], rows: Sequence[Record], figure: FigureBase) -> str:
     """Log ratios of barriers against width, also at equal correlation, above the correlations."""
-    above, below = _axes(figure, "ln(barrier / unmatched)", panels=2)
+    above, below = _axes(figure, "ln(barrier ratio)", panels=2)
     at = np.arange(len(rows))
     worse = {name: c4.degraded(records, rows, name) for name in (CIRCLE, FEWER)}
     lines = [(rows, HELD_OUT, "matched"), (worse[CIRCLE], IN_SAMPLE, "circle"), (worse[FEWER], CEILING, "fewer images")]
@@ -191,7 +194,7 @@ def _connectivity(records: Sequence[Record], rows: Sequence[Record], figure: Fig
     logs = np.log2([float(row["width"]) for row in rows])
     steepest = rows[0][c4.LOSS] + c4.SLOPE * (logs - logs[0])
     above.plot(at, steepest, "--", color=THRESHOLD, linewidth=1.2)
-    _name(above, at[-1], steepest[-1], "refutes if flatter", THRESHOLD)
+    label_ends(above, [(steepest[-1], "refutes if flatter", THRESHOLD)])
     null = [Estimate(mean([row.get("standardised_rotated_held_out_mean")])) for row in rows]
     _points(below, at, null, GREY, "rotated null")
     below.set_ylim(0, 1)
@@ -232,22 +235,14 @@ def _points(
     axis.errorbar(
         at, values, bars, color=colour, linewidth=1.6, elinewidth=1.2, capsize=2.5, marker="o", markersize=3.5
     )
-    _name(axis, at[-1], values[-1], name, colour)
+    label_ends(axis, [(values[-1], name, colour)])
 
 
-def _threshold(axis: Axes, value: float, name: str, last: int) -> None:
-    """Draw the line at which a claim is decided, and the zero; the name stands beside the last place."""
-    ends = [-0.3, last + 0.06 * (last + 0.55)]  # short of the names
-    axis.plot(ends, [value, value], color=THRESHOLD, linewidth=1.2, linestyle="--")
-    axis.plot(ends, [0, 0], color=GREY, linewidth=0.8)
-    _name(axis, last, value, name, THRESHOLD)
-
-
-def _name(axis: Axes, place: float, value: float, name: str, colour: str) -> None:
-    axis.annotate(
-        name, (round(place), value), xytext=(ASIDE, 0), textcoords="offset points", color=colour, fontsize=8.5,
-        va="center", annotation_clip=False,
-    )  # fmt: skip
+def _threshold(axis: Axes, value: float, name: str) -> None:
+    """Draw the line at which a claim is decided, and the zero."""
+    axis.axhline(value, color=THRESHOLD, linewidth=1.2, linestyle="--")
+    axis.axhline(0, color=GREY, linewidth=0.8)
+    label_ends(axis, [(value, name, THRESHOLD)])
 
 
 def _finish(axis: Axes, ticks: Sequence[str], label: str = "") -> None:
@@ -260,20 +255,3 @@ def _finish(axis: Axes, ticks: Sequence[str], label: str = "") -> None:
     axis.set_axisbelow(True)
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.spines["bottom"].set_color(GREY)
-    _spread(axis)
-
-
-def _spread(axis: Axes) -> None:
-    """Move names apart that would lie on each other, each as little as it must (isotonic regression by pooling)."""
-    bottom, top = axis.get_ylim()
-    scale = axis.get_window_extent().height * 72 / axis.figure.dpi / (top - bottom)
-    texts = sorted(axis.texts, key=lambda text: text.xy[1])
-    pools: list[tuple[float, int]] = []  # means of neighbours that touch, less the gaps below them, and how many
-    for k, text in enumerate(texts):
-        pools.append((text.xy[1] * scale - GAP * k, 1))
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            (upper, n), (lower, m) = pools.pop(), pools.pop()
-            pools.append(((upper * n + lower * m) / (n + m), n + m))
-    places = [place for place, count in pools for _ in range(count)]
-    for k, (text, place) in enumerate(zip(texts, places, strict=True)):
-        text.set_position((ASIDE, place + GAP * k - text.xy[1] * scale))

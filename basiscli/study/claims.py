@@ -15,9 +15,9 @@ STATEMENTS = {
 }
 QUESTIONS = {
     "C1": "Does it matter to training which axes a representation has?",
-    "C2": "Do networks from different seeds find the same neurons?",
+    "C2": "Do networks from different seeds find different neurons, even wide ones?",
     "C3": "Do shared first layers make the next layers agree: in what they span (space), and neuron by neuron (axes)?",
-    "C4": "Are wide networks easier to merge, and is it because their neurons agree more?",
+    "C4": "Are wide networks easier to merge, for another reason than neurons that agree more?",
 }
 COMMANDS = {"C1": "rotate", "C2": "correlate", "C3": "freeze", "C4": "connectivity"}
 RULES: Mapping[str, Callable[[Sequence[Record]], Sequence[Verdict]]] = {

@@ -24,7 +24,10 @@ class Progress(AbstractContextManager):
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), refresh_per_second=4, transient=True)
+            # Records that go into a pipe must not land on the terminal, where rich would write them by default.
+            self._live = Live(
+                console=Console(stderr=True), refresh_per_second=4, transient=True, redirect_stdout=sys.stdout.isatty()
+            )
 
     def __enter__(self) -> "Progress":
         if self._live:

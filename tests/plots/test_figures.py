@@ -1,15 +1,19 @@
 """Figures: they draw what they were given, also where little is there to draw, and are written whole."""
 
+import re
+import struct
+
 import numpy as np
 import pytest
 
 from basiscli.analysis import pairs
 from basiscli.analysis.assess import CorrelationRequest, assess
 from basiscli.analysis.barriers import Curve, evenly
-from basiscli.plots import experiments
+from basiscli.plots import experiments, style
 from basiscli.plots.networks import layers_figure, pair_figure
 from basiscli.plots.style import diverging, save
 from tests.helpers.features import relu_features
+from tests.helpers.figures import assert_explains_itself, assert_readable
 from tests.helpers.memory import MemorySource
 
 
@@ -26,13 +30,20 @@ def texts(figure) -> str:
     return "\n".join(text.get_text() for axis in figure.axes for text in axis.texts)
 
 
+def told(figure) -> str:
+    """Return the headline without its breaks of lines."""
+    return figure.get_suptitle().replace("\n", " ")
+
+
 @pytest.mark.parametrize("units", [(12, 12), (100, 90), (3, 12)], ids=str)
 def test_a_pair(units, tmp_path):
     a, b = (relu_features(k, units=u) for k, u in enumerate(units))
     drawn = assessed([a, a], [b, b], request=CorrelationRequest())
     figure = pair_figure("a.h5", "b.h5", [one[0] for one in drawn])
     assert len(figure.axes) == 2 * 3 + 1
-    assert "in sample" in texts(figure) and "held out" in texts(figure)
+    assert "in sample (filled): mean" in texts(figure) and "held out (line): mean" in texts(figure)
+    assert_readable(figure)
+    assert_explains_itself(figure, "a.h5 and b.h5", "a unit of the first network a row")
     save(figure, tmp_path / "pair.png")
     assert (tmp_path / "pair.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["pair.png"]
@@ -65,7 +76,10 @@ def test_layers(networks, tmp_path):
         request=CorrelationRequest(("rotated",), 5),
     )
     figure = layers_figure(drawn)
-    assert {"matched held out", "aligned ceiling", "rotated null", "one basis"} <= set(texts(figure).split("\n"))
+    assert {"matched held out", "aligned ceiling", "rotated null", "the same units"} <= set(texts(figure).split("\n"))
+    assert_readable(figure)
+    pairs_of, bars = ("6 pairs of 4 networks", "bars: 95 %") if networks == 4 else ("one pair", "band: 95 %")
+    assert_explains_itself(figure, pairs_of, bars)
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["layer0", "layer1", "layer2"]
     save(figure, tmp_path / "layers.png")
 
@@ -77,13 +91,31 @@ def test_layers_without_a_null():
 
 def test_labels_do_not_cover_each_other():
     drawn = assessed(*([relu_features(k)] * 2 for k in range(3)), request=CorrelationRequest(("rotated",), 5))
-    heights = sorted(text.xy[1] for text in layers_figure(drawn).axes[0].texts)
-    assert min(np.diff(heights)) > 0.04
+    assert_readable(layers_figure(drawn))
+
+
+def test_labels_are_spread_as_little_as_they_must():
+    np.testing.assert_allclose(style.spread([10, 50, 90], 10, 0, 100), [10, 50, 90])
+    np.testing.assert_allclose(style.spread([40, 40, 40], 10, 0, 100), [30, 40, 50])
+    np.testing.assert_allclose(style.spread([0, 0, 98], 10, 0, 100), [5, 15, 95])
+    assert not len(style.spread([], 10, 0, 100))
+
+
+def test_names_of_files_lose_their_common_folder():
+    assert style.shared_folder(["runs/m/a.h5", "runs/m/b.h5"]) == "a.h5 and b.h5, both in runs/m"
+    assert style.shared_folder(["a.h5", "runs/b.h5"]) == "a.h5 and runs/b.h5"
+    assert style.shared_folder(["a.h5", "b.h5"]) == "a.h5 and b.h5"
 
 
 def sweep_record(donor: str, prefix: int, layer: str, score: float, interval: float | None = 0.01) -> dict:
     """A record of `basiscli freeze`, as far as it is drawn."""
-    fields = {"donor": donor, "prefix": prefix, "layer": layer, "standardised_rotated_held_out_mean": 0.3}
+    fields = {
+        "donor": donor,
+        "prefix": prefix,
+        "layer": layer,
+        "networks": 4,
+        "standardised_rotated_held_out_mean": 0.3,
+    }
     for field, value in (("matched_held_out", score), ("standardised_rotated_held_out_excess", score - 0.3)):
         ends = (None, None) if interval is None else (value - interval, value + interval)
         fields |= dict(zip((field, f"{field}_low", f"{field}_high"), (value, *ends), strict=True))
@@ -98,8 +130,17 @@ def test_prefixes(donors, interval, tmp_path):
     figure = experiments.prefixes_figure(drawn)
     assert len(figure.axes) == 2 * max(len(donors), 1)
     names = ["first 2 shared", "first layer shared", "none shared"] if donors else ["none shared"]
-    assert sorted(texts(figure).split("\n")) == sorted(names * max(len(donors), 1))
+    assert sorted(texts(figure).split("\n")) == sorted(names * 2 * max(len(donors), 1))
+    assert_readable(figure)
+    assert_explains_itself(figure, "networks that share their first layers", "4 seeds", "bars: 95 % intervals")
     save(figure, tmp_path / "prefixes.png")
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_a_single_prefix(layers):
+    drawn = [sweep_record("free", 0, f"hidden{k}", 0.5) for k in range(1, layers + 1)]
+    drawn += [sweep_record(d, 1, f"hidden{k}", 0.5) for d in ("trained", "initial") for k in range(2, layers + 1)]
+    assert_readable(experiments.prefixes_figure(drawn))
 
 
 def test_colours_are_even():
@@ -142,14 +183,12 @@ def test_rotations(tmp_path):
     assert len(figure.axes) == 4 and "hidden2" in texts(figure)
     line = figure.axes[0].lines[0].get_ydata()
     assert line.tolist() == pytest.approx([2, 2])
-    assert figure.get_suptitle().splitlines() == [
-        "mlp, relu: M before the nonlinearity of one layer; the layers after M drawn anew and trained",
-        "what M costs over the identity, trained alike; networks: 5, repeats: 3, 95 % intervals",
-    ]
+    assert_readable(figure)
+    assert_explains_itself(figure, "(mlp, relu)", "networks: 5, repeats: 3; bars: 95 % intervals")
+    assert "M before the nonlinearity of one layer; the layers after M drawn anew and trained" in told(figure)
     turned = [record | {"retrain": "none", "tap": "post", "cumulative": True} for record in powers]
-    assert "M after the nonlinearity of every layer up to the one named; nothing trained" in (
-        experiments.rotations_figure(turned).get_suptitle()
-    )
+    words = "M after the nonlinearity of every layer up to the one named; nothing trained"
+    assert words in told(experiments.rotations_figure(turned))
     assert "orthogonal^0.5" in texts(experiments.rotations_figure(turned))
     save(figure, tmp_path / "rotations.png")
 
@@ -171,38 +210,79 @@ def parabola(height: float) -> Curve:
 def test_paths(networks, tmp_path):
     pairs_of = {(a, b): parabola(0.1 * (a + b)) for a in range(networks) for b in range(a + 1, networks)}
     names = [("none", "none"), ("activations", "none"), ("activations", "repair")]
-    figure = experiments.paths_figure({(name, split): pairs_of for split in ("test", "train") for name in names})
+    files = [f"runs/seed{k}.h5" for k in range(networks)]
+    figure = experiments.paths_figure({(name, split): pairs_of for split in ("test", "train") for name in names}, files)
     assert len(figure.axes) == 4 and all(len(axis.lines) == 3 for axis in figure.axes)
     assert [text.get_text() for text in figure.legends[0].texts] == [
         "not matched", "activations", "activations, repair",
     ]  # fmt: skip
-    told = f"test images: means of 3 pairs, 95 % intervals over {networks} networks"
-    assert figure.axes[0].get_title(loc="left") == (told if networks == 3 else "test images")
+    assert_readable(figure)
+    means = ("seed0.h5 and seed1.h5, both in runs",) if networks == 2 else ("3 pairs", "over 3 networks")
+    assert_explains_itself(figure, "straight line", *means)
+    assert figure.axes[0].get_title(loc="left") == "test images"
     mean = figure.axes[0].lines[0].get_ydata()
     np.testing.assert_allclose(mean, np.mean([curve.loss for curve in pairs_of.values()], axis=0))
     save(figure, tmp_path / "paths.png")
 
 
-def test_barrier_and_correlation_against_width(tmp_path):
-    scores = (
-        "barrier",
-        "correlation",
-        "matched_held_out",
-        "standardised_rotated_held_out_mean",
-        "standardised_aligned_held_out",
-    )
-    records = [
+MATCHES = ("none", "activations", "activations-degraded", "activations-fewer-images", "weights", "weights-degraded")
+
+
+def sweep_of_widths(matches: tuple[str, ...], corrections: tuple[str, ...] = ("none", "repair")) -> list[dict]:
+    """Return records of `basiscli connectivity`, as far as they are drawn; `repair` has the lower barriers."""
+    scores = ("barrier", "correlation", "matched_held_out")
+    scores += ("standardised_rotated_held_out_mean", "standardised_aligned_held_out")
+    return [
         {"width": width, "match": match, "correct": correct, "split": "test", "networks": 3}
-        | {f"{name}{end}": value for name in scores for end, value in (("", 0.5), ("_low", 0.4), ("_high", None))}
+        | {
+            f"{name}{end}": None if value is None else value + matches.index(match) / 100 - 0.1 * (correct == "repair")
+            for name in scores
+            for end, value in (("", 0.5), ("_low", 0.4), ("_high", None))
+        }
         for width in (1, 0.25)
-        for match in ("none", "activations", "activations-degraded")
-        for correct in ("none", "repair")
+        for match in matches
+        for correct in corrections
     ]
-    figure = experiments.connectivity_figure(records)
-    labels = [text.get_text() for text in figure.legends[0].texts]
-    assert labels[-1] == "activations-degraded, repair" and len(labels) == 6
-    assert [len(axis.containers) for axis in figure.axes] == [6, 2 + 3]
-    assert "aligned ceiling" in texts(figure)
-    assert "intervals over 3 networks" in figure.axes[0].get_title(loc="left")
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0.25", "1"]
+
+
+def test_barrier_and_correlation_against_width(tmp_path):
+    """Of twelve conditions: the one that decides, with its degraded matches, beside the barrier without a match."""
+    figure = experiments.connectivity_figure(sweep_of_widths(MATCHES))
+    assert_readable(figure)
+    assert_explains_itself(figure, "matched by activations and corrected by repair", "intervals over 3 networks")
+    assert "the table has 8 other conditions" in told(figure)
+    barriers, correlations = figure.axes
+    assert [len(axis.containers) for axis in figure.axes] == [4, 3 + 2]
+    assert barriers.lines[0].get_ydata() == pytest.approx(0.4)
+    assert {text.get_text() for text in barriers.texts} == {
+        "not matched", "matched", "degraded (circle)", "degraded (fewer images)",
+    }  # fmt: skip
+    assert {"aligned ceiling", "rotated null"} < {text.get_text() for text in correlations.texts}
+    assert [label.get_text() for label in barriers.get_xticklabels()] == ["0.25", "1"]
     save(figure, tmp_path / "connectivity.png")
+
+
+def test_without_a_match_every_barrier_is_that_of_the_networks_as_they_are():
+    figure = experiments.connectivity_figure(sweep_of_widths(("none",), ("none",)))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["not matched"]
+    assert "other conditions" not in told(figure)
+
+
+def pages(path) -> tuple[float, float]:
+    """Return width and height of a figure's file in inches."""
+    content = path.read_bytes()
+    if path.suffix == ".png":
+        return tuple(pixels / style.DPI for pixels in struct.unpack(">II", content[16:24]))
+    svg, pdf = rb'<svg [^>]*?width="([\d.]+)pt" height="([\d.]+)pt"', rb"/MediaBox \[ 0 0 (\S+) (\S+) \]"
+    found = re.search(svg if path.suffix == ".svg" else pdf, content)
+    return tuple(float(points) / 72 for points in found.groups())
+
+
+def test_the_three_formats_have_one_size_and_bring_their_letters(tmp_path):
+    figure = experiments.connectivity_figure(sweep_of_widths(MATCHES))
+    for suffix in style.FORMATS:
+        save(figure, tmp_path / f"one{suffix}")
+        assert pages(tmp_path / f"one{suffix}") == pytest.approx(tuple(figure.get_size_inches()), abs=0.01)
+    assert "<text" not in (tmp_path / "one.svg").read_text()  # letters are outlines: no font is looked for
+    pdf = (tmp_path / "one.pdf").read_bytes()
+    assert pdf.count(b"/Type /Font ") == pdf.count(b"/Subtype /Type3") > 0  # outlines in the file, too

@@ -58,7 +58,8 @@ def _judge(records: Sequence[Record], part: str) -> Verdict:
         return missing(CLAIM, lost, part=part, refuted_by=REFUTED_BY[part])
     verdict, because, p = _settled(rows, part)
     field, words, bound, unit = RISES[part][0]
-    measure = f"{words} at {rows[0]['layer']}, {rows[0]['prefix']} layers frozen, over {len(donors)} donors"
+    frozen = f"{rows[0]['prefix']} layer{'s' if rows[0]['prefix'] > 1 else ''} frozen"
+    measure = f"{words} at {rows[0]['layer']}, {frozen}, over {len(donors)} donors"
     return Verdict(
         CLAIM, verdict, because, part=part, measure=measure, effect=over_donors(rows, field), unit=unit,
         thresholds={"refutes below": bound, "zero": 0.0}, refuted_by=REFUTED_BY[part], p=p,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from basiscli.analysis import statistics
-from basiscli.analysis.barriers import CIRCLE, FEWER
+from basiscli.analysis.barriers import CIRCLE, FEWER, deciding_condition
 from basiscli.analysis.statistics import Estimate
 from basiscli.study.verdict import (
     FEWEST_UNITS,
@@ -67,9 +67,8 @@ def judge(records: Sequence[Record]) -> Verdict:
 def matched(records: Iterable[Record]) -> list[Record]:
     """Return a record a width, from the narrowest, on test images: activation matching, corrected if that was tried."""
     found = [r for r in records if r["split"] == IMAGES and r.get(LOSS) is not None]
-    match = _first(("activations", "both", "weights"), {r["match"] for r in found})
-    correct = _first(("reset-bn", "repair", "none"), {r["correct"] for r in found if r["match"] == match})
-    rows = [r for r in found if (r["match"], r["correct"]) == (match, correct)]
+    deciding = deciding_condition({(r["match"], r["correct"]) for r in found})
+    rows = [r for r in found if (r["match"], r["correct"]) == deciding]
     return sorted(rows, key=lambda row: width_number(row["width"]))
 
 
@@ -83,10 +82,6 @@ def degraded(records: Iterable[Record], rows: Sequence[Record], name: str) -> li
 def condition(row: Record) -> str:
     """Return match and correction in words."""
     return f"matched by {row['match']}" + ("" if row["correct"] == "none" else f", {row['correct']}")
-
-
-def _first(preferred: Sequence[str], there: Iterable[str]) -> str | None:
-    return next((name for name in preferred if name in there), None)
 
 
 def slope(rows: Sequence[Record], field: str) -> Estimate:
