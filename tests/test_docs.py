@@ -15,6 +15,7 @@ import basiscli
 from basiscli.cli.group import COMMANDS
 from tests.helpers import planted
 from tests.helpers.command_line import shell
+from tests.helpers.terminal import in_terminal, sample_pattern, seen
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -80,6 +81,11 @@ def lines_of(text: str) -> list[str]:
     return [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines() if line]
 
 
+def samples_of(text: str) -> list[tuple[str, str]]:
+    """The stops of a text: a shell block, and a block with a few lines of what its last command prints."""
+    return re.findall(r"```sh\n(.*?)```\n\n```text\n(.*?)```", text, re.S)
+
+
 def printed(line: str, folder: Path, **variables: str) -> str:
     """Run a line in bash, assert that it succeeds, and return what it printed."""
     finished = shell(f"set -eu\n{line}", folder, **variables)
@@ -88,21 +94,83 @@ def printed(line: str, folder: Path, **variables: str) -> str:
 
 
 README = (ROOT / "README.md").read_text()
-TOUR = lines_of(README[README.index("## A tour") : README.index("**Shell completion**")])
+TOUR_TEXT = README[README.index("## A tour") : README.index("**In a program.**")]
+TOUR = lines_of(TOUR_TEXT)
+STOPS = samples_of(TOUR_TEXT)
+
+
+def test_the_setup_is_on_the_first_screen():
+    first = README[: README.index("<!-- end of setup -->")].splitlines()
+    commands = [line for line in first if line.startswith("python3 ")]
+    assert len(first) < 45 and len(commands) == 2
+    assert all(len(line) <= 120 for line in first)
+    for word in ("basis", "privileged", "convergent"):
+        assert f"**{word}**" in README[: README.index("<!-- setup -->")]
+    assert len(README.splitlines()) <= 330
+
+
+@pytest.mark.parametrize("term", ["rotated null", "aligned ceiling", "barrier", "pre", "post", "held out"])
+def test_a_term_is_explained_where_the_readme_first_uses_it(term):
+    """Before it stands in italics, no sentence of the README's prose has it."""
+    prose = re.sub(r"```.*?```|!?\[.*?\]\(.*?\)", "", README, flags=re.S)
+    assert re.search(rf"(?<!\w){term}(?!\w)", prose.replace("\n", " ")).start() - prose.index(f"*{term}*") in (0, 1)
 
 
 def test_the_tour_has_every_command():
     assert {words[1] for line in TOUR for words in commands_of(line) if words[0] == "basiscli"} == set(COMMANDS)
 
 
+def test_every_stop_of_the_tour_has_a_sample():
+    assert len(STOPS) == TOUR_TEXT.count("```sh\n") >= 10
+    for _, sample in STOPS:
+        assert max(map(len, sample.splitlines())) <= 80
+
+
+def run_in_one_shell(lines: list[str], folder: Path) -> list[str]:
+    """Run lines as they stand, in one shell in a terminal of 80 columns; return what each of them printed."""
+    script = "\n".join(f"echo '<{k}>'\n{line}" for k, line in enumerate(lines))
+    code, written = in_terminal(f"set -eu\n{script}\necho '<end>'", folder)
+    assert code == 0, seen(written)[-2000:]
+    return re.split(r"(?m)^<(?:\d+|end)>\n?$", seen(written))[1:-1]
+
+
+def assert_samples(stops: list[tuple[str, str]], lines: list[str], outputs: list[str]) -> None:
+    """Assert that every sample has the shape of what the command before it printed."""
+    for block, sample in stops:
+        command = block.splitlines()[-1]
+        output = outputs[lines.index(command)]
+        assert re.search(sample_pattern(sample), output), f"{command} prints\n{output}\nand the page shows\n{sample}"
+
+
 @pytest.mark.slow
-def test_the_tour_runs(tmp_path):
-    """Every line, in order, in one folder in which the study was run, and writes what it says."""
+def test_the_tour_runs_and_runs_again(tmp_path):
+    """In the folder in which the study was run; it writes what it says, and prints what it shows."""
     planted.study(tmp_path / "runs/study-digits")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    assert_samples(STOPS, TOUR, run_in_one_shell(TOUR, tmp_path))
     for line in TOUR:
-        printed(line, tmp_path)
         for target in re.findall(r"(?:--plot|--out|--apply|>) (\S+)", line):
             assert (tmp_path / target).exists(), line
+    assert_samples(STOPS, TOUR, run_in_one_shell(TOUR, tmp_path))
+
+
+def test_a_sample_is_compared_by_its_shape():
+    table = (
+        "  layer     held\n            out\n ─────────\n  hidden1   0.49\n  hidden2   0.51\n\nhidden1: 0.49 held out\n"
+    )
+    for sample in (
+        table,
+        "  layer   held\n  out\n ──\n  hidden1   -0.2\n",
+        "…\n  hidden2   0.3\n\nhidden1: anything\n",
+        "  hid…1   0.3\n  …\nhidden1:\n",
+    ):
+        assert re.search(sample_pattern(sample), table), sample
+    for sample in (
+        "  layer   score\n  out\n ──\n  hidden1   -0.2\n",  # another title
+        "  hidden1   0.3\nhidden1:\n",  # a line is missing
+        "  hidden2   0.3\n  …\n  hidden1   0.2\n  …\n  hidden2   0.1\n",  # another order
+    ):
+        assert not re.search(sample_pattern(sample), table), sample
 
 
 def test_shell_completion_is_as_documented(tmp_path):
@@ -114,18 +182,18 @@ def test_shell_completion_is_as_documented(tmp_path):
 
 @pytest.mark.slow
 def test_the_tutorial_runs(tmp_path):
-    """The program that writes activations of PyTorch networks, and what it does with them."""
+    """The program that writes activations of PyTorch networks, and every command after it; samples have the shape."""
     pytest.importorskip("torch")
     text = (ROOT / "docs/tutorial.md").read_text()
     (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
     subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    lines = [line for line in lines_of(text) if "mine" in line]
-    assert len(lines) >= 2
-    for line in lines:
-        assert printed(line, tmp_path), line
-    assert (tmp_path / "mine.png").exists()
+    lines, stops = lines_of(text[text.index(program) :]), samples_of(text)
+    assert [line.split()[1] for line in lines] == ["show", "correlate", "correlate", "correlate"]
+    outputs = run_in_one_shell(lines, tmp_path)
+    assert_samples(stops, lines, outputs)
+    assert len(stops) == len(lines) and (tmp_path / "mine.png").exists()
 
 
 def test_nothing_in_the_tree_is_of_one_machine():

@@ -48,10 +48,13 @@ def cell(value: object) -> str:
 
 
 def _common_folder(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> str:
-    """Return the folder that all files in the rows have in common, with a slash, or an empty text."""
+    """Return the folder that all files in the rows have in common, with a slash, or an empty text.
+
+    A name without a slash is a file in the current folder, unless it has blanks, as `mean of 10 pairs` has.
+    """
     values = [row.get(column) for row in rows for column in columns if column in FILES]
-    names = [str(name) for value in values for name in (value if isinstance(value, tuple) else (value,))]
-    paths = [name for name in names if "/" in name]
+    names = [str(name) for value in values for name in (value if isinstance(value, tuple) else (value,)) if name]
+    paths = [name for name in names if "/" in name or " " not in name]
     folder = os.path.commonpath(map(os.path.dirname, paths)) if len({*map(os.path.isabs, paths)}) == 1 else ""
     return f"{folder}/" if folder.strip("/") else ""
 

@@ -1,14 +1,10 @@
 """Tables on terminals of different widths: every number and every title survives, and text is no markup."""
 
-import fcntl
 import json
-import os
-import pty
 import re
-import struct
+import shlex
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import h5py
@@ -17,26 +13,14 @@ import pytest
 
 from basiscli.cli import tables
 from tests.helpers.command_line import call
+from tests.helpers.terminal import in_terminal, seen
 
 
 def on_terminal(arguments: list[str], width: int, folder: Path) -> str:
-    """What a command shows on a terminal so many columns wide, without colours."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "basiscli", *arguments], stdout=theirs, stderr=subprocess.DEVNULL, cwd=folder,
-        env=environment | {"TERM": "xterm"},
-    )  # fmt: skip
-    os.close(theirs)
-    parts = []
-    try:
-        while part := os.read(ours, 4096):
-            parts.append(part)
-    except OSError:  # the other end was closed
-        pass
-    assert process.wait() == 0
-    return re.sub(r"\x1b\[[0-9;]*m", "", b"".join(parts).decode())
+    """What a command shows on a terminal so many columns wide, without colours and notes."""
+    code, written = in_terminal(f"basiscli {shlex.join(arguments)} 2> /dev/null", folder, width)
+    assert code == 0
+    return seen(written)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +64,13 @@ def test_columns_go_from_the_end_and_rows_are_listed_where_nothing_fits(capsys, 
     monkeypatch.setenv("COLUMNS", "20")
     tables.show([row], list(row), needed=3)
     assert capsys.readouterr().out == "path    x\nfirst   0.2500\nsecond  0.3333\nthird   123456789.0000\n"
+
+
+@pytest.mark.parametrize("other, above", [("runs/m/b.h5", True), ("b.h5", False), ("mean of 3 pairs", True)])
+def test_only_a_folder_of_all_files_stands_above(capsys, other, above):
+    tables.show([{"path": "runs/m/a.h5"}, {"path": other}], ["path"])
+    text = capsys.readouterr().out
+    assert ("in runs/m/:" in text) == above and ("runs/m/a.h5" in text) != above
 
 
 @pytest.mark.parametrize("name", ["w[red]x[/]", "$\\frac$", "a\x1b[31mb", "a\nb", "\u202eabc"])

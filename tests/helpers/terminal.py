@@ -1,4 +1,4 @@
-"""A terminal to run commands in, and the text that stands on it afterwards."""
+"""A terminal to run commands in, the text that stands on it afterwards, and samples of such text."""
 
 import contextlib
 import fcntl
@@ -51,3 +51,32 @@ def seen(written: str) -> str:
             lines[row] = lines[row][:column].ljust(column) + text + lines[row][column + len(text) :]
             column += len(text)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def sample_pattern(sample: str) -> str:
+    """Return a pattern for all texts of the shape of a sample of output.
+
+    A line `…` stands for any lines, and `…` in a word for any letters. The titles of a table are the same word by word,
+    and other lines have the same first word; numbers may differ.
+    """
+    lines = sample.splitlines()
+    titles = set()
+    for rule in (k for k, line in enumerate(lines) if RULE.fullmatch(line)):
+        while rule and lines[rule - 1].strip() not in ("", "…"):
+            rule -= 1
+            titles.add(rule)
+    parts = [_line(line, k in titles) for k, line in enumerate(lines) if line.strip()]
+    return "(?m)^" + "".join(parts)
+
+
+RULE = re.compile(r"\s*─+\s*")
+
+
+def _line(line: str, title: bool) -> str:
+    if line.strip() == "…":
+        return r"(?:.*\n)*?"
+    if RULE.fullmatch(line):
+        return r"\s*─+\s*\n"
+    words = [r"-?[\d.]+" if re.fullmatch(r"-?[\d.]+", word) else re.escape(word) for word in line.split()]
+    words = [word.replace("…", r"\S*") for word in words]
+    return r"[ \n]*" + (" +".join(words) if title else words[0] + r"(?!\S).*") + r" *\n"

@@ -28,3 +28,17 @@ def test_a_program_that_wants_no_notes_sees_no_display(monkeypatch, level, drawn
     finally:
         log.setLevel(before)
     assert (progress._live is not None) == drawn
+
+
+def test_records_go_into_the_pipe_while_the_display_is_on_the_terminal(monkeypatch):
+    screen, pipe = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdout", pipe)
+    before = log.level
+    log.setLevel(logging.INFO)
+    try:
+        with Progress(10):
+            print("a record")
+    finally:
+        log.setLevel(before)
+    assert pipe.getvalue() == "a record\n" and "record" not in screen.getvalue()
