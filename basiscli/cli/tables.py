@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 FILES = ("pair", "a", "b", "path", "network")
 # Texts longer than this may be broken into lines. Numbers and shorter texts never are.
 BREAKS = 24
+# Lines of a cell: a column so narrow that a text would take more is as good as no column.
+LINES = 6
 
 
 def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], needed: int | None = None) -> None:
@@ -78,7 +80,8 @@ def _table(rows: Sequence[Mapping[str, object]], cells: list[dict[str, str]], co
         widest = max(len(row[column]) for row in cells)
         number = all(isinstance(row.get(column), int | float | None) for row in rows)
         breaks = not number and widest > BREAKS
-        least = min(max((len(word) for row in cells for word in row[column].split()), default=0), BREAKS)
+        longest = max((len(word) for row in cells for word in row[column].split()), default=0)
+        least = max(min(longest, BREAKS), widest // LINES)
         width = max(*map(len, words), least if breaks else widest)
         title = "\n".join(textwrap.wrap(" ".join(words), width))
         table.add_column(

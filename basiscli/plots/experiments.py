@@ -202,7 +202,7 @@ def paths_figure(
 
 def _line_of(curves: Mapping[tuple[int, int], Curve], names: Sequence[str]) -> tuple[str, ...]:
     """Say between which networks the line is."""
-    what = "Loss and accuracy on the straight line between the weights of two networks, A and B"
+    what = "Loss and accuracy on the straight line between two networks, A and B"
     if len(curves) == 1:
         return (what, f"A and B: {shared_folder(names)}") if names else (what,)
     networks = len({network for pair in curves for network in pair})

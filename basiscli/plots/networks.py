@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from basiscli.analysis.assess import Assessment, summarise
 from basiscli.analysis.correlate import Scores
@@ -50,10 +51,12 @@ def pair_figure(name_a: str, name_b: str, layers: Sequence[Assessment]) -> Figur
         shown = f"\n{UNITS_SHOWN} shown" if max(scores.units) > UNITS_SHOWN else ""
         before.set_ylabel(f"{assessment.pair.layer}\n{units} units{shown}", fontsize=9)
         _distribution(histogram, scores, assessment.nulls.get("rotated"))
-    titles = ("units in the order of their files", "in pairs, the best pair first", "correlations of the pairs")
+    titles = ("units in their own order", "in pairs, the best pair first", "correlations of the pairs")
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9.5, loc="left", color=GREY)
-    bar = figure.colorbar(image, ax=axes[:, :2], location="bottom", shrink=0.5, aspect=40, pad=0.01, extend="both")
+    bar = figure.colorbar(
+        image, ax=axes[:, :2], location="bottom", shrink=0.5, aspect=40, pad=0.01, extend="both", ticks=MaxNLocator(4)
+    )
     bar.set_label("correlation of two units", fontsize=9)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)

@@ -66,6 +66,19 @@ def test_columns_go_from_the_end_and_rows_are_listed_where_nothing_fits(capsys, 
     assert capsys.readouterr().out == "path    x\nfirst   0.2500\nsecond  0.3333\nthird   123456789.0000\n"
 
 
+def test_a_long_text_is_no_column_of_single_words(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    row = {
+        "claim": "C1",
+        "verdict": "shown",
+        "effect": "1.956 (1.680 to 2.232)",
+        "because": "it lies above zero, " * 20,
+    }
+    tables.show([row], list(row))
+    text = capsys.readouterr().out
+    assert text.startswith("claim    C1\n") and len(text.splitlines()) < 15
+
+
 @pytest.mark.parametrize("other, above", [("runs/m/b.h5", True), ("b.h5", False), ("mean of 3 pairs", True)])
 def test_only_a_folder_of_all_files_stands_above(capsys, other, above):
     tables.show([{"path": "runs/m/a.h5"}, {"path": other}], ["path"])

@@ -77,6 +77,13 @@ def _line(line: str, title: bool) -> str:
         return r"(?:.*\n)*?"
     if RULE.fullmatch(line):
         return r"\s*─+\s*\n"
-    words = [r"-?[\d.]+" if re.fullmatch(r"-?[\d.]+", word) else re.escape(word) for word in line.split()]
-    words = [word.replace("…", r"\S*") for word in words]
+    words = [_word(word) for word in line.split()]
     return r"[ \n]*" + (" +".join(words) if title else words[0] + r"(?!\S).*") + r" *\n"
+
+
+def _word(word: str) -> str:
+    """Return a pattern for a word: other decimals may stand in it, and a whole number for one that is the word."""
+    if word.lstrip("-").isdecimal():
+        return r"-?\d+"
+    parts = re.split(r"-?\d+\.\d+", word)
+    return r"-?\d+\.\d+".join(map(re.escape, parts)).replace("…", r"\S*")
