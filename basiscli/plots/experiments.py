@@ -260,7 +260,7 @@ def _widths(left: Axes, right: Axes, widths: Sequence[float]) -> None:
         axis.set_xlim(-0.25, len(widths) - 0.75)
         axis.set_xlabel("width", fontsize=9)
     left.set_yscale("symlog", linthresh=0.01, linscale=0.3)
-    left.set_ylim(bottom=0)
+    left.set_ylim(0, 1.4 * left.get_ylim()[1])  # room for marks, which a logarithm puts at the upper end
     left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     right.set_ylim(min(0, right.get_ylim()[0]), 1)
 
