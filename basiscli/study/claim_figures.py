@@ -14,7 +14,7 @@ from matplotlib.figure import Figure, FigureBase
 from basiscli.analysis import statistics
 from basiscli.analysis.barriers import CIRCLE, FEWER
 from basiscli.analysis.statistics import Estimate, bonferroni
-from basiscli.plots.style import CEILING, GREY, HELD_OUT, IN_SAMPLE, NULL, label_ends, spread_labels
+from basiscli.plots.style import CEILING, GREY, HELD_OUT, IN_SAMPLE, MANY, NULL, label_ends, name_layers, spread_labels
 from basiscli.study import claims
 from basiscli.study.rules import c1, c2, c3, c4
 from basiscli.study.verdict import MIXED, REFUTED, SHOWN, Record, Verdict, estimate_of, mean, name_of, told
@@ -28,6 +28,7 @@ NAMES = {
 SIZE = (4.3, 3.2)
 # Of the four together: each with its claim and verdict above it, in lines of so many characters.
 SHEET, HEAD, LINE = (10.4, 9.0), 0.42, 58
+SIDE_BY_SIDE = 38  # letters of names that fit below an axis
 BARS = "Bars: 95 % intervals over networks (C3: over donors). Dashed lines: where the rules of docs/study.md decide."
 COLOURS = {SHOWN: "#1d6b3f", REFUTED: "#a5301f", MIXED: "#6a5212"}
 
@@ -112,7 +113,7 @@ LOOKS = {c1.NETWORKS: HELD_OUT, c1.LINEAR: CEILING, c1.UNTRAINED: NULL}
 def _rotation(losses: Mapping[tuple[str, int], Sequence[Record]], figure: FigureBase) -> str:
     """rho by layer: of the networks after both retrainings, of linear twins and of untrained networks."""
     layers = list(dict.fromkeys(row["layer"] for rows in losses.values() for row in rows))
-    (axis,) = _axes(figure, "rho = ln(loss rotated / permuted)")
+    (axis,) = _axes(figure, "rho = ln(loss ratio)")
     longest = max(epochs for _, epochs in losses)
     said = []
     for k, ((what, epochs), rows) in enumerate(sorted(losses.items(), reverse=True)):
@@ -129,7 +130,7 @@ def _rotation(losses: Mapping[tuple[str, int], Sequence[Record]], figure: Figure
 
 def _correlation(found: Mapping[tuple[float, str], c2.Layers], figure: FigureBase) -> str:
     """Share of the way from the rotated null to the aligned ceiling, by layer, beside its zeros."""
-    (axis,) = _axes(figure, "share of the way to one basis, %")
+    (axis,) = _axes(figure, "share of the way, %")
     widths = [width for width, condition in found if condition == c2.TRAINED] or [width for width, _ in found]
     lines = [(key, colour) for key, colour in (
         ((max(widths), c2.TRAINED), HELD_OUT), ((min(widths), c2.TRAINED), GREY), ((max(widths), c2.HALF), IN_SAMPLE),
@@ -247,10 +248,12 @@ def _threshold(axis: Axes, value: float, name: str) -> None:
 
 def _finish(axis: Axes, ticks: Sequence[str], label: str = "") -> None:
     if ticks:
-        axis.set_xticks(range(len(ticks)), ticks)
+        broken = sum(map(len, ticks)) > SIDE_BY_SIDE and len(ticks) < MANY
+        name_layers(axis, [re.sub(r"/|, ", r"\g<0>\n", name) for name in ticks] if broken else ticks)
         axis.set_xlim(-0.3, len(ticks) - 1 + 0.25)
         axis.set_xlabel(label, fontsize=9, color=GREY)
     axis.tick_params(labelsize=9, colors=GREY)
+    axis.tick_params(axis="x", labelsize=9 if len(ticks) < MANY else 7)
     axis.grid(axis="y", color=GRID, linewidth=0.8)
     axis.set_axisbelow(True)
     axis.spines[["top", "right", "left"]].set_visible(False)
