@@ -78,8 +78,8 @@ def _bid(r, left, prices, columns, rows):
     The row that had the column goes on at once, or waits for the next round where the column gained nothing. Returns
     the rows without a column.
     """
-    bids, later = BIDS * len(r), []
-    left = left[::-1]
+    bids, left = BIDS * len(r), left[::-1]
+    later: list[int] = []
     while left:
         i = left.pop()
         losses = prices - r[i]
