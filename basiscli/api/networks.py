@@ -18,7 +18,7 @@ from basiscli.data import Dataset, Split
 from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.experiments.training import TrainingJob, train_networks
-from basiscli.files import activations
+from basiscli.files import activations, kinds
 from basiscli.files.activations import TAPS
 from basiscli.files.networks import Loaded, require_finite, save_network
 from basiscli.files.networks import load as load_file
@@ -146,8 +146,7 @@ class TrainedNetwork:
 
         Raises BadInput if the file exists, unless `force`, or cannot be written.
         """
-        if Path(path).exists() and not force:
-            raise BadInput(f"{path}: exists; `force` overwrites it")
+        kinds.require_target(Path(path), kinds.NETWORK, force)
         save_network(path, self._loaded.file, force)
 
     def table(self) -> Table:

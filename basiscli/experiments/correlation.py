@@ -8,8 +8,7 @@ from basiscli.analysis import assess, nulls, pairs
 from basiscli.analysis.assess import CorrelationRequest, has_interval, summarise
 from basiscli.analysis.pairs import LayerMoments
 from basiscli.errors import BadInput
-from basiscli.files import activations, hdf5
-from basiscli.files.targets import require_new
+from basiscli.files import activations, hdf5, kinds
 from basiscli.names import EVERY
 from basiscli.notes import log
 
@@ -54,9 +53,9 @@ def correlate_files(
     cannot be compared it raises BadInput at the end, after the other layers are written.
     """
     opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids)
-    for target in (plot, out):
+    for target, kind in ((plot, kinds.FIGURE), (out, kinds.results_of("correlate"))):
         if target:
-            require_new(target, force, paths)
+            kinds.require_target(target, kind, force, paths)
     drawn: list = []
     failed: dict[str, BadInput] = {}
     with ExitStack() as stack:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from basiscli.files.targets import require_new
+from basiscli.files import kinds
 
 
 def drawn_at_end(records: Iterable[Mapping], figure: str, plot: Path | None, force: bool = False) -> Iterator[Mapping]:
@@ -15,7 +15,7 @@ def drawn_at_end(records: Iterable[Mapping], figure: str, plot: Path | None, for
     if plot is None:
         yield from records
         return
-    require_new(plot, force)
+    kinds.require_target(plot, kinds.FIGURE, force)
     known = []
     for record in records:
         known.append(record)

@@ -5,9 +5,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from basiscli.alignment import matching
+from basiscli.files import kinds
 from basiscli.files.networks import load, save_network
 from basiscli.files.permutations import save_permutations
-from basiscli.files.targets import require_new
 
 
 def match_files(
@@ -24,8 +24,10 @@ def match_files(
     targets: by path of a network, where its permuted copy is written. The permutations go into `out`. Raises BadInput
     for networks that do not fit together, and if a file to be written exists, unless `force`.
     """
-    for written in (*targets.values(), *([out] if out else [])):
-        require_new(written, force, paths)
+    for target in targets.values():
+        kinds.require_target(target, kinds.NETWORK, force, paths)
+    if out:
+        kinds.require_target(out, kinds.results_of("match"), force, paths)
     networks = [load(path) for path in paths]
     reference, *others = networks
     alignments = []
@@ -33,14 +35,14 @@ def match_files(
     for other, alignment in zip(others, matching.align_all(networks, request), strict=True):
         images = matching.proof_images(reference, request.dataset) if images is None else images
         moved, difference = matching.apply(other, alignment.permutations, images)
-        target = targets.get(other.path)
-        if target:
+        written = targets.get(other.path)
+        if written:
             origin = {"made": "match", "of": [reference.path, other.path], "by": request.by}
-            save_network(target, replace(moved.file, command=command, origin=origin), force)
+            save_network(written, replace(moved.file, command=command, origin=origin), force)
         alignments.append(alignment)
         for group in (*alignment.groups, alignment.total):
             record = {"a": reference.path, "b": other.path, "by": request.by, **asdict(group)}
             record |= {"restarts": request.restarts if request.searches else 0, "logit_difference": difference}
-            yield record | ({"path": str(target)} if target else {})
+            yield record | ({"path": str(written)} if written else {})
     if out:
         save_permutations(out, paths, [matched.permutations for matched in alignments], asdict(request), force)

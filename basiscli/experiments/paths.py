@@ -6,9 +6,9 @@ from pathlib import Path
 
 from basiscli.alignment import corrections, interpolation
 from basiscli.analysis import barriers
+from basiscli.files import kinds
 from basiscli.files.datasets import dataset_of
 from basiscli.files.networks import save_network
-from basiscli.files.targets import require_new
 
 
 def interpolate_files(
@@ -35,7 +35,7 @@ def interpolate_files(
     together, for a correction that they cannot have, and if `plot` exists, unless `force`.
     """
     if plot:
-        require_new(plot, force, paths)
+        kinds.require_target(plot, kinds.FIGURE, force, paths)
     networks = interpolation.load_alike(paths, dataset)
     network = networks[0].network
     corrected = corrected or (corrections.NONE, corrections.default(network))
@@ -73,7 +73,7 @@ def merge_files(
     correct None: the correction that the networks need. Loss and accuracy in the record are those of the merged network
     on the test images; with `_before` they are means over the networks. Raises BadInput as `interpolate_files` does.
     """
-    require_new(out, force, paths)
+    kinds.require_target(out, kinds.NETWORK, force, paths)
     networks = interpolation.load_alike(paths, dataset)
     correct = correct or corrections.default(networks[0].network)
     corrections.require_possible(networks[0].network, [correct])

@@ -13,7 +13,7 @@ from basiscli.experiments.groups import train_groups
 from basiscli.experiments.rotation_experiment import Experiment, Result, chance_loss, slice_seed
 from basiscli.experiments.rotation_records import site_records
 from basiscli.experiments.rotation_sites import CONTINUE, NOTHING, Site, Slice
-from basiscli.files import checkpoint
+from basiscli.files import checkpoint, kinds
 from basiscli.files.networks import (
     DONE,
     UNFINISHED,
@@ -103,7 +103,10 @@ def _job(experiment: Experiment, place: int, network: Loaded, site: Site, force:
     results, begun = {}, {}
     for part in experiment.protocol.slices:
         path = experiment.path(network, site, part)
-        if force or not path.exists():
+        if not path.exists():
+            continue
+        if force:
+            kinds.require_target(path, kinds.NETWORK, force)
             continue
         file = load_network(path)
         _require_same(experiment, network, site, part, file)

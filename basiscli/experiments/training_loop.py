@@ -14,7 +14,7 @@ from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.files import activations as sources
-from basiscli.files import checkpoint, hdf5, networks
+from basiscli.files import checkpoint, hdf5, kinds, networks
 from basiscli.files.networks import UNFINISHED, NetworkFile, load_network, write_network
 from basiscli.nn import cost, weights
 from basiscli.nn.graph import Network
@@ -94,15 +94,11 @@ class Folder:
         files = {}
         for seed in self.seeds:
             path = self.file(seed)
-            if not path.exists():
-                continue
-            if self.resume:
+            if self.resume and path.exists():
                 files[seed] = self._resumable(path, seed, network, recipe)
                 self._require_kept(files[seed])
-            elif not self.force:
-                raise BadInput(
-                    f"{path}: exists; `resume` goes on with it, `force` overwrites it, or choose another `out`"
-                )
+            for written in (path, *(self.file(seed, epoch) for epoch in self.keep)):
+                self._require_free(written)
         return files
 
     def save(self, run: Run, s: int, activations: bool, epoch: int | None = None) -> NetworkFile:
@@ -150,6 +146,12 @@ class Folder:
         if self.activations:
             floats += len(self.dataset.test.labels) * cost.layer_activations(network)
         return cost.FLOAT_BYTES * floats * len(self.seeds) * (1 + len(self.keep))
+
+    def _require_free(self, path: Path) -> None:
+        """Raise BadInput for a file that is not a network, or that the job neither resumes nor overwrites."""
+        if path.exists() and not (self.resume or self.force):
+            raise BadInput(f"{path}: exists; `resume` goes on with it, `force` overwrites it, or choose another `out`")
+        kinds.require_target(path, kinds.NETWORK, force=True)
 
     def _require_kept(self, file: NetworkFile) -> None:
         """Raise BadInput where training is past an epoch that is to be kept and was not."""

@@ -11,10 +11,9 @@ import numpy as np
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.files import arrays, hdf5, networks
+from basiscli.files import arrays, hdf5, kinds, networks
 from basiscli.files.datasets import dataset_of
 from basiscli.files.source import Source
-from basiscli.files.targets import require_new
 from basiscli.names import EVERY, choose
 from basiscli.nn import cost
 from basiscli.nn.graph import Network, forward
@@ -216,7 +215,7 @@ def record_files(
         checksum = str(source.inputs).partition("/")[0]
         if make_folders:
             target.parent.mkdir(exist_ok=True)
-        require_new(target, force, targets)
+        kinds.require_target(target, kinds.ACTIVATIONS, force, targets)
         with hdf5.writing(target, force) as writer:
             writer.attributes(
                 {

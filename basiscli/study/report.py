@@ -12,6 +12,7 @@ from pathlib import Path
 
 from basiscli import atomic
 from basiscli.errors import BadInput
+from basiscli.files import kinds
 from basiscli.study import claims, page, steps
 from basiscli.study.plan import CLAIMS
 from basiscli.study.steps import Step
@@ -33,6 +34,7 @@ def write(folder: Path) -> list[dict]:
     verdicts = claims.verdicts(tables, gone)
     for part in ("tables", "figures"):
         (folder / part).mkdir(exist_ok=True)
+    _require_own(folder)
     states = {step.name: steps.status(folder, step) for step in found}
     failed = [step.name for step in found if states[step.name]["status"] in (steps.FAILED, steps.BLOCKED)]
     claimed = [claims.record(verdict) for verdict in verdicts]
@@ -51,6 +53,14 @@ def write(folder: Path) -> list[dict]:
     study = page.Study(name, (folder / "plan.toml").read_text(), found, states, lacking, tables)
     atomic.write_text(folder / "report.html", page.render(study, verdicts, figures))
     return claimed
+
+
+def _require_own(folder: Path) -> None:
+    """Raise BadInput if a file that the report replaces is of another kind."""
+    kinds.require_target(folder / "report.html", kinds.REPORT, force=True)
+    kinds.require_target(folder / "results.json", kinds.STUDY_RESULTS, force=True)
+    for name in ("claims.png", *(f"{claim}.{suffix}" for claim in CLAIMS.values() for suffix in ("png", "svg"))):
+        kinds.require_target(folder / "figures" / name, kinds.FIGURE, force=True)
 
 
 def read_tables(folder: Path, found: Sequence[Step]) -> dict[str, list[dict]]:

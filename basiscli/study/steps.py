@@ -68,7 +68,14 @@ class Step:
 
 
 def prepare(folder: Path, name: str, plan: str, steps: Sequence[Step]) -> None:
-    """Make the folder of a study, or bring it up to a changed plan."""
+    """Make the folder of a study, or bring it up to a changed plan.
+
+    Raises BadInput for a folder that is not of a study and holds other files under the names of a study's.
+    """
+    if not (folder / "study.json").exists():
+        for path in (folder / "plan.toml", folder / "report.html", folder / "results.json"):
+            if path.exists() and path.read_bytes() != plan.encode():
+                raise BadInput(f"{path}: is not of this study; choose another `out`")
     for part in ("steps", "records", "logs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     atomic.write_text(folder / "plan.toml", plan)

@@ -41,9 +41,9 @@ def command(network, permute, rotate, globs, out, dataset, force, style) -> None
     if (permute is None) == (rotate is None):
         raise click.UsageError("give one of --permute and --rotate, with a seed")
     from basiscli.alignment import transform
-    from basiscli.files.targets import require_new
+    from basiscli.files import kinds
 
-    require_new(out, force, [network])
+    kinds.require_target(out, kinds.NETWORK, force, [network])
     how, seed = (transform.PERMUTE, permute) if rotate is None else (transform.ROTATE, rotate)
     change = transform.Change(how, seed, globs)
     records.emit([transform.transform_network(network, change, out, dataset, records.command_line(), force)], style)
