@@ -29,15 +29,16 @@ def findings() -> Iterator[dict]:
 def _host() -> Iterator[dict]:
     import numba
 
-    from basiscli.kernels.cpu import micro
+    from basiscli.kernels.cpu import compiling, micro
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield _record("processor", f"{_processor()}, {cores} cores for this process")
     yield _record("vectors", f"{micro.LANES} floats, a tile of {micro.ROWS} x {micro.COLUMNS} in registers")
     yield _record("memory", f"{memory.available() / GIB:.1f} GiB free")
-    cache = vars(numba.config)["CACHE_DIR"]
     layer = f"{numba.get_num_threads()} threads of {_threading_layer(numba)}"
-    yield _record("numba", f"{numba.__version__}, {layer}, compiled kernels in {cache}")
+    yield _record("numba", f"{numba.__version__}, {layer}")
+    kept = f"kept in {compiling.FOLDER}" if compiling.FOLDER else "not kept: each command compiles them"
+    yield _record("compiled kernels", kept + (f" ({compiling.TROUBLE})" if compiling.TROUBLE else ""))
     for library in blas().info():
         name = f"{library['internal_api']} {library.get('version')}"
         yield _record("BLAS", f"{name}, {library['num_threads']} threads ({Path(library['filepath']).name})")

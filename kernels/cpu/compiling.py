@@ -1,30 +1,17 @@
-"""How the compiled kernels are built: options shared by all of them."""
+"""How the compiled kernels are built, with options that all of them share, and where they are kept."""
 
-import hashlib
 import os
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 from numba import config, njit
-from numba.core import event
+from numba.core import caching, event
 
+from basiscli.kernels.cpu import folders
 
-def _cache_folder() -> str:
-    """Return the folder for compiled kernels of exactly these sources.
-
-    numba notices a change in the file of a function, but not in what that file imports (micro.py); and beside the
-    sources its files would outlive an uninstallation and shadow the next installation.
-    """
-    import platformdirs
-
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return str(Path(platformdirs.user_cache_dir("basiscli"), "kernels", digest.hexdigest()[:16]))
-
-
-if not config.CACHE_DIR:  # NUMBA_CACHE_DIR, if somebody has set it
-    config.CACHE_DIR = _cache_folder()
+FOLDER, TROUBLE = folders.choose(config.CACHE_DIR)
+if FOLDER:
+    config.CACHE_DIR = FOLDER
 # OpenMP first: a launch costs less than through the alternatives.
 config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 # A thread that waits for the others spins a little and then sleeps. GNU OpenMP's own default spins for milliseconds:
@@ -44,10 +31,51 @@ _PRANGE_ONLY = {
     "fusion": False,
 }
 
+
+class _Implementation(caching.CompileResultCacheImpl):
+    """numba's own, in FOLDER alone: beside the sources, files would outlive an uninstallation."""
+
+    _locator_classes = caching.CompileResultCacheImpl._locator_classes[:1]
+
+
+class _Cache(caching.FunctionCache):
+    """numba's cache of a function, where no fault of a file is fatal: what it cannot read or keep is compiled."""
+
+    _impl_class = _Implementation
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # of a damaged file, which the next one replaces
+            return None
+
+    def save_overload(self, sig, data):
+        try:
+            try:
+                super().save_overload(sig, data)
+            except OSError:
+                raise
+            except Exception:  # of a damaged index
+                self.flush()
+                super().save_overload(sig, data)
+        except OSError as error:
+            folders.note_unkept(f"{FOLDER}: {error.strerror}")
+
+
+def _compiled(options: dict, function: Callable) -> Callable:
+    dispatcher = njit(nogil=True, **options)(function)
+    if FOLDER:
+        try:
+            dispatcher._cache = _Cache(function)
+        except RuntimeError:  # numba cannot make its folder below FOLDER
+            folders.note_unkept(f"{FOLDER}: cannot be written")
+    return dispatcher
+
+
 # No fastmath: with it a kernel out of the cache, which LLVM optimises once more, can round otherwise than the same
 # kernel just compiled. Without it the source fixes every bit, and a sum is as fast as its partial sums are written.
-serial = njit(nogil=True, cache=True)
-parallel = njit(nogil=True, cache=True, parallel=_PRANGE_ONLY)
+serial = partial(_compiled, {})
+parallel = partial(_compiled, {"parallel": _PRANGE_ONLY})
 
 
 def announce(notice: Callable[[], None]) -> None:

@@ -61,7 +61,11 @@ def samples(networks, tmp_path_factory) -> dict[str, Path]:
 def command(writer: str, networks: list[Path], folder: Path) -> tuple[list[str], Path]:
     """The words of a command and the file that it writes."""
     words = WRITERS[writer][0]
-    name = {"train": "seed0.h5", "keep": "seed0-epoch0.h5", "rotate": "hidden1/identity/seed0-repeat0.h5"}.get(writer)
+    name = {
+        "train": "seed0.h5",
+        "keep": "seed0-epoch0.h5",
+        "rotate": "pre-downstream-reinit/hidden1/identity/seed0-repeat0.h5",
+    }.get(writer)
     target = folder / (name or ("out.png" if "--plot" in words else "out.h5"))
     target.parent.mkdir(parents=True, exist_ok=True)
     names = {"A": networks[0], "B": networks[1], "FILE": target, "FOLDER": folder, "OTHER": folder / "other"}
