@@ -7,7 +7,7 @@ import sys
 import click
 
 from basiscli import __version__
-from basiscli.cli import records
+from basiscli.cli import records, streams
 from basiscli.cli.help import Group
 from basiscli.cli.messages import notes_on_stderr, spoken
 from basiscli.cli.options import HELP
@@ -34,6 +34,8 @@ COMMANDS = {
     "transform": "basiscli.cli.commands.transform",
 }
 
+# The most characters of a message: three lines of a wide terminal.
+LONGEST = 600
 EXIT_BAD_INPUT = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
@@ -65,26 +67,44 @@ def group(debug: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line. Every failure becomes one line on stderr and an exit code (docs/commands.md)."""
+    """Run the command line. Every failure becomes one or two lines on stderr and an exit code (docs/commands.md)."""
     debug = "--debug" in sys.argv[1:2]
+    streams.prepare()
     try:
         with notes_on_stderr():
             code = group.main(standalone_mode=False, prog_name="basiscli")
-        sys.stdout.flush()
+        streams.write("")
     except click.ClickException as error:
-        error.show()
+        _say_wrong_words(error)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        records.abandon_stdout()
         code = records.EXIT_BROKEN_PIPE
     except Exception as error:
         if debug:
             raise
-        print(f"basiscli: error: {describe(error)}", file=sys.stderr)
+        streams.say(f"basiscli: error: {_short(describe(error))}")
         code = EXIT_BAD_INPUT
+    streams.close()
     sys.exit(code)
+
+
+def _say_wrong_words(error: click.ClickException) -> None:
+    """Say what is wrong with a command line, and how to get help."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # from click 8.2 on
+        error.show()
+        return
+    streams.say(f"basiscli: error: {_short(error.format_message())}")
+    context = getattr(error, "ctx", None)
+    if context:
+        streams.say(f"Try '{context.command_path} --help'.")
+
+
+def _short(text: str) -> str:
+    """Return a message as one line that is not too long: of a long one the beginning and the end, with the remedy."""
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def describe(error: Exception) -> str:
@@ -102,4 +122,4 @@ def describe(error: Exception) -> str:
         text = f"the GPU failed: {error} (--device cpu does without it, basiscli selftest looks what works)"
     else:
         text = f"unexpected {type(error).__name__}: {error} (basiscli --debug ... shows where)"
-    return " ".join(text.split())
+    return text

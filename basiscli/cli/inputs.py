@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from basiscli.cli import records
+from basiscli.cli import streams
 from basiscli.errors import BadInput
 
 # The file names of networks that `train --keep` wrote after an epoch.
@@ -37,12 +37,12 @@ def _inside(folder: str) -> list[str]:
 
 
 def _stdin_entries() -> Iterator[str]:
-    for entry in records.read_lines(sys.stdin):
+    for entry in streams.read_lines(sys.stdin):
         if isinstance(entry, str):
             yield entry
-        elif "path" not in entry:
+        elif not isinstance(entry.get("path"), str):
             raise BadInput(f"stdin: a record without a path: {entry}")
         elif entry.get("status") == "diverged":
-            print(f"basiscli: {entry['path']}: diverged in training, left out", file=sys.stderr)
+            streams.say(f"basiscli: {entry['path']}: diverged in training, left out")
         else:
             yield entry["path"]

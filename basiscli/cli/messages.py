@@ -2,12 +2,12 @@
 
 import logging
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
 
+from basiscli.cli import streams
 from basiscli.errors import BadInput
 from basiscli.notes import log
 
@@ -30,7 +30,7 @@ class _Printer(logging.Handler):
     """Prints the library's notes on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"basiscli: {spoken(record.getMessage())}", file=sys.stderr, flush=True)
+        streams.say(f"basiscli: {spoken(record.getMessage())}")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 import shlex
 import shutil
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import click
 
+from basiscli.cli import streams
 from basiscli.cli.help import of_output
 from basiscli.errors import printable
 
@@ -48,18 +48,13 @@ def emit(
         else:
             {"json": _json, "csv": _csv}[style](records)
     except BrokenPipeError:
-        abandon_stdout()
+        streams.abandon_stdout()
         raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from None
 
 
-def abandon_stdout() -> None:
-    """Redirect stdout to the null device when its reader is gone (`| head`), so that the flush at exit succeeds."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def command_line() -> str:
-    """Return the command line of this process in the syntax of a shell, without the program's folder."""
-    return shlex.join(["basiscli", *sys.argv[1:]])
+    """Return the command line of this process in the syntax of a shell, without the program's folder, as one line."""
+    return printable(shlex.join(["basiscli", *sys.argv[1:]]))
 
 
 def kept(items: Iterable[Mapping], into: list) -> Iterator[Mapping]:
@@ -77,16 +72,6 @@ def interval(record: Mapping, field: str, scale: float = 1, digits: int = 3) -> 
     return value if low is None else f"{value} [{low}, {high}]"
 
 
-def read_lines(lines: Iterable[str]) -> Iterator[str | dict]:
-    """Yield the content of each line of a pipe: a record, or the plain text of a path."""
-    for line in lines:
-        text = line.strip()
-        if text.startswith("{"):
-            yield json.loads(text)
-        elif text:
-            yield text
-
-
 def _plain(value):
     """Return a value that JSON can hold: a Python number for a numpy scalar, None for a float that is not finite."""
     value = value.item() if hasattr(value, "item") else value
@@ -95,14 +80,20 @@ def _plain(value):
 
 def _json(records: Iterable[Mapping]) -> None:
     for record in records:
-        print(json.dumps({key: _plain(value) for key, value in record.items()}), flush=True)
+        streams.write(json.dumps({key: _plain(value) for key, value in record.items()}) + "\n")
+
+
+class _Stdout:
+    """stdout as a file for csv."""
+
+    write = staticmethod(streams.write)
 
 
 def _csv(records: Iterable[Mapping]) -> None:
     writer = None
     for record in records:
         if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(record), lineterminator="\n")
+            writer = csv.DictWriter(_Stdout(), list(record), lineterminator="\n")
             writer.writeheader()
         writer.writerow({key: _plain(value) for key, value in record.items()})
 
@@ -122,4 +113,4 @@ def _table(
     tables.show(rows, columns or list(rows[0]), needed)
     width = shutil.get_terminal_size().columns
     for line in words(records):
-        print(textwrap.fill(printable(line), width, subsequent_indent="  ", break_on_hyphens=False))
+        streams.write(textwrap.fill(printable(line), width, subsequent_indent="  ", break_on_hyphens=False) + "\n")

@@ -34,7 +34,7 @@ def show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], needed: i
         # Spaces: on both sides of a cell, between columns, and at both ends of a row.
         if sum((column.min_width or 0) + 3 for column in table.columns) + 1 <= console.width:
             if above:
-                print(f"in {above}:")
+                print(f"in {printable(above)}:")
             console.print(table)
             return
     print(_listed(cells, columns, above, console.width))
@@ -105,4 +105,4 @@ def _listed(cells: list[dict[str, str]], columns: Sequence[str], above: str, wid
             for column in columns
         ]  # fmt: skip
         blocks.append("\n".join(lines))
-    return (f"in {above}:\n\n" if above else "") + "\n\n".join(blocks)
+    return (f"in {printable(above)}:\n\n" if above else "") + "\n\n".join(blocks)

@@ -10,7 +10,7 @@ import numpy as np
 
 from basiscli.data import Dataset
 from basiscli.device import placement
-from basiscli.errors import BadInput
+from basiscli.errors import BadInput, printable
 from basiscli.files import arrays, hdf5, kinds, networks
 from basiscli.files.datasets import dataset_of
 from basiscli.files.source import Source
@@ -220,7 +220,7 @@ def record_files(
             writer.attributes(
                 {
                     "kind": hdf5.ACTIVATIONS,
-                    "network": path,
+                    "network": printable(path),
                     "dataset": {"checksum": checksum},
                     "command": command,
                 }

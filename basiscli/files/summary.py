@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from basiscli.errors import printable
 from basiscli.files import hdf5
 
 # A screen lists so many arrays and counts the rest.
@@ -40,7 +41,7 @@ def screen(summary: dict) -> str:
     lines += [f"  {name:<{width}}  {summary['arrays'][name]}" for name in arrays[:ARRAYS_SHOWN]]
     if len(arrays) > ARRAYS_SHOWN:
         lines.append(f"  and {len(arrays) - ARRAYS_SHOWN} more arrays")
-    return "\n".join(lines) + "\n"
+    return "".join(f"{printable(line)}\n" for line in lines)
 
 
 def _network(summary: dict) -> list[str]:

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from basiscli.cli import records
+from basiscli.cli import records, streams
 from basiscli.cli.help import Command
 
 
@@ -26,6 +26,6 @@ def command(files, style) -> None:
     summaries = (summarise(path) for path in paths_from(files))
     if style == "table" or (style is None and sys.stdout.isatty()):
         for summary in summaries:
-            click.echo(screen(summary))
+            streams.write(screen(summary) + "\n")
     else:
         records.emit(summaries, style)
