@@ -24,12 +24,17 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield partial
-        _sync(partial)
-        partial.replace(target)
-        _sync(target.parent)
+        place(partial, target)
     finally:
         partial.unlink(missing_ok=True)
         os.close(lock)
+
+
+def place(path: Path, target: Path) -> None:
+    """Give a file its name, after its contents are on the disk; then the folder's entries are put there, too."""
+    _sync(path)
+    path.replace(target)
+    _sync(target.parent)
 
 
 @contextmanager

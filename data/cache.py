@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from basiscli import atomic
 from basiscli.data.readers import DAMAGE, reading, unpacked
 from basiscli.data.registry import Entry, File, lookup
 from basiscli.errors import BadInput
@@ -197,7 +198,7 @@ def _staging(entry: Entry) -> Iterator[Path]:
 def _place(path: Path, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     path.chmod(0o644)  # temporary files are readable for their owner only, but a cache may be shared
-    path.replace(target)
+    atomic.place(path, target)
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ Made of the help texts by `python docs/make_commands.py`; do not edit. Every opt
 
 Records go to stdout: a table on a terminal, one JSON object a line in a pipe; `--format` decides otherwise. Progress
 and messages go to stderr. Exit codes: 0, 1 for input that cannot be used (one line on stderr says what and where), 2
-for a wrong command line, 130 after Ctrl-C, 141 when the reader of stdout has left.
+for a wrong command line, 130 after Ctrl-C, 143 after SIGTERM, 141 when the reader of stdout has left.
 
 Shell completion: `eval "$(_BASISCLI_COMPLETE=bash_source basiscli)"` in ~/.bashrc, `zsh_source` in ~/.zshrc, or
 `_BASISCLI_COMPLETE=fish_source basiscli | source` in fish.

@@ -1,7 +1,6 @@
 """The command group: an explicit map of commands. A command is imported only when it is called or listed."""
 
 import importlib
-import signal
 import sys
 
 import click
@@ -11,6 +10,7 @@ from basiscli.cli import records, streams
 from basiscli.cli.help import Group
 from basiscli.cli.messages import notes_on_stderr, spoken
 from basiscli.cli.options import HELP
+from basiscli.cli.stopping import exit_code, terminable
 from basiscli.errors import BadInput, suggestion
 
 # Command modules import click at the top and all heavy modules inside their functions, so `--help` stays fast.
@@ -37,7 +37,6 @@ COMMANDS = {
 # The most characters of a message: three lines of a wide terminal.
 LONGEST = 600
 EXIT_BAD_INPUT = 1
-EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
 class LazyGroup(Group):
@@ -71,14 +70,14 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:2]
     streams.prepare()
     try:
-        with notes_on_stderr():
+        with terminable(), notes_on_stderr():
             code = group.main(standalone_mode=False, prog_name="basiscli")
         streams.write("")
     except click.ClickException as error:
         _say_wrong_words(error)
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = EXIT_INTERRUPTED
+    except (click.Abort, KeyboardInterrupt) as error:
+        code = exit_code(error)
     except BrokenPipeError:
         code = records.EXIT_BROKEN_PIPE
     except Exception as error:

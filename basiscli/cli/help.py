@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import click
 
+from basiscli.cli.stopping import exit_code, say_how_to_go_on
+
 LINES = 60
 # The sections of a page, in their order.
 OWN, ACTIVATIONS, MATCHING, NETWORK, TRAINING, START, OUTPUT, MACHINE, HELP = SECTIONS = (
@@ -29,6 +31,8 @@ OWN, ACTIVATIONS, MATCHING, NETWORK, TRAINING, START, OUTPUT, MACHINE, HELP = SE
 FOLDED = (START, TRAINING, NETWORK, MACHINE, MATCHING, ACTIVATIONS, OUTPUT)
 # What click calls numbers in a range.
 NUMBERS = {"INTEGER RANGE": "N", "INTEGER": "N", "FLOAT RANGE": "X"}
+# What is said after an interruption.
+AGAIN, GOES_ON = "every file is whole, the same command begins again", "the same command goes on"
 _WHOLE = f"{__name__}.whole"
 
 
@@ -48,7 +52,21 @@ of_machine = partial(option, section=MACHINE)
 
 
 class Command(click.Command):
-    """A command whose help page has sections. It also takes `--help-all`."""
+    """A command whose help page has sections, and that says how to go on after an interruption.
+
+    go_on: what is said then, unless the library has said it. It also takes `--help-all`.
+    """
+
+    def __init__(self, *arguments: Any, go_on: str = AGAIN, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.go_on = go_on
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            say_how_to_go_on(error, self.go_on)
+            raise click.exceptions.Exit(exit_code(error)) from error
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), _HELP_ALL]

@@ -34,7 +34,9 @@ MEMORY_PART = 0.5
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after the step was finished and everything saved."""
+    """Ctrl-C or SIGTERM, by its number, after the step was finished, everything saved, and the user told."""
+
+    number, told = int(signal.SIGINT), True
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def train_to_end(
         if not complete or (due(run) and not run.finished):
             save()
         if not complete:
-            raise Interrupted
+            raise Interrupted(f"in epoch {run.epoch + 1} of {run.recipe.epochs}")
 
 
 def due_after(epochs: int, seconds: float) -> Callable[[Run], bool]:
@@ -293,8 +295,9 @@ def interruptible(go_on: str) -> Iterator[Callable[[], bool]]:
         previous[number] = signal.signal(number, note)
     try:
         yield lambda: bool(seen)
-    except Interrupted:
-        log.warning(f"interrupted and saved; {go_on}")
+    except Interrupted as error:
+        error.number = seen[0]
+        log.warning(f"interrupted and saved {error}; {go_on}")
         raise
     except Exception as error:
         if placement.failed(error):

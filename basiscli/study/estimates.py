@@ -14,6 +14,7 @@ from basiscli.files.datasets import load_dataset
 from basiscli.nn.graph import Network
 from basiscli.study.steps import Step
 from basiscli.training import defaults
+from basiscli.training.images import steps_per_epoch
 
 FLOAT64_BYTES = 8
 SHIFTS = 9
@@ -25,11 +26,16 @@ KINDS = ("orthogonal", "permutation", "relu-symmetry", "identity")
 CORRECTIONS = ("none", "needed")
 # A training step is three forward passes; above a rotation, layers from the first to the last are trained: half.
 TRAINING, RETRAINING = 3, 1.5
+# Seconds of processor time from the start of a command until it works, most of them for imports.
+START = 1.5
 
 
 @dataclass(frozen=True)
 class _Trained:
-    """What is known of the networks of a training step: how many, what one is, and multiply-adds a second."""
+    """What is known of the networks of a training step: how many, what one is, and multiply-adds a second.
+
+    shown: images in an epoch.
+    """
 
     seeds: int
     network: Network
@@ -44,19 +50,16 @@ class _Trained:
 def of_steps(
     found: Sequence[Step], parse: Callable[[str, Sequence[str]], Mapping], why: Mapping[str, str | None]
 ) -> Iterator[dict]:
-    """Yield a record a step, and one of all: seconds on this machine, memory while it runs, size of its networks.
+    """Yield a record for each step that is left, and one of all these: what they take on this machine.
 
-    why: by name, why each step would run; None for one that would not.
+    seconds: with the start of the command. memory_mb: while the step runs. disk_mb: of its networks. why: by name, why
+    each step would run; None for one that is done or runs already, which is left out.
     """
     measured: dict[TrainingJob, dict] = {}
     trained: dict[str, _Trained] = {}
-    total: dict[str, Any] = {
-        "step": f"{len(found)} steps",
-        "networks": 0,
-        "seconds": 0.0,
-        "memory_mb": 0,
-        "disk_mb": 0.0,
-    }
+    left, of = sum(reason is not None for reason in why.values()), len(found)
+    told = f"{left} steps" if left == of else f"{left} of {of} steps"
+    total: dict[str, Any] = {"step": told, "networks": 0, "seconds": 0.0, "memory_mb": 0, "disk_mb": 0.0}
     for step in found:
         options = dict(parse(step.words[0], step.words[1:]))
         if step.words[0] == "train":
@@ -65,6 +68,9 @@ def of_steps(
             trained[step.name] = _known(job, record)
         else:
             record = _analysis(step.words[0], options, [trained[name] for name in step.after])
+        if why[step.name] is None:
+            continue
+        record = dict(record, seconds=round(record["seconds"] + START, 1))
         row = {"step": step.name, "networks": len(step.files)} | {key: record[key] for key in list(total)[2:]}
         largest = max(total["memory_mb"], row["memory_mb"])
         total |= {key: total[key] + row[key] for key in ("networks", "seconds", "disk_mb")} | {"memory_mb": largest}
@@ -83,13 +89,14 @@ def _training(job: TrainingJob, measured: dict[TrainingJob, dict]) -> dict:
 def _known(job: TrainingJob, record: Mapping) -> _Trained:
     dataset = load_dataset(job.dataset)
     network, job = training.plan(job, dataset)
+    recipe = job.recipe()
     work = TRAINING * record["multiply_adds"] * job.batch_size * record["seeds_at_once"]
     return _Trained(
         seeds=len(job.seeds),
         network=network,
         tested=len(dataset.test.labels),
         probed=len(dataset.test.labels) * (SHIFTS if "shifts" in defaults.probe(dataset) else 1),
-        shown=record["steps"] * job.batch_size,
+        shown=steps_per_epoch(dataset, recipe) * recipe.batch_size,
         epochs=max(record["epochs"], 1),
         multiply_adds=record["multiply_adds"],
         speed=work / max(record["step_seconds"], 1e-4),
@@ -106,7 +113,7 @@ def _analysis(command: str, options: Mapping, networks: Sequence[_Trained]) -> d
 def _rotation(options: Mapping, one: _Trained) -> float:
     layers = sum(any(names.matches(layer, glob) for glob in options["layers"]) for layer in one.network.layers)
     arms = layers * len(options["kinds"] or KINDS) * options["repeats"] * one.seeds
-    return arms * RETRAINING * one.multiply_adds * one.shown * (options["epochs"] or one.epochs) / one.epochs
+    return arms * RETRAINING * one.multiply_adds * one.shown * (options["epochs"] or one.epochs)
 
 
 def _correlation(options: Mapping, one: _Trained) -> float:

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -17,23 +18,30 @@ from basiscli import atomic
 from basiscli.errors import BadInput
 from basiscli.notes import log
 from basiscli.study import cluster, report
+from basiscli.study.progress import Progress
 from basiscli.study.steps import (
     BLOCKED,
     DONE,
     FAILED,
     NEW,
     RUNNING,
+    STOPPED,
     Step,
     depends,
     describe,
     hashed,
     outcome,
     reason,
-    seconds_left,
+    said,
     versions,
 )
 
 TRIES = 2
+# Seconds between two looks whether the commands have ended.
+WAITING_SECONDS = 0.05
+# The commands of the steps that run in this process, and whether they are to end.
+_running: set[subprocess.Popen] = set()
+_ending = threading.Event()
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -45,12 +53,12 @@ def run_study(folder: Path, steps: Sequence[Step], jobs: int, scheduler: str | N
     """
     executor, slots, threads = _executor(steps, jobs, scheduler)
     log.info(f"{len(steps)} steps in {os.path.relpath(folder)}; whatever stops it, the same command goes on")
-    outcomes: dict[str, dict] = {}
-    for step, ended in walk(folder, steps, executor, slots, threads):
-        outcomes[step.name] = ended
-        if not ended.get("reused"):
-            left = seconds_left(steps, outcomes, slots) if slots else None  # nobody knows how many workers
-            log.info(f"[{len(outcomes)}/{len(steps)}] {_told(step, ended)}{_remaining(left)}")
+    with Progress(folder, steps, slots) as progress:
+        outcomes = progress.outcomes
+        for step, ended in walk(folder, steps, executor, slots, threads):
+            outcomes[step.name] = ended
+            if not ended.get("reused"):
+                log.info(f"[{len(outcomes)}/{len(steps)}] {_told(step, ended)}{progress.left()}")
     yield from report.write(folder)
     log.info(f"report: {os.path.relpath(folder)}/report.html")
     if failed := [name for name, ended in outcomes.items() if ended["status"] == FAILED]:
@@ -113,15 +121,28 @@ def execute(folder: Path, step: Step, inputs: Mapping[str, str], threads: int | 
         for tries in range(1, TRIES + 1):
             _keep(folder, step, state | {"status": RUNNING, "tries": tries})
             code, cpu = _run(folder, step, lock, threads)
-            if code == 0:
+            if code == 0 or _ending.is_set():
                 break
+        if _ending.is_set() and code:
+            return before | {"status": STOPPED}  # so it says by itself, since nothing holds its lock
         state |= {"seconds": round(time.time() - began, 3), "processor_seconds": round(cpu, 3)}
         state |= {"tries": tries, "versions": versions()}
         if code == 0:
             state |= {"status": DONE, "files": {path: describe(folder / path) for path in (*step.files, step.records)}}
         else:
-            state |= {"status": FAILED, "error": _last_line(folder / step.log) or f"exit code {code}"}
+            state |= {"status": FAILED, "error": said(folder, step) or f"exit code {code}"}
         return _keep(folder, step, state)
+
+
+def end_steps() -> None:
+    """Tell the commands of the running steps to save and end, and wait for them; a second Ctrl-C waits no longer."""
+    _ending.set()
+    with suppress(KeyboardInterrupt):
+        for process in list(_running):
+            if process.stdin:
+                process.stdin.close()
+        while _running:
+            time.sleep(WAITING_SECONDS)
 
 
 def _executor(steps: Sequence[Step], jobs: int, scheduler: str | None) -> tuple:
@@ -140,13 +161,6 @@ def _told(step: Step, ended: Mapping) -> str:
         return f"{step.name} {ended['status']}: {ended['error']}"
     again = "" if ended["why"] == NEW else f", again: {ended['why']}"
     return f"{step.name} {ended['seconds']:.1f} s{again}"
-
-
-def _remaining(seconds: float | None) -> str:
-    if not seconds:
-        return ""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f", about {minutes} min {seconds} s left" if minutes else f", about {seconds} s left"
 
 
 def _forget(folder: Path, step: Step) -> None:
@@ -172,8 +186,10 @@ def _run(folder: Path, step: Step, lock: int, threads: int | None) -> tuple[int,
                 [sys.executable, "-m", "basiscli.cli.follow", *step.words], cwd=folder, env=environment,
                 stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, pass_fds=(lock,), start_new_session=True,
             )  # fmt: skip
+            _running.add(process)
             with process.stdin or nullcontext():  # open as long as this process lives
                 _, ended, usage = os.wait4(process.pid, 0)
+            _running.discard(process)
         code = process.returncode = os.waitstatus_to_exitcode(ended)
         if code:
             raise _Failed
@@ -210,8 +226,3 @@ def _lock(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return lines[-1].removeprefix("basiscli: error: ") if lines else ""

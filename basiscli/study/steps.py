@@ -31,6 +31,8 @@ NAME = re.compile(r"(?!\.)[\w.-]+")
 RUNS = {"train", "record", "correlate", "match", "interpolate", "merge", "transform", "rotate", "freeze",
         "connectivity", "show", "data"}  # fmt: skip
 WRITES = {"out", "plot", "apply"}
+# How much of a log is read for its last line.
+LAST_BYTES = 4096
 # Why a step runs that never ran.
 NEW = "it has not run"
 
@@ -204,6 +206,7 @@ def states(folder: Path, steps: Sequence[Step], jobs: int) -> Iterator[dict]:
             "step": step.name, "status": state["status"], "seconds": seconds, "left": None,
             "tries": state.get("tries"), "error": state.get("error"), "command": step.command,
             "why": state.get("why") if running else why[step.name],
+            "says": said(folder, step) if running else None,
         }  # fmt: skip
     over = {name: state for name, state in found.items() if state["status"] in (DONE, FAILED)}
     counts = {state: sum(one["status"] == state for one in found.values()) for state in STATES}
@@ -212,6 +215,7 @@ def states(folder: Path, steps: Sequence[Step], jobs: int) -> Iterator[dict]:
         "step": f"{len(steps)} steps", "status": ", ".join(f"{n} {state}" for state, n in counts.items() if n),
         "seconds": round(sum(state.get("seconds", 0) for state in over.values()), 1),
         "left": None if left is None else round(left, 1), "tries": None, "error": None, "command": None, "why": None,
+        "says": None,
     }  # fmt: skip
 
 
@@ -229,6 +233,15 @@ def status(folder: Path, step: Step) -> dict:
     if found["status"] == RUNNING and not _is_locked(folder / f"steps/{step.name}.lock"):
         found["status"] = STOPPED
     return found
+
+
+def said(folder: Path, step: Step) -> str:
+    """Return the last line of the messages of a step, such as how far its training has come; empty without any."""
+    with suppress(OSError), (folder / step.log).open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - LAST_BYTES))
+        lines = log.read().decode(errors="replace").splitlines()
+        return lines[-1].removeprefix("basiscli: ").removeprefix("error: ") if lines else ""
+    return ""
 
 
 def seconds_left(steps: Sequence[Step], outcomes: Mapping[str, Mapping], jobs: int) -> float | None:

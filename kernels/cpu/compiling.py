@@ -78,13 +78,21 @@ serial = partial(_compiled, {})
 parallel = partial(_compiled, {"parallel": _PRANGE_ONLY})
 
 
+_announced: list[Callable[[], None]] = []
+
+
 def announce(notice: Callable[[], None]) -> None:
-    """Call `notice` once, when the first kernel has to be compiled because numba's cache does not hold it."""
+    """Call `notice` when the first kernel has to be compiled because numba's cache does not hold it.
+
+    In a program this happens once, whoever asks for it.
+    """
 
     class FirstCompilation(event.Listener):
         def on_start(self, occasion):
             event.unregister("numba:compile", self)
-            notice()
+            if not _announced:
+                _announced.append(notice)
+                notice()
 
         def on_end(self, occasion):
             """Nothing: only the beginning is announced."""

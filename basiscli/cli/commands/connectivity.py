@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from basiscli.cli import options, records, training_options
-from basiscli.cli.help import Command, of_output
+from basiscli.cli.help import GOES_ON, Command, of_output
 from basiscli.cli.messages import usage
 from basiscli.cli.types import Finite, WidthList
 
@@ -17,7 +17,9 @@ NOT_TRAINS = training_options.SWEPT | {"hidden", "start_only", "width"}
 WIDTHS = (16, 64, 256)
 
 
-@click.command(cls=Command, short_help="Barriers between networks against their width, beside their correlation.")
+@click.command(
+    cls=Command, go_on=GOES_ON, short_help="Barriers between networks against their width, beside their correlation."
+)
 @click.argument("files", nargs=-1, metavar="[FILES OR FOLDERS...]")
 @click.option("--widths", type=WidthList(), metavar="W,...", help="[default: 16,64,256 for mlp]")
 @options.swept_seeds

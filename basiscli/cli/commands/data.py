@@ -44,7 +44,7 @@ def list_sets(style: str | None) -> None:
     emit(map(data.describe, data.names()), style, COLUMNS)
 
 
-@command.command("fetch")
+@command.command("fetch", go_on="the same command goes on with what is missing")
 @click.argument("name")
 @format_option
 def fetch(name: str, style: str | None) -> None:
@@ -59,12 +59,8 @@ def fetch(name: str, style: str | None) -> None:
     """
     from basiscli import data
 
-    try:
-        with _drawn() as progress:
-            placed = data.fetch(name, progress)
-    except KeyboardInterrupt:
-        click.echo(f"interrupted; `basiscli data fetch {name}` goes on with what is missing", err=True)
-        raise
+    with _drawn() as progress:
+        placed = data.fetch(name, progress)
     emit((file.record(name) for file in placed), style)
 
 

@@ -6,12 +6,16 @@ from dataclasses import replace
 import click
 
 from basiscli.cli import options, records, training_options
-from basiscli.cli.help import Command, of_output
+from basiscli.cli.help import GOES_ON, Command, of_output
 from basiscli.cli.messages import usage
 from basiscli.cli.types import Names, Prefixes
 
 
-@click.command(cls=Command, short_help="Share frozen first layers among networks, and correlate the layers after them.")
+@click.command(
+    cls=Command,
+    go_on=GOES_ON,
+    short_help="Share frozen first layers among networks, and correlate the layers after them.",
+)
 @click.option(
     "--prefixes",
     type=Prefixes(),

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 import click
 
 from basiscli.cli import options, records
-from basiscli.cli.help import Command, of_output, of_training
+from basiscli.cli.help import GOES_ON, Command, of_output, of_training
 from basiscli.cli.types import Choice, Finite, Names, Powers
 
 
-@click.command(cls=Command, short_help="Rotate representations of trained networks, and try to train them back.")
+@click.command(
+    cls=Command, go_on=GOES_ON, short_help="Rotate representations of trained networks, and try to train them back."
+)
 @click.argument("networks", nargs=-1, required=True, metavar="NET.h5...")
 @click.option("--layer", "layers", multiple=True, default=("*",), metavar="GLOB", help="Which layers.  [default: all]")
 @click.option(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from basiscli.cli import options, records
+from basiscli.cli import options, records, streams
 from basiscli.cli.help import Command, of_output
-from basiscli.notes import log
+from basiscli.cli.stopping import exit_code, say_how_to_go_on
 
-STATUS_COLUMNS = ("step", "status", "seconds", "left", "error", "why")
+STATUS_COLUMNS = ("step", "status", "seconds", "left", "error", "why", "says")
 DRY_COLUMNS = ("step", "networks", "seconds", "memory_mb", "disk_mb", "why")
 
 
@@ -57,7 +57,7 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precis
     folder = (out or (Path(plan) if text is None else Path("runs") / f"study-{name}")).absolute()
     if printed:
         for step in planned:
-            click.echo(step.command)
+            streams.write(f"mkdir -p records && {step.command}\n")
     elif dry_run:
         from basiscli.study import estimates
 
@@ -73,9 +73,10 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precis
             steps.prepare(folder, name, text, planned)
         try:
             records.emit(execution.run_study(folder, planned, jobs, scheduler), style, COLUMNS)
-        except KeyboardInterrupt:
-            log.warning("interrupted; the running steps save and end, the same command goes on")
-            os._exit(130)  # the commands end by themselves when their stdin ends, so do not wait for threads
+        except KeyboardInterrupt as error:
+            say_how_to_go_on(error, "the running steps save and end, the same command goes on")
+            execution.end_steps()
+            os._exit(exit_code(error))  # do not wait for threads
 
 
 def parse(name: str, words: Sequence[str]) -> Mapping:

@@ -7,7 +7,7 @@ from basiscli.cli.help import Command
 from basiscli.cli.messages import usage
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, go_on="the same command with --resume goes on")
 @training_options.training()
 @click.option("--dry-run", is_flag=True, help="Estimate the time and the size of the run from a few measured steps.")
 @options.computing
@@ -23,9 +23,17 @@ def command(style: str | None, dry_run: bool, **chosen) -> None:
     basiscli train --dataset mnist --seeds 5 --out mnist | basiscli correlate -
     basiscli train --dataset cifar10 --model resnet --width 1/2 --dry-run
     """
+    from basiscli.errors import BadInput
     from basiscli.experiments import training
+    from basiscli.files.networks import DIVERGED
 
     job = training.TrainingJob.of(chosen | {"command": records.command_line()})
     with usage():
         job.require_consistent()
-    records.emit(training.dry_run(job) if dry_run else training.train_networks(job), style)
+    if dry_run:
+        records.emit(training.dry_run(job), style)
+        return
+    trained: list[dict] = []
+    records.emit(records.kept(training.train_networks(job), trained), style)
+    if all(record["status"] == DIVERGED for record in trained):
+        raise BadInput(f"{trained[0]['path']}: diverged in training, and no network is left; choose a smaller `lr`")

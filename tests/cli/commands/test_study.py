@@ -93,9 +93,10 @@ def test_a_changed_plan_says_what_runs_again_and_why(study, tmp_path):
     shutil.copytree(study[0], tmp_path / "study")
     changed = tmp_path / "changed.toml"
     changed.write_text(PLAN.replace("draws = 2", "draws = 3", 1))
-    for asked in ("--status", "--dry-run"):
-        rows = call("study", changed, "--out", tmp_path / "study", asked).records
-        assert [row["why"] for row in rows] == [None, "--draws 3, was 2", None, None, None, None]
+    rows = call("study", changed, "--out", tmp_path / "study", "--status").records
+    assert [row["why"] for row in rows] == [None, "--draws 3, was 2", None, None, None, None]
+    row, whole = call("study", changed, "--out", tmp_path / "study", "--dry-run").records
+    assert (row["step"], row["why"], whole["step"]) == ("correlate-w8", "--draws 3, was 2", "1 of 5 steps")
     again = call("study", changed, "--out", tmp_path / "study")
     (line,) = [line for line in again.stderr.splitlines() if "[" in line]
     assert re.fullmatch(r"basiscli: \[\d/5\] correlate-w8 [\d.]+ s, again: --draws 3, was 2(, about .*)?", line)
@@ -104,8 +105,8 @@ def test_a_changed_plan_says_what_runs_again_and_why(study, tmp_path):
 def test_printed_lines_are_the_study(study, plan, tmp_path):
     """Run by a shell in a folder of its own, they leave the same records."""
     lines = call("study", plan, "--print").stdout
-    assert len(lines.splitlines()) == len(STEPS) and all(line.startswith("basiscli ") for line in lines.splitlines())
-    run_in_shell(f"mkdir records\n{lines}", tmp_path)
+    assert len(lines.splitlines()) == len(STEPS)
+    run_in_shell(lines, tmp_path)
     for path in (study[0] / "records").iterdir():
         assert (tmp_path / "records" / path.name).read_bytes() == path.read_bytes(), path.name
 
@@ -145,7 +146,15 @@ def test_a_dry_run_says_what_it_would_take(tmp_path):
     *rows, last = call("study", longer, "--out", tmp_path / "none", "--dry-run").records
     assert [row["step"] for row in rows] == STEPS and not (tmp_path / "none").exists()
     assert all(row["seconds"] > 0 for row in rows if row["step"].startswith("train"))
+    assert all(row["seconds"] >= 1 for row in rows), "every step has to start"
     assert last["networks"] == 3 + 1 + 3 and last["seconds"] == pytest.approx(sum(r["seconds"] for r in rows), abs=1)
+
+
+def test_rotating_untrained_networks_takes_time(tmp_path):
+    (tmp_path / "plan.toml").write_text(PLAN[: PLAN.index("[correlate]")] + "[rotate]\nwidths = [8]\nrepeats = 50\n")
+    rows = call("study", tmp_path / "plan.toml", "--out", tmp_path / "none", "--dry-run").records
+    seconds = {row["step"]: row["seconds"] for row in rows}
+    assert seconds["rotate-w8-untrained"] == pytest.approx(seconds["rotate-w8-linear"], rel=0.5)
 
 
 def test_failed_steps_are_told_and_end_in_1(plan, tmp_path):

@@ -145,15 +145,17 @@ def start(command: tuple, folder: Path, program: tuple[str, ...] = ("-m", "basis
     )
 
 
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(basiscli, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(basiscli, tmp_path, number):
     command = ("train", "--epochs", 40, "--width", 32, "--seeds", 2, "--augment", "shift", "--checkpoint-every", 0)
     process = start(command, tmp_path / "part")
     assert "epoch 1/40" in "".join(process.stderr.readline() for _ in range(1))
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     stderr = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    assert "the same command with --resume goes on" in stderr and "Traceback" not in stderr
+    assert process.returncode == 128 + number and "Traceback" not in stderr
     stopped = load_network(tmp_path / "part/seed1.h5")
+    saved = f"interrupted and saved in epoch {stopped.position['epoch'] + 1} of 40"
+    assert stderr.splitlines()[-1] == f"basiscli: {saved}; the same command with --resume goes on"
     assert stopped.status == "unfinished" and 0 < stopped.position["epoch"] < 40
     basiscli(*command, "--out", tmp_path / "part", "--resume")
     basiscli(*command, "--out", tmp_path / "whole")
@@ -212,7 +214,10 @@ def test_weights_from_a_donor_and_frozen(basiscli, networks, tmp_path):
 
 def test_a_diverged_seed_is_reported(basiscli, tmp_path):
     done = basiscli(*SMALL, "--activation", "linear", "--lr", 1e9, "--out", tmp_path)
-    assert done.code == 0
+    assert (
+        done.code == 1
+        and "seed0.h5: diverged in training, and no network is left; choose a smaller --lr" in done.stderr
+    )
     assert done.records[0]["status"] == "diverged"
     assert "activations" not in json.dumps(list(hdf5.open_reader(tmp_path / "seed0.h5").datasets()))
     left = basiscli("correlate", "-", stdin=done.stdout)

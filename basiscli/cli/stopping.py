@@ -1,0 +1,76 @@
+"""Ctrl-C and SIGTERM: a command ends as after an error, so nothing half written is left, and says how to go on."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+
+from basiscli.notes import log
+
+# Modules in which a signal waits until they are done: libhdf5 crashes if a write through the first one fails, and the
+# second one removes temporary files.
+UNDISTURBED = {"basiscli.files.sink", "basiscli.atomic"}
+_DEFAULTS: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+# Threads that send a signal again which has come while a file was being finished.
+_later: list[threading.Thread] = []
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come. All that handles Ctrl-C handles it, too."""
+
+    number = signal.SIGTERM
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Raise KeyboardInterrupt on Ctrl-C, Terminated on SIGTERM, never while a file is being finished or removed.
+
+    A second SIGTERM ends the process at once. A signal that the process was started to ignore, or handles already,
+    stays as it is.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    ours = [number for number, default in _DEFAULTS.items() if main and signal.getsignal(number) == default]
+    for number in ours:
+        signal.signal(number, _stop)
+    try:
+        yield
+        while _later:
+            _later.pop().join()
+    finally:
+        for number in ours:
+            signal.signal(number, _DEFAULTS[number])
+
+
+def say_how_to_go_on(error: KeyboardInterrupt, go_on: str) -> None:
+    """Note that a command was interrupted, unless the library has said how to go on already."""
+    if not getattr(error, "told", False):
+        log.warning(f"interrupted; {go_on}")
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of an interruption: 130 after Ctrl-C, 143 after SIGTERM."""
+    if isinstance(error, click.Abort):  # click makes it of KeyboardInterrupt
+        error = error.__cause__ or error
+    return 128 + getattr(error, "number", signal.SIGINT)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    if _is_undisturbed(frame):
+        _later.append(threading.Thread(target=signal.raise_signal, args=(number,)))
+        _later[-1].start()
+        return
+    signal.signal(number, _DEFAULTS[signal.Signals(number)])
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _is_undisturbed(frame: FrameType | None) -> bool:
+    while frame:
+        if frame.f_globals.get("__name__") in UNDISTURBED:
+            return True
+        frame = frame.f_back
+    return False
