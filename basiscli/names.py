@@ -1,12 +1,32 @@
-"""Names of layers and weights: their natural order, and what patterns choose among them."""
+"""Names of layers and weights: their natural order, what patterns choose among them, and how foreign ones are shown."""
 
+import html
 import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from basiscli.errors import BadInput
+from basiscli.errors import BadInput, printable
 
 EVERY = ("*",)
+# Spreadsheets take a cell that begins with one of these as a formula, and run it.
+FORMULAS = "=+-@"
+
+
+def shown(text: str) -> str:
+    """Return foreign text as it is shown everywhere: escapes for what is not printable, but with its line breaks."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def in_html(text: str) -> str:
+    """Return foreign text as it is shown in HTML, in an element or in the value of an attribute."""
+    return html.escape(shown(text))
+
+
+def in_csv(value: object) -> object:
+    """Return a value as a cell of CSV. A text is one line, and an apostrophe precedes what is like a formula."""
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.lstrip().startswith(tuple(FORMULAS)) else printable(value)
 
 
 def natural(name: str) -> list[tuple[int, str]]:

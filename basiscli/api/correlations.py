@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from basiscli.analysis.assess import Assessment
 from basiscli.api.tables import Table
 from basiscli.errors import BadInput
+from basiscli.names import in_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,7 +141,7 @@ class Correlation(Scores):
         return f"{self._title()}\n{self.table()!r}"
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(self._title())}</p>{self.table()._repr_html_()}"
+        return f"<p>{in_html(self._title())}</p>{self.table()._repr_html_()}"
 
     def _title(self) -> str:
         dead = f", {self.dead[0]} and {self.dead[1]} constant" if any(self.dead) else ""

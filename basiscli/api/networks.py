@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +21,7 @@ from basiscli.files import activations, kinds
 from basiscli.files.activations import TAPS
 from basiscli.files.networks import Loaded, require_finite, save_network
 from basiscli.files.networks import load as load_file
+from basiscli.names import in_html
 from basiscli.nn import cost
 from basiscli.nn.graph import predict
 from basiscli.nn.unit_groups import unit_groups
@@ -165,7 +165,7 @@ class TrainedNetwork:
         return f"TrainedNetwork({', '.join([self.architecture['model'], *shown, f'seed {self.seed}'])})"
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>{self.table()._repr_html_()}"
+        return f"<p>{in_html(repr(self))}</p>{self.table()._repr_html_()}"
 
     def _split(self, images: ArrayLike) -> Split:
         """Return images as a split without labels. Raises BadInput for another shape or type than the network's."""

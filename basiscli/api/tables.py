@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from html import escape
+
+from basiscli.errors import printable
+from basiscli.names import in_html
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,7 +49,7 @@ class Table:
         def line(tag: str, texts: Mapping[str, str]) -> str:
             sides = {name: "right" if self._numeric(name) else "left" for name in texts}
             return "".join(
-                f'<{tag} style="text-align: {sides[name]}">{escape(text)}</{tag}>' for name, text in texts.items()
+                f'<{tag} style="text-align: {sides[name]}">{in_html(text)}</{tag}>' for name, text in texts.items()
             )
 
         head = line("th", {name: name for name in self.columns})
@@ -68,4 +70,4 @@ def cell(value: object) -> str:
     """Return a value as the text of a cell."""
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else printable(str(value))

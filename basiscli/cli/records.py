@@ -14,6 +14,7 @@ import click
 from basiscli.cli import streams
 from basiscli.cli.help import of_output
 from basiscli.errors import printable
+from basiscli.names import in_csv
 
 FORMATS = ("table", "json", "csv")
 EXIT_BROKEN_PIPE = 128 + 13  # the code that a shell reports for a program that SIGPIPE ended
@@ -95,7 +96,7 @@ def _csv(records: Iterable[Mapping]) -> None:
         if writer is None:
             writer = csv.DictWriter(_Stdout(), list(record), lineterminator="\n")
             writer.writeheader()
-        writer.writerow({key: _plain(value) for key, value in record.items()})
+        writer.writerow({key: in_csv(_plain(value)) for key, value in record.items()})
 
 
 def _table(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from basiscli.names import shown
 from basiscli.plots.style import CEILING, GREY, HELD_OUT, NULL, Figure, headline
 
 # With more rows than this, rows are closer together and have no labels.
@@ -38,7 +39,7 @@ def pairs_figure(pairs: Sequence[Row], mean: Row, null: str | None) -> Figure:
     labelled = len(rows) <= LABELLED
     axis.set_yticks(
         [-k for k in range(len(pairs)) if labelled] + [-len(pairs) - 0.4],
-        [row.label for row in pairs if labelled] + [mean.label],
+        [shown(row.label) for row in pairs if labelled] + [shown(mean.label)],
     )
     axis.set_ylim(-len(pairs) - 1, 0.6)
     axis.set_xlim(min(0, axis.get_xlim()[0]), 1.02)

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, to_hex
 from matplotlib.figure import Figure as PlainFigure
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 
 from basiscli import atomic
 from basiscli.errors import BadInput
+from basiscli.names import shown
 
 DPI = 160
 FORMATS = (".png", ".svg", ".pdf")
@@ -28,7 +30,14 @@ CONDITIONS = (NULL, HELD_OUT, IN_SAMPLE, "#a8843a", "#7a5c99")
 
 
 class Figure(PlainFigure):
-    """A figure that a notebook shows even where pyplot was never imported."""
+    """A figure that a notebook shows even where pyplot was never imported. No name in it is a formula."""
+
+    def draw(self, renderer: Any) -> None:
+        with matplotlib.rc_context({"text.parse_math": False}):  # for labels of ticks, which drawing makes
+            for text in self.findobj(Text):
+                text.set_parse_math(False)
+                text.set_text(shown(text.get_text()))
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -68,7 +77,7 @@ def inches(layers: int) -> float:
 def name_layers(axis: Axes, layers: Sequence[str]) -> None:
     """Write the layers' names below their places 0, 1, ..., slanted if there are many."""
     slanted: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if len(layers) >= MANY else {}
-    axis.set_xticks(range(len(layers)), layers, **slanted)
+    axis.set_xticks(range(len(layers)), [shown(layer) for layer in layers], **slanted)
 
 
 def plain(axis: Axes) -> None:

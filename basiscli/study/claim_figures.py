@@ -9,12 +9,23 @@ from functools import partial
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import FigureBase
 
 from basiscli.analysis import statistics
 from basiscli.analysis.barriers import CIRCLE, FEWER
 from basiscli.analysis.statistics import Estimate, bonferroni
-from basiscli.plots.style import CEILING, GREY, HELD_OUT, IN_SAMPLE, MANY, NULL, label_ends, name_layers, spread_labels
+from basiscli.plots.style import (
+    CEILING,
+    GREY,
+    HELD_OUT,
+    IN_SAMPLE,
+    MANY,
+    NULL,
+    Figure,
+    label_ends,
+    name_layers,
+    spread_labels,
+)
 from basiscli.study import claims
 from basiscli.study.rules import c1, c2, c3, c4
 from basiscli.study.verdict import MIXED, REFUTED, SHOWN, Record, Verdict, estimate_of, mean, name_of, told

@@ -6,9 +6,9 @@ import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
+from basiscli.names import in_html
 from basiscli.study import claims, steps
 from basiscli.study.plan import CLAIMS
 from basiscli.study.steps import Step
@@ -73,18 +73,18 @@ def render(study: Study, verdicts: Sequence[Verdict], figures: Mapping[str, tupl
         _section("Ten words", _glossary()),
         *(_table(TITLES[command], command, _rows(command, tables[command])) for command in CLAIMS if command in tables),
         _section("Failed steps", _failures(study.steps, study.states)),
-        _section("Plan", f"<pre>{escape(study.plan)}</pre>"),
+        _section("Plan", f"<pre>{in_html(study.plan)}</pre>"),
         _section("Commands and times", _commands(study.steps, study.states)),
         _section("Versions and machines", _versions(study.states)),
-        _section("Source", f"<p>The claims: {escape(REFERENCE)}. The rules: docs/study.md of basiscli.</p>"),
+        _section("Source", f"<p>The claims: {in_html(REFERENCE)}. The rules: docs/study.md of basiscli.</p>"),
     ]
     return (
         "<!doctype html>\n"
-        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(study.name)}: the four claims</title>\n'
+        f'<html lang="en"><head><meta charset="utf-8"><title>{in_html(study.name)}: the four claims</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">\n'
         f"<style>{STYLE.read_text()}</style></head>\n<body><header><h1>Do single neurons mean anything?</h1>"
-        f"<p>Study <b>{escape(study.name)}</b>: {_summary(study)}</p></header>\n"
+        f"<p>Study <b>{in_html(study.name)}</b>: {_summary(study)}</p></header>\n"
         f'<main>{_overview(by_claim)}<div class="cards">{cards}</div>\n{"".join(parts)}</main></body></html>\n'
     )
 
@@ -93,14 +93,14 @@ def _summary(study: Study) -> str:
     networks = sum(len(step.files) for step in study.steps if study.states[step.name]["status"] == steps.DONE)
     done = len(study.steps) - len(study.lacking)
     more = f", missing: {', '.join(study.lacking)}" if study.lacking else ""
-    told_steps = f"{done} of {len(study.steps)} steps{escape(more)}"
+    told_steps = f"{done} of {len(study.steps)} steps{in_html(more)}"
     return f"{networks} networks; {told_steps}; {time.strftime('%Y-%m-%d')}. In brackets: 95 % intervals."
 
 
 def _overview(by_claim: Mapping[str, Sequence[Verdict]]) -> str:
     """Return the verdicts in a row, each a link to its card."""
     items = "".join(
-        f'<li><a href="#{claim}"><b>{claim}</b> {escape(claims.QUESTIONS[claim])}</a>{_chips(of)}</li>'
+        f'<li><a href="#{claim}"><b>{claim}</b> {in_html(claims.QUESTIONS[claim])}</a>{_chips(of)}</li>'
         for claim, of in by_claim.items()
     )
     return f'<nav aria-label="Verdicts"><ul class="overview">{items}</ul></nav>\n'
@@ -122,25 +122,25 @@ def _class(verdict: Verdict) -> str:
 def _card(claim: str, verdicts: Sequence[Verdict], figure: tuple[str, str] | None) -> str:
     drawing = ""
     if figure:
-        drawing = f'<figure role="img" aria-label="{escape(figure[1])}">{_hidden(figure[0])}</figure>'
+        drawing = f'<figure role="img" aria-label="{in_html(figure[1])}">{_hidden(figure[0])}</figure>'
     parts = "".join(_part(one) for one in verdicts)
     return (
         f'<section class="card {_class(verdicts[0])}" aria-labelledby="{claim}"><div class="head">{_chips(verdicts)}'
-        f'<h2 id="{claim}"><span>{claim}</span> {escape(claims.QUESTIONS[claim])}</h2>'
-        f"<p>The claim: {escape(claims.STATEMENTS[claim])}</p>{_trained(verdicts)}</div>"
+        f'<h2 id="{claim}"><span>{claim}</span> {in_html(claims.QUESTIONS[claim])}</h2>'
+        f"<p>The claim: {in_html(claims.STATEMENTS[claim])}</p>{_trained(verdicts)}</div>"
         f'{drawing}<div class="parts">{parts}</div></section>\n'
     )
 
 
 def _part(one: Verdict) -> str:
     title = f"<h3>{one.part.capitalize()}</h3>" if one.part else ""
-    effect = f"<p><b>{told(one.effect, one.unit)}</b> {escape(one.measure)}</p>" if one.effect else ""
+    effect = f"<p><b>{told(one.effect, one.unit)}</b> {in_html(one.measure)}</p>" if one.effect else ""
     lines = {"Why": one.because, "What would have refuted it": one.refuted_by}
     if one.adjusted_p is not None:
         lines["Among all verdicts (Holm)"] = f"{one.adjusted}, p = {one.adjusted_p:.2g}"
     lines |= {f"Control, {name}": text for name, text in one.controls.items()}
     lines |= {name[:1].upper() + name[1:]: text for name, text in one.beside.items()}
-    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in lines.items() if text)
+    items = "".join(f"<dt>{in_html(name)}</dt><dd>{in_html(text)}</dd>" for name, text in lines.items() if text)
     return f"<div>{title}{effect}<dl>{items}</dl></div>"
 
 
@@ -151,7 +151,7 @@ def _trained(verdicts: Sequence[Verdict]) -> str:
     words += [f"width {_width(trained['width'])}"] if trained.get("width") is not None else []
     words += [str(trained["optimizer"])] if trained.get("optimizer") else []
     words += [f"test accuracy {number(trained['accuracy'], '%')}"] if trained.get("accuracy") is not None else []
-    return f'<p class="trained">{escape(", ".join(words))}</p>' if words else ""
+    return f'<p class="trained">{in_html(", ".join(words))}</p>' if words else ""
 
 
 def _width(width: object) -> str:
@@ -175,7 +175,7 @@ def _done(study: Study, verdicts: Sequence[Verdict]) -> str:
         if command in plan:
             text += f"{claim} looks at widths {', '.join(map(str, plan[command].get('widths', [])))}. "
     return (
-        f"<p>{escape(text)}Widths stand in the plan, which was written before the study ran: a verdict is about the"
+        f"<p>{in_html(text)}Widths stand in the plan, which was written before the study ran: a verdict is about the"
         " widest networks of its claim, and a record that is missing makes it undecided. The rules of C1 and C2 are"
         " also given networks without a preferred basis, linear twins and untrained networks; a rule that finds one"
         " in them is uninformative.</p>"
@@ -183,7 +183,7 @@ def _done(study: Study, verdicts: Sequence[Verdict]) -> str:
 
 
 def _glossary() -> str:
-    items = "".join(f"<dt>{escape(word)}</dt><dd>{escape(text)}</dd>" for word, text in GLOSSARY.items())
+    items = "".join(f"<dt>{in_html(word)}</dt><dd>{in_html(text)}</dd>" for word, text in GLOSSARY.items())
     return f'<dl class="glossary">{items}</dl>'
 
 
@@ -213,17 +213,17 @@ def _table(title: str, name: str, rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _grid(label: str, rows: Sequence[Mapping[str, str]]) -> str:
-    head = "".join(f'<th scope="col">{escape(column.replace("_", " "))}</th>' for column in rows[0])
-    cells = ("".join(f"<td>{escape(str(cell))}</td>" for cell in row.values()) for row in rows)
+    head = "".join(f'<th scope="col">{in_html(column.replace("_", " "))}</th>' for column in rows[0])
+    cells = ("".join(f"<td>{in_html(str(cell))}</td>" for cell in row.values()) for row in rows)
     body = "".join(f"<tr>{row}</tr>\n" for row in cells)
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{in_html(label)}">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>\n"
+    return f"<section><h2>{in_html(title)}</h2>{body}</section>\n"
 
 
 def _failures(found: Sequence[Step], states: Mapping[str, Mapping]) -> str:
@@ -233,7 +233,7 @@ def _failures(found: Sequence[Step], states: Mapping[str, Mapping]) -> str:
         for step in found if states[step.name]["status"] == steps.FAILED
     ]  # fmt: skip
     left = [step.name for step in found if states[step.name]["status"] not in (steps.DONE, steps.FAILED)]
-    text = f"<p>Not done: {escape(', '.join(left))}.</p>" if left else ""
+    text = f"<p>Not done: {in_html(', '.join(left))}.</p>" if left else ""
     return (_grid("Failed steps", rows) if rows else "<p>None.</p>") + text
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from basiscli import atomic
 from basiscli.errors import BadInput
 from basiscli.files import kinds
+from basiscli.names import in_csv
 from basiscli.study import claims, page, steps
 from basiscli.study.plan import CLAIMS
 from basiscli.study.steps import Step
@@ -94,7 +95,7 @@ def _csv(records: Sequence[Mapping]) -> str:
     page = io.StringIO()
     writer = csv.DictWriter(page, list(dict.fromkeys(key for record in records for key in record)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: in_csv(value) for name, value in record.items()} for record in records)
     return page.getvalue()
 
 

@@ -85,6 +85,18 @@ def test_a_disk_that_fills_up_later_is_noted_once(monkeypatch, caplog):
     assert note.startswith("compiled kernels cannot be kept") and "No space left" in note
 
 
+def test_compiling_is_announced_once(monkeypatch):
+    monkeypatch.setattr(compiling, "_announced", [])
+    said: list[str] = []
+    for word in ("first", "second"):
+        compiling.announce(lambda word=word: said.append(word))
+    for function in (lambda x: x + 3, lambda x: x + 4):
+        compiling.serial(function)(1)
+    compiling.announce(lambda: said.append("third"))
+    compiling.serial(lambda x: x + 5)(1)
+    assert len(said) == 1
+
+
 def test_a_folder_of_another_user_is_not_taken(tmp_path, monkeypatch):
     assert folders.fault_of(tmp_path / "mine") is None
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
