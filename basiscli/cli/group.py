@@ -7,7 +7,7 @@ import click
 
 from basiscli import __version__
 from basiscli.cli import records, streams
-from basiscli.cli.help import Group
+from basiscli.cli.help import AGAIN, Group
 from basiscli.cli.messages import notes_on_stderr, spoken
 from basiscli.cli.options import HELP
 from basiscli.cli.stopping import exit_code, terminable
@@ -77,6 +77,7 @@ def main() -> None:
         _say_wrong_words(error)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
+        streams.say(f"basiscli: interrupted; {AGAIN}")  # before or after the command itself, which says more
         code = exit_code(error)
     except BrokenPipeError:
         code = records.EXIT_BROKEN_PIPE
