@@ -62,12 +62,14 @@ def test_without_a_home_kernels_go_to_the_next_folder(tmp_path):
     assert run(tmp_path, **places) == (kept, notes), "a damaged file is compiled again"
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_kernels_are_kept_nowhere(tmp_path):
     kept, notes = run(tmp_path, "full", HOME=str(tmp_path))
     assert kept == "None" and len(notes) == 1
     assert notes[0].startswith("basiscli: compiled kernels cannot be kept") and "File too large" in notes[0]
 
 
+@pytest.mark.slow
 def test_a_folder_that_the_user_names_and_that_does_not_work(tmp_path):
     kept, notes = run(tmp_path, HOME=str(tmp_path), NUMBA_CACHE_DIR="/dev/null/mine", XDG_CACHE_HOME=None)
     assert kept.startswith(str(tmp_path / ".cache")) and len(notes) == 1 and "/dev/null/mine" in notes[0]
