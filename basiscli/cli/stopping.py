@@ -11,8 +11,8 @@ import click
 
 from basiscli.notes import log
 
-# Modules in which a signal waits until they are done: libhdf5 crashes if a write through the first one fails, the second
-# one removes temporary files, and Python swallows what is raised in the callbacks of the third.
+# Modules in which a signal waits until they are done: libhdf5 crashes if a write through the first one fails, the
+# second one removes temporary files, and Python swallows what is raised in the callbacks of the third.
 UNDISTURBED = {"basiscli.files.sink", "basiscli.atomic", "weakref"}
 _DEFAULTS: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
