@@ -1,6 +1,7 @@
 """How far a study has come: on a terminal a live list of the running steps, with what each says of itself."""
 
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,9 @@ from typing import Any
 from basiscli.errors import printable
 from basiscli.notes import log
 from basiscli.study.steps import RUNNING, Step, said, seconds_left, status
+
+# Columns between the cells of a row; the least room for what a step says.
+MARGINS, LEAST = 6, 20
 
 
 class Progress(AbstractContextManager):
@@ -62,8 +66,17 @@ class Progress(AbstractContextManager):
         from rich.text import Text
 
         table = Table(box=None, title=f"{len(self.outcomes)} of {len(self._steps)} steps done{self.left()}")
-        for column in ("running", "for", "says"):
-            table.add_column(column, no_wrap=True, overflow="ellipsis")
-        for row in self.rows():
-            table.add_row(*(Text(printable(cell)) for cell in row))
+        rows = self.rows()
+        for k, column in enumerate(("running", "for")):
+            width = max(map(len, (column, *(row[k] for row in rows))))
+            table.add_column(column, no_wrap=True, min_width=width)
+        table.add_column("says")
+        room = shutil.get_terminal_size().columns - sum(column.min_width or 0 for column in table.columns) - MARGINS
+        for name, seconds, says in rows:
+            table.add_row(Text(name), Text(seconds), Text(_cut(printable(says), max(room, LEAST))))
         return table
+
+
+def _cut(text: str, room: int) -> str:
+    """Return the beginning and the end of a text that is too long: which epoch it is, and how long the rest takes."""
+    return text if len(text) <= room else f"{text[: room // 2 - 1]} … {text[len(text) - (room - room // 2 - 2) :]}"

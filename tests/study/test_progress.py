@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from basiscli.study import steps
+from basiscli.study import progress, steps
 from basiscli.study.progress import Progress
 from basiscli.study.steps import Step
 
@@ -42,6 +42,13 @@ def test_the_live_list_is_text(folder):
     console.print(Progress(folder, FOUND, 2)._table())
     text = console.export_text()
     assert "0 of 3 steps done" in text and "epoch 3/10 [red]\\x1b: 0.9, 7 s left" in text
+
+
+def test_what_is_too_long_keeps_the_epoch_and_the_remaining_time():
+    said = "epoch 15/30 seeds 0,1: train loss 0.7516 0.6928, test accuracy 0.7571 0.7604, 12 s left"
+    cut = progress._cut(said, 40)
+    assert len(cut) <= 40 and cut.startswith("epoch 15/30") and cut.endswith("12 s left") and " … " in cut
+    assert progress._cut("short", 5) == "short"
 
 
 def test_without_a_log_nothing_is_said(folder):
