@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from basiscli.api.estimator import BasisCorrelation
     from basiscli.api.networks import TrainedNetwork, load, train
     from basiscli.api.paths import Interpolation, Matching, interpolate, match
+    from basiscli.api.privileges import Privilege, privilege
     from basiscli.api.rotations import Rotations, rotate
     from basiscli.api.tables import Table
     from basiscli.errors import BadInput
@@ -59,6 +60,8 @@ _HOMES = {
     "Matching": "api.paths",
     "interpolate": "api.paths",
     "Interpolation": "api.paths",
+    "privilege": "api.privileges",
+    "Privilege": "api.privileges",
     "rotate": "api.rotations",
     "Rotations": "api.rotations",
     "Table": "api.tables",
@@ -72,6 +75,7 @@ __all__ = [
     "Interpolation",
     "Matching",
     "Pairwise",
+    "Privilege",
     "Rotations",
     "Table",
     "TrainedNetwork",
@@ -82,6 +86,7 @@ __all__ = [
     "load",
     "match",
     "pairwise",
+    "privilege",
     "procrustes",
     "pwcca",
     "rotate",

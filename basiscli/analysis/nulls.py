@@ -123,7 +123,7 @@ def privileges(owns: Sequence[np.ndarray], draws: int, seed: int, spread: Callab
         for k, of_network in zip(members, turned.T, strict=True):
             usual = of_network.mean()
             if usual > 0:
-                calibrations[k] = calibrate(1 - _redundancy(spaces[k]) / usual, 1 - of_network / usual)
+                calibrations[k] = calibrate(1 - redundancy(spaces[k]) / usual, 1 - of_network / usual)
     return calibrations
 
 
@@ -231,10 +231,11 @@ def _factor(s: np.ndarray) -> np.ndarray:
 
 def _redundancy_draw(spaces: Sequence[np.ndarray], seed: int, draw: int) -> list[float]:
     q = haar(generator(seed, "privilege", draw), len(spaces[0]), np.float32)
-    return [_redundancy(q.T @ s @ q) for s in spaces]
+    return [redundancy(q.T @ s @ q) for s in spaces]
 
 
-def _redundancy(s: np.ndarray) -> float:
+def redundancy(s: np.ndarray) -> float:
+    """Return the root mean square of r_ij over pairs i ≠ j of units with the moments S (U, U)."""
     scale = inverse_root(np.maximum(s.diagonal(), 0))
     r = s * scale[:, None] * scale
     np.fill_diagonal(r, 0)
