@@ -3,9 +3,9 @@
 U units, N rows. A rotated axis is x·q for a column q of a Haar matrix Q. Memory is O(U² + draws · U), whatever N.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -21,8 +21,9 @@ LOOKED, PLACES = 2048, 16
 MOST_LOOKED = 1 << 16  # rows, where a sample has many positions
 # Rows that are multiplied at once: about BLOCK_BYTES of them, and no more than BLOCK_ROWS.
 BLOCK_BYTES, BLOCK_ROWS = 32 << 20, 4096
+WHITENED_ROWS = 512  # rows of a part that is whitened at once
 # The columns of a product: small layers are rotated by several draws at once.
-COLUMNS = 1024
+COLUMNS = 512
 # A draw's axes of the raw space. Their mean is that of all axes but for noise; all of them would double the time.
 RAW_AXES = 32
 # Draws have Haar matrices of their own up to so many values; beyond, they share one, see `rotation`.
@@ -95,6 +96,7 @@ class PowerSums:
     are float32, their sums float64.
 
     whitening: (U, U), rows are multiplied by it first; the products of the units and raw axes are then left out.
+    spread: a function like `map` for the work on a block, such as that of `threads.side_by_side`.
 
     own:          (5, U), Σ y, Σ y², Σ y³, Σ y⁴ and Σ |y| of rows y
     raw_own:      (5, U), the same but Σ |y + c|, where y + c is proportional to the activation itself
@@ -104,12 +106,14 @@ class PowerSums:
     products:     (U, U), Σ y yᵀ
     """
 
-    def __init__(self, origin: Look, draws: int, seed: int, whitening: np.ndarray | None = None) -> None:
+    def __init__(
+        self, origin: Look, draws: int, seed: int, whitening: np.ndarray | None = None, spread: Callable = map
+    ) -> None:
         units = self.units = len(origin.scale)
         self.look, self.draws, self.seed = origin, draws, seed
         self.rows = self.not_finite = self._waiting = 0
         self._scale = placement.to_device(origin.scale.astype(origin.shift.dtype))
-        self._whitening = whitening
+        self._whitening, self._spread = whitening, spread
         shape = max(256, min(BLOCK_ROWS, BLOCK_BYTES // (4 * units))), units
         self._block = np.empty_like(origin.shift, np.float32, shape=shape)
         self._products = np.zeros_like(origin.shift, np.float64, shape=(units, units) if whitening is None else (0, 0))
@@ -118,7 +122,7 @@ class PowerSums:
         self.rotated, self.raw_rotated = np.zeros((draws, 5, units)), np.zeros((draws, 5, axes))
         per_product = max(1, COLUMNS // units)
         self._groups = [range(k, min(k + per_product, draws)) for k in range(0, draws, per_product)]
-        self._kept: list = []
+        self._kept: dict[int, np.ndarray] = {}
         self._raw_map, self.raw_offset, self.raw_offsets = self._raw_axes(axes)
 
     @property
@@ -147,36 +151,42 @@ class PowerSums:
         if not len(y):
             return
         self.rows += len(y)
-        with np.errstate(invalid="ignore", over="ignore"):
-            y = y if self._whitening is None else _product(y, self._whitening)
-            self._add_units(y)
-            for group, turn in zip(self._groups, self._rotations(), strict=True):
-                sums = _power_sums(_product(y, turn)).reshape(5, len(group), self.units)
-                self.rotated[group.start : group.stop] += sums.swapaxes(0, 1)
+        if self._whitening is not None:
+            parts = [y[first : first + WHITENED_ROWS] for first in range(0, len(y), WHITENED_ROWS)]
+            y = np.concatenate(list(self._spread(partial(_product, w=self._whitening), parts)))
+        rotations = [partial(self._add_rotated, y, group) for group in self._groups]
+        tasks = [*rotations, partial(self._add_products, y), partial(self._add_raw, y), partial(self._add_own, y)]
+        list(self._spread(_call, tasks))
 
-    def _add_units(self, y: np.ndarray) -> None:
+    def _add_own(self, y: np.ndarray) -> None:
         own = _power_sums(y)
         if not np.isfinite(own[0]).all():
             self.not_finite += int((~np.isfinite(y)).sum())
         self.own += own
+
+    def _add_rotated(self, y: np.ndarray, group: range) -> None:
+        sums = _power_sums(_product(y, self._turn(group))).reshape(5, len(group), self.units)
+        self.rotated[group.start : group.stop] += sums.swapaxes(0, 1)
+
+    def _add_products(self, y: np.ndarray) -> None:
         if self._whitening is None:
             self._products += _squared(y)
+
+    def _add_raw(self, y: np.ndarray) -> None:
+        if self._whitening is None:
             self.raw_own += _power_sums(y, self.raw_offset)
             sums = _power_sums(_product(y, self._raw_map), self.raw_offsets.ravel())
             self.raw_rotated += sums.reshape(5, self.draws, -1).swapaxes(0, 1)
 
-    def _rotations(self) -> Iterator[np.ndarray]:
-        """Yield the rotations of each group of draws side by side, (U, draws of the group · U)."""
-        keep = self.draws * self.units**2 <= KEPT
-        if self._kept:
-            yield from self._kept
-            return
-        for group in self._groups:
-            turns = [rotation(self.units, self.seed, draw) for draw in group]
-            turn = placement.to_device(np.concatenate(turns, axis=1) if len(turns) > 1 else turns[0])
-            if keep:
-                self._kept.append(turn)
-            yield turn
+    def _turn(self, group: range) -> np.ndarray:
+        """Return the rotations of a group of draws side by side, (U, draws of the group · U), made or kept."""
+        if group.start in self._kept:
+            return self._kept[group.start]
+        turns = [rotation(self.units, self.seed, draw) for draw in group]
+        turn = placement.to_device(np.concatenate(turns, axis=1) if len(turns) > 1 else turns[0])
+        if self.draws * self.units**2 <= KEPT:
+            self._kept[group.start] = turn
+        return turn
 
     def _raw_axes(self, axes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the map (U, draws · A) from rows y to axes of the activations, and what both lack to their mean.
@@ -191,6 +201,11 @@ class PowerSums:
         offsets = (shift / largest) @ turn
         turn = (turn * (size / largest)[:, None]).astype(np.float32)
         return placement.to_device(turn), shift * self.look.scale, offsets.reshape(self.draws, axes)
+
+
+def _call(task: Callable) -> None:
+    with np.errstate(invalid="ignore", over="ignore"):  # counted in not_finite
+        task()
 
 
 def _product(x: np.ndarray, w: np.ndarray) -> np.ndarray:

@@ -13,11 +13,12 @@ from basiscli.analysis.nulls import redundancy
 from basiscli.analysis.powers import Look, PowerSums, look, rotation
 from basiscli.analysis.reading import ahead, chunks_of, describe_positions, require_finite, take_positions, where
 from basiscli.device import placement
+from basiscli.device.threads import side_by_side
 from basiscli.errors import BadInput
 
 STANDARDISED, RAW, WHITENED = "standardised", "raw", "whitened"
-# Draws of the second moments: each costs two products of U³, and is precise by itself.
-SECOND_DRAWS = 4
+# The units of all draws of the second moments: each draw costs two products of U³, and of many units is precise alone.
+SECOND_UNITS = 2048
 # A direction with less of a unit's variance is noise of float32, and is not whitened.
 SMALLEST = 1e-5
 # A variance below this part of the mean square is a rounding error.
@@ -96,21 +97,21 @@ def layer_privileges(
     is constant, holds values that are not finite, or has too few rows to whiten.
     """
     for layers in _together(source):
-        sums = {
-            layer: PowerSums(origin, draws, seed) for layer, origin in look(source, layers, positions, seed).items()
-        }
-        shapes = _add_all(source, sums, positions, seed)
-        for layer in layers:
-            try:
-                _check(sums[layer], where(source, layer), whiten)
-            except BadInput as error:
-                if failed is None:
-                    raise
-                failed(layer, error)
-                del sums[layer]
-        white = {layer: _whitened(of_layer) for layer, of_layer in sums.items()} if whiten else {}
-        if white:
-            _add_all(source, white, positions, seed)
+        with side_by_side() as spread:
+            origins = look(source, layers, positions, seed)
+            sums = {layer: PowerSums(origin, draws, seed, spread=spread) for layer, origin in origins.items()}
+            shapes = _add_all(source, sums, positions, seed)
+            for layer in layers:
+                try:
+                    _check(sums[layer], where(source, layer), whiten)
+                except BadInput as error:
+                    if failed is None:
+                        raise
+                    failed(layer, error)
+                    del sums[layer]
+            white = {layer: _whitened(of_layer, spread) for layer, of_layer in sums.items()} if whiten else {}
+            if white:
+                _add_all(source, white, positions, seed)
         for layer, of_layer in sums.items():
             described = describe_positions(shapes[layer], positions)
             yield _result(layer, described, of_layer, white.get(layer))
@@ -156,7 +157,7 @@ def _check(sums: PowerSums, place: str, whiten: bool) -> None:
         )
 
 
-def _whitened(sums: PowerSums) -> PowerSums:
+def _whitened(sums: PowerSums, spread: Callable) -> PowerSums:
     """Return empty sums of the whitened units: (x - mean) / deviation · R^(-½), R the correlations of units (ZCA-cor).
 
     R^(-½) is the symmetric root, so each whitened unit stays near its own. Directions without variance stay out.
@@ -169,7 +170,8 @@ def _whitened(sums: PowerSums) -> PowerSums:
     shift = placement.to_host(sums.look.shift)
     mean = sums.own[0] / sums.rows / sums.look.scale
     origin = Look(placement.to_device((shift + mean).astype(shift.dtype)), sums.look.scale)
-    return PowerSums(origin, sums.draws, sums.seed, placement.to_device((root * inverse[:, None]).astype(np.float32)))
+    whitening = placement.to_device((root * inverse[:, None]).astype(np.float32))
+    return PowerSums(origin, sums.draws, sums.seed, whitening, spread)
 
 
 def _result(layer: str, positions: str, sums: PowerSums, white: PowerSums | None) -> LayerPrivilege:
@@ -234,7 +236,7 @@ def _second_moment(covariance: np.ndarray, draws: int, seed: int) -> float | Non
     if len(live) < 2:
         return None
     s = (covariance[np.ix_(live, live)] / covariance.diagonal().max()).astype(np.float32)
-    turns = (rotation(len(live), seed, draw) for draw in range(min(draws, SECOND_DRAWS)))
+    turns = (rotation(len(live), seed, draw) for draw in range(min(draws, -(-SECOND_UNITS // len(live)))))
     usual = float(np.mean([redundancy(q.T @ s @ q) for q in turns]))
     return 1 - redundancy(s) / usual if usual > 0 else None
 
