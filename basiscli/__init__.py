@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from basiscli.api.privileges import Privilege, privilege
     from basiscli.api.rotations import Rotations, rotate
     from basiscli.api.tables import Table
+    from basiscli.api.units import Universality, universality
     from basiscli.errors import BadInput
 
 # Where each name lives. A module is imported when one of its names is first asked for: `basiscli --help` needs none.
@@ -65,6 +66,8 @@ _HOMES = {
     "rotate": "api.rotations",
     "Rotations": "api.rotations",
     "Table": "api.tables",
+    "universality": "api.units",
+    "Universality": "api.units",
     "BadInput": "errors",
 }
 
@@ -79,6 +82,7 @@ __all__ = [
     "Rotations",
     "Table",
     "TrainedNetwork",
+    "Universality",
     "cca",
     "cka",
     "correlate",
@@ -93,6 +97,7 @@ __all__ = [
     "soft_matching",
     "svcca",
     "train",
+    "universality",
 ]
 
 

@@ -21,11 +21,12 @@ as tables in a notebook, and have `.plot()`, a matplotlib figure.
 SECTIONS = {
     "Arrays": (
         "correlate", "pairwise", "cka", "cca", "svcca", "pwcca", "procrustes", "soft_matching", "privilege",
-        "BasisCorrelation",
+        "universality", "BasisCorrelation",
     ),
     "Networks": ("load", "train", "match", "interpolate", "rotate"),
     "Results": (
-        "Correlation", "Pairwise", "Privilege", "TrainedNetwork", "Matching", "Interpolation", "Rotations", "Table",
+        "Correlation", "Pairwise", "Privilege", "Universality", "TrainedNetwork", "Matching", "Interpolation",
+        "Rotations", "Table",
     ),
     "Errors": ("BadInput",),
 }  # fmt: skip

@@ -159,6 +159,13 @@ def require_positions(positions: str | int) -> None:
         require_whole("positions", positions, 1)
 
 
+def named(names: Sequence[str], count: int) -> tuple:
+    """Return the names of some arrays. Raises BadInput unless there are so many."""
+    if isinstance(names, str) or len(names) != count:
+        raise BadInput(f"`names` is {names!r}: give {count} names")
+    return tuple(map(str, names))
+
+
 def assessments(
     opened: Sequence[ArraySource], asked: CorrelationRequest, positions: str | int = "all", processes: int = 1
 ) -> list[Assessment]:

@@ -9,9 +9,9 @@ import numpy as np
 from basiscli.analysis.privilege import STANDARDISED, LayerPrivilege, layer_privileges
 from basiscli.analysis.statistics import ENDS, over_sample
 from basiscli.errors import BadInput
-from basiscli.files import activations, hdf5
+from basiscli.files import activations
 from basiscli.files.datasets import dataset_of
-from basiscli.files.networks import Loaded, difference, initial_arrays, load
+from basiscli.files.networks import Loaded, difference, initial_arrays, is_network, load
 from basiscli.files.source import Source
 from basiscli.files.targets import require_new
 from basiscli.names import EVERY
@@ -162,7 +162,7 @@ def _untrained(
     source: Source, split: str | None, tap: str | None, samples: int | None, dataset: str | None
 ) -> Source | None:
     """Return the network of a source as its seed drew it, None for arrays and where the seed does not determine it."""
-    if not _is_network(source.path):
+    if not is_network(source.path):
         return None
     loaded = load(source.path)
     try:
@@ -189,7 +189,7 @@ def _baselines(opened: Sequence[Source], baseline: Sequence[Source]) -> list[Sou
             if other.layers.get(layer) != units:
                 there = f"{other.layers[layer]} units" if layer in other.layers else "no such layer"
                 raise BadInput(f"{other.path}: layer {layer}: {there}; {source.path} has {units} units")
-        if _is_network(source.path) and _is_network(other.path):
+        if is_network(source.path) and is_network(other.path):
             _require_same_run(load(source.path), load(other.path))
     return each
 
@@ -205,10 +205,6 @@ def _require_same_run(trained: Loaded, other: Loaded) -> None:
         raise BadInput(
             f"{other.path}: of another run than {trained.path} ({differs}): give an earlier state of the same network"
         )
-
-
-def _is_network(path: str) -> bool:
-    return Path(path).suffix not in (".npz", ".npy") and hdf5.open_reader(path).kind == hdf5.NETWORK
 
 
 def _draw(plot: Path, seen: Mapping[str, _Seen]) -> None:

@@ -11,6 +11,7 @@ from basiscli.analysis.pairs import LayerMoments
 from basiscli.analysis.universality import FALSE_DISCOVERIES, UnitScores, cycles, universality
 from basiscli.errors import BadInput
 from basiscli.files import activations
+from basiscli.files.networks import is_network
 from basiscli.files.source import Source
 from basiscli.files.targets import require_new
 from basiscli.names import EVERY
@@ -52,7 +53,7 @@ def units_of_files(
     opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids)
     if plot:
         require_new(plot, force, paths)
-        if opened[0].inputs is None or opened[0].stored:
+        if not is_network(opened[0].path):
             raise BadInput(f"{opened[0].path}: no network that runs on images, so `plot` has no images to show")
     drawn: dict[str, UnitScores] = {}
 

@@ -10,7 +10,7 @@ import numpy as np
 from basiscli import __version__
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.files.hdf5 import NETWORK, Writer, reading, writing
+from basiscli.files.hdf5 import NETWORK, Writer, open_reader, reading, writing
 from basiscli.nn import models, weights
 from basiscli.nn.graph import Network
 from basiscli.training.images import Standardisation
@@ -86,6 +86,11 @@ def initial_arrays(loaded: Loaded, parameter: str) -> dict[str, np.ndarray]:
         if foreign:
             raise BadInput(f"{loaded.path}: {why}: its initial weights cannot be drawn again for `{parameter}`")
     return weights.initial(loaded.network, recipe.stream_seed("init", file.seed))
+
+
+def is_network(path: str | Path) -> bool:
+    """Return whether a file of activations or of a network is a network's. Raises BadInput if it cannot be read."""
+    return Path(path).suffix not in (".npz", ".npy") and open_reader(path).kind == NETWORK
 
 
 def require_arrays(network: Network, file: NetworkFile, name: str) -> None:
