@@ -82,7 +82,7 @@ class Privilege:
         """Return a figure: the kurtosis of every unit beside that of the rotated axes."""
         from basiscli.plots.privilege import Strip, privilege_figure
 
-        return privilege_figure([Strip(self.name, self.kurtosis, self.rotated_kurtosis)])
+        return privilege_figure([Strip(self.name, self.kurtosis, self.rotated_kurtosis)], self.name)
 
     def __repr__(self) -> str:
         return f"{self._title()}\n{self.table()!r}"

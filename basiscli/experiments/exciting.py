@@ -38,7 +38,7 @@ def draw_units(
             shown = [images[of_unit // source.copies] for of_unit in samples]
             universality = scores[layer].universality[units].tolist()
             rows.append(Row(f"{layer}\n{name} universal", units.tolist(), universality, shown))
-    save(units_figure(rows), plot)
+    save(units_figure(rows, source.path), plot)
 
 
 def exciting(source: Source, units: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:

@@ -94,7 +94,7 @@ def privilege_files(
         if len(of_layer.records) >= FEWEST:
             yield _mean_record(of_layer.records)
     if plot and seen:
-        _draw(plot, seen)
+        _draw(plot, seen, paths[0] if len(paths) == 1 else f"{len(paths)} networks")
     if failed:
         raise BadInput("; ".join(map(str, failed.values())))
 
@@ -207,7 +207,7 @@ def _require_same_run(trained: Loaded, other: Loaded) -> None:
         )
 
 
-def _draw(plot: Path, seen: Mapping[str, _Seen]) -> None:
+def _draw(plot: Path, seen: Mapping[str, _Seen], of: str) -> None:
     from basiscli.plots.privilege import Strip, privilege_figure
     from basiscli.plots.style import save
 
@@ -220,7 +220,7 @@ def _draw(plot: Path, seen: Mapping[str, _Seen]) -> None:
         )
         for layer, of_layer in seen.items()
     ]
-    save(privilege_figure(strips), plot)
+    save(privilege_figure(strips, of), plot)
 
 
 def sentences(records: Sequence[Mapping]) -> Iterator[str]:
@@ -252,14 +252,22 @@ def _with_interval(record: Mapping, name: str) -> str:
 
 
 def _verdict(record: Mapping) -> str:
-    """Say what follows of a privilege: by the interval over networks, or of one network by its size."""
-    name = "privilege" if record["untrained_privilege"] is None else "privilege_rise"
-    low, high = record.get(f"{name}_low"), record.get(f"{name}_high")
-    if low is None or high is None:
-        low, high = record[name] - SMALL, record[name] + SMALL
-    whose = "training made" if name == "privilege_rise" else "there are"
-    if low > 0:
+    """Say what follows of a privilege: by the interval over networks, or of one network by its size.
+
+    The rise over the untrained network and the score of raw axes must agree: in linear networks the first can be above
+    0 by the anisotropy of the data, the second cannot (docs/metrics.md).
+    """
+    trained = record["untrained_privilege"] is not None
+    ends = [_ends(record, name) for name in ("privilege_rise" if trained else "privilege", "privilege_raw")]
+    whose = "training made" if trained else "there are"
+    if min(low for low, _ in ends) > 0:
         return f"{whose} units sparser than other axes"
-    if high < 0:
+    if max(high for _, high in ends) < 0:
         return f"{whose} units less sparse than other axes"
-    return "no privilege for certain" if name == "privilege" else "no privilege by training for certain"
+    return "no privilege by training for certain" if trained else "no privilege for certain"
+
+
+def _ends(record: Mapping, name: str) -> tuple[float, float]:
+    """Return the ends of the interval of a field, of a single network those of a band around the value."""
+    low, high = record.get(f"{name}_low"), record.get(f"{name}_high")
+    return (record[name] - SMALL, record[name] + SMALL) if low is None or high is None else (low, high)

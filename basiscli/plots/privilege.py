@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from basiscli.plots.style import GREY, HELD_OUT, IN_SAMPLE, NULL, Figure, inches, name_layers, plain
+from basiscli.plots.style import GREY, HELD_OUT, IN_SAMPLE, NULL, Figure, headline, inches, name_layers, plain
 
 # Points of a strip; of more, so many quantiles are drawn.
 POINTS = 300
@@ -27,9 +27,12 @@ class Strip:
     untrained: np.ndarray | None = None
 
 
-def privilege_figure(strips: Sequence[Strip]) -> Figure:
-    """Draw the layers side by side: a point a unit, rotated axes to the left, untrained units to the right."""
-    figure = Figure(figsize=(max(4.6, 2 + 1.6 * inches(len(strips))), 4.2), layout="constrained")
+def privilege_figure(strips: Sequence[Strip], of: str) -> Figure:
+    """Draw the layers side by side: a point a unit, rotated axes to the left, untrained units to the right.
+
+    of: whose units they are, in words, such as "5 networks".
+    """
+    figure = Figure(figsize=(max(5.4, 2 + 1.6 * inches(len(strips))), 4.6), layout="constrained")
     axis = figure.subplots()
     axis.axhline(0, color=GREY, linewidth=0.8)
     for k, strip in enumerate(strips):
@@ -44,9 +47,13 @@ def privilege_figure(strips: Sequence[Strip]) -> Figure:
     axis.minorticks_off()
     name_layers(axis, [strip.layer for strip in strips])
     axis.set_xlim(-0.6, len(strips) - 0.4)
-    axis.set_ylabel("excess kurtosis", fontsize=9)
+    axis.set_ylabel("excess kurtosis, 0 for a normal distribution", fontsize=9)
     plain(axis)
-    figure.legend(loc="outside upper left", ncols=3, fontsize=9, frameon=False, markerscale=2)
+    figure.legend(loc="outside lower left", ncols=3, fontsize=9, frameon=False, markerscale=2)
+    headline(
+        figure, f"How sparse the units of {of} are, beside rotated axes of the same layers",
+        "a point: a unit or an axis; thick line: their mean",
+    )  # fmt: skip
     return figure
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from basiscli.plots.style import GREY, Figure
+from basiscli.plots.style import GREY, Figure, headline
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Row:
     images: Sequence[np.ndarray]
 
 
-def units_figure(rows: Sequence[Row]) -> Figure:
-    """Draw a row of units each, a mosaic of images a unit."""
+def units_figure(rows: Sequence[Row], of: str) -> Figure:
+    """Draw a row of units each, a mosaic of images a unit. of: whose units they are."""
     columns = max(len(row.units) for row in rows)
-    figure = Figure(figsize=(1.2 + 1.25 * columns, 0.3 + 1.5 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(1.2 + 1.25 * columns, 0.7 + 1.5 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         for axis in line:
@@ -32,7 +32,12 @@ def units_figure(rows: Sequence[Row]) -> Figure:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
             axis.set_title(f"unit {unit}: {score:.2f}", fontsize=8, color=GREY)
+        line[0].set_axis_on()
         line[0].set_ylabel(row.title, fontsize=8, rotation=0, ha="right", va="center", color=GREY)
+    headline(
+        figure, f"The images that excite units of {of} most",
+        "beside a unit's number: its universality, the mean correlation with its best partner in other networks",
+    )  # fmt: skip
     return figure
 
 
