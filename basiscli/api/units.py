@@ -115,7 +115,7 @@ def universality(
     u_i = mean over the other arrays of max_j r_ij, j chosen on one half of the samples and r taken from the other, both
     ways averaged. The null rotates the others (units standardised). A unit is universal if u_i stands out of its null,
     at a rate of false discoveries among all units of its array (Benjamini and Hochberg). These are the numbers of
-    `basiscli correlate --units` and `--cycles`.
+    `basiscli correlate` for units and for cycles.
 
     arrays: two or more, each as `correlate` takes them; three or more for cycles
     draws:  of the null, 2 or more
