@@ -130,7 +130,7 @@ def privilege(
     >>> x = rng.laplace(size=(20000, 16))
     >>> result = basiscli.privilege(x)
     >>> round(result.privilege, 1)
-    2.5
+    2.6
     >>> turn, _ = np.linalg.qr(rng.standard_normal((16, 16)))
     >>> abs(basiscli.privilege(x @ turn).privilege) < 0.1
     True

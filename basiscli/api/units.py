@@ -23,10 +23,10 @@ class Universality:
     names: of the arrays, for tables. rate: of false discoveries among universal units
 
     >>> import numpy as np, basiscli
-    >>> x = np.random.default_rng(0).standard_normal((400, 3))
-    >>> result = basiscli.universality([x, x[:, [2, 0, 1]], x[:, ::-1]], draws=20)
+    >>> x = np.random.default_rng(0).standard_normal((400, 12))
+    >>> result = basiscli.universality([x, x[:, ::-1], x[:, ::-1]], draws=20)
     >>> result.partners[0][0], [int(found.sum()) for found in result.universal]
-    (array([1, 2, 0]), [3, 3, 3])
+    (array([11, 10,  9,  8,  7,  6,  5,  4,  3,  2,  1,  0]), [12, 12, 12])
     >>> result.cycles
     1.0
     """
