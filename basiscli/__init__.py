@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from basiscli.api.estimator import BasisCorrelation
     from basiscli.api.networks import TrainedNetwork, load, train
     from basiscli.api.paths import Interpolation, Matching, interpolate, match
+    from basiscli.api.privileges import Privilege, privilege
     from basiscli.api.rotations import Rotations, rotate
     from basiscli.api.tables import Table
+    from basiscli.api.units import Universality, universality
     from basiscli.errors import BadInput
 
 # Where each name lives. A module is imported when one of its names is first asked for: `basiscli --help` needs none.
@@ -59,9 +61,13 @@ _HOMES = {
     "Matching": "api.paths",
     "interpolate": "api.paths",
     "Interpolation": "api.paths",
+    "privilege": "api.privileges",
+    "Privilege": "api.privileges",
     "rotate": "api.rotations",
     "Rotations": "api.rotations",
     "Table": "api.tables",
+    "universality": "api.units",
+    "Universality": "api.units",
     "BadInput": "errors",
 }
 
@@ -72,9 +78,11 @@ __all__ = [
     "Interpolation",
     "Matching",
     "Pairwise",
+    "Privilege",
     "Rotations",
     "Table",
     "TrainedNetwork",
+    "Universality",
     "cca",
     "cka",
     "correlate",
@@ -82,12 +90,14 @@ __all__ = [
     "load",
     "match",
     "pairwise",
+    "privilege",
     "procrustes",
     "pwcca",
     "rotate",
     "soft_matching",
     "svcca",
     "train",
+    "universality",
 ]
 
 

@@ -20,10 +20,14 @@ as tables in a notebook, and have `.plot()`, a matplotlib figure.
 """
 SECTIONS = {
     "Arrays": (
-        "correlate", "pairwise", "cka", "cca", "svcca", "pwcca", "procrustes", "soft_matching", "BasisCorrelation",
+        "correlate", "pairwise", "cka", "cca", "svcca", "pwcca", "procrustes", "soft_matching", "privilege",
+        "universality", "BasisCorrelation",
     ),
     "Networks": ("load", "train", "match", "interpolate", "rotate"),
-    "Results": ("Correlation", "Pairwise", "TrainedNetwork", "Matching", "Interpolation", "Rotations", "Table"),
+    "Results": (
+        "Correlation", "Pairwise", "Privilege", "Universality", "TrainedNetwork", "Matching", "Interpolation",
+        "Rotations", "Table",
+    ),
     "Errors": ("BadInput",),
 }  # fmt: skip
 # Classes that a program makes itself; the others are results of functions.

@@ -59,6 +59,7 @@ __all__ = [
     "next_mask",
     "normalise",
     "normalise_relu",
+    "power_sums",
     "put",
     "relu",
     "relu_gradient",
@@ -141,6 +142,15 @@ def unit_sums(dy, out=None):
     pitch = np.int64(sums.strides[0] // 4)
     over("normalisation", "finish_sums", sums.size, partials, sums, pitch, elements(sums), dy.shape[-1], chunks)
     return sums
+
+
+def power_sums(x, offset):
+    """Σ x, Σ x², Σ x³, Σ x⁴ and Σ |x + offset| of each unit, (S, 5, C) float64; see the reference."""
+    x = whole(x)
+    partials, chunks = _partials(x, sums=6)
+    _walk("power_sums", x, x, whole(offset), partials, walked=SUMMED_CHUNKS)
+    parts = partials.reshape(6, len(x), chunks, x.shape[-1])[:5]
+    return parts.sum(axis=2, dtype=np.float64).swapaxes(0, 1)
 
 
 def add_units(x, b):
@@ -465,10 +475,10 @@ def _cut(x, most):
     return rows, bits, chunk, -(-rows // chunk)
 
 
-def _partials(x):
-    """Return room for two sums of each chunk, and the number of chunks."""
+def _partials(x, sums=2):
+    """Return room for some sums of each chunk, and the number of chunks."""
     chunks = _cut(x, SUMMED_CHUNKS)[3]
-    return _empty(2, len(x), chunks, x.shape[-1]), chunks
+    return _empty(sums, len(x), chunks, x.shape[-1]), chunks
 
 
 def _walk(name, like, *arguments, walked=CHUNKS):

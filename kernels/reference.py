@@ -45,6 +45,16 @@ def unit_sums(dy, out=None):
     return dy.sum(axis=tuple(range(1, dy.ndim - 1)), out=out)
 
 
+def power_sums(x, offset):
+    """Σ x, Σ x², Σ x³, Σ x⁴ and Σ |x + offset| over all axes but the first and the last, in float64.
+
+    (S, N, ..., C), (S, C) -> (S, 5, C)
+    """
+    wide = x.astype(np.float64).reshape(len(x), -1, x.shape[-1])
+    powers = [wide, wide**2, wide**3, wide**4, np.abs(wide + offset[:, None])]
+    return np.stack([power.sum(axis=1) for power in powers], axis=1)
+
+
 def put(target, values):
     """target = values, (S, C) each."""
     target[...] = values

@@ -15,13 +15,12 @@ from basiscli.data import Dataset, Split
 from basiscli.errors import BadInput
 from basiscli.files import activations
 from basiscli.files.datasets import dataset_of
-from basiscli.files.networks import DIVERGED, Loaded, differing, require_finite
+from basiscli.files.networks import DIVERGED, Loaded, differing, initial_arrays, require_finite
 from basiscli.files.permutations import load_permutations
-from basiscli.nn import cost, weights
+from basiscli.nn import cost
 from basiscli.nn.graph import predict
 from basiscli.nn.unit_groups import UnitGroups, permute_units, unit_groups
 from basiscli.training.images import probe_batch
-from basiscli.training.recipe import Recipe
 
 ACTIVATIONS, WEIGHTS, BOTH = WAYS = ("activations", "weights", "both")
 NONE = "none"
@@ -218,22 +217,9 @@ def _objective(groups: UnitGroups, reference: Loaded, other: Loaded, from_init: 
     """Return the objective over the trained arrays, or over their change since initialisation."""
     counted = []
     for loaded in (reference, other):
-        start = _initial(loaded) if from_init else dict.fromkeys(loaded.network.trained, 0)
+        start = initial_arrays(loaded, "from_init") if from_init else dict.fromkeys(loaded.network.trained, 0)
         counted.append({path: loaded.arrays[path][0] - start[path] for path in loaded.network.trained})
     return assignment.objective(groups.groups, groups.axes, *counted)
-
-
-def _initial(loaded: Loaded) -> dict[str, np.ndarray]:
-    """Return the initial arrays of a network, drawn again. Raises BadInput if its seed does not determine them."""
-    file, recipe = loaded.file, Recipe.from_stored(loaded.file.training)
-    for foreign, why in (
-        (file.origin, "was not trained as it is"),
-        (recipe.start_from, "started from another network"),
-        (recipe.donor, "has layers of a donor"),
-    ):
-        if foreign:
-            raise BadInput(f"{loaded.path}: {why}: its initial weights cannot be drawn again for `from_init`")
-    return weights.initial(loaded.network, recipe.stream_seed("init", file.seed))
 
 
 def _reports(

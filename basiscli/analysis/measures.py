@@ -68,7 +68,11 @@ class ArraySource:
     def chunks(self, layers: Sequence[str], size: int) -> Iterator[dict[str, np.ndarray]]:
         """Yield activations (n, ..., units), float32 or float64, n <= size samples at a time."""
         for start in range(0, self.samples[LAYER], size):
-            yield {LAYER: placement.to_device(floats(on_host(self.values[start : start + size])))}
+            yield self.read(layers, start, start + size)
+
+    def read(self, layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
+        """Return the activations (n, ..., units) of samples start to stop, float32 or float64."""
+        return {LAYER: placement.to_device(floats(on_host(self.values[start:stop])))}
 
 
 def on_host(piece: Any) -> np.ndarray:
@@ -149,6 +153,19 @@ def require_whole(name: str, value: object, least: int) -> None:
         raise BadInput(f"`{name}` is {value!r}: give a whole number from {least} on")
 
 
+def require_positions(positions: str | int) -> None:
+    """Raise BadInput unless positions are "all", "mean" or a number."""
+    if positions not in ("all", "mean"):
+        require_whole("positions", positions, 1)
+
+
+def named(names: Sequence[str], count: int) -> tuple:
+    """Return the names of some arrays. Raises BadInput unless there are so many."""
+    if isinstance(names, str) or len(names) != count:
+        raise BadInput(f"`names` is {names!r}: give {count} names")
+    return tuple(map(str, names))
+
+
 def assessments(
     opened: Sequence[ArraySource], asked: CorrelationRequest, positions: str | int = "all", processes: int = 1
 ) -> list[Assessment]:
@@ -156,8 +173,7 @@ def assessments(
 
     processes: how many share the draws of the nulls.
     """
-    if positions not in ("all", "mean"):
-        require_whole("positions", positions, 1)
+    require_positions(positions)
     require_whole("processes", processes, 1)
     (moments,) = layer_moments(opened, asked.seed, asked.full, positions)
     width = max(source.units for source in opened) if asked.nulls else 0

@@ -72,7 +72,7 @@ def rotated(halves: Sequence[Moments], draws: int, seed: int, drop_dead: bool = 
     sizes = [float(inverse_root(whole.variances(k).max(keepdims=True, initial=0))[0]) for k in (0, 1)]
     raw = [_in_float32(half.scaled(*sizes)) for half in halves]
     standard = [_in_float32(half) for half in standardised(halves)] if len(halves) > 1 else []
-    draws_of = _spread(partial(_rotated_draw, raw, standard, live, seed, drop_dead), draws, spread)
+    draws_of = over_draws(partial(_rotated_draw, raw, standard, live, seed, drop_dead), draws, spread)
     scores = [score for _, *_, score in draws_of if score is not None]
     return replace(_null([draw[:3] for draw in draws_of]), standardised_held_out=np.array(scores))
 
@@ -102,7 +102,7 @@ def shuffled(
     ]
     if min(images for *_, images in parts) < 2:
         return Null(np.empty(0), np.empty(0), np.empty(0))
-    return _null(_spread(partial(_shuffled_draw, parts, seed, drop_dead), draws, spread))
+    return _null(over_draws(partial(_shuffled_draw, parts, seed, drop_dead), draws, spread))
 
 
 def privileges(owns: Sequence[np.ndarray], draws: int, seed: int, spread: Callable = map) -> list[Calibration]:
@@ -119,11 +119,11 @@ def privileges(owns: Sequence[np.ndarray], draws: int, seed: int, spread: Callab
     calibrations = [Calibration()] * len(owns)
     for size in {len(units) for units in live if len(units) > 1}:
         members = [k for k, units in enumerate(live) if len(units) == size]
-        turned = np.array(_spread(partial(_redundancy_draw, [spaces[k] for k in members], seed), draws, spread))
+        turned = np.array(over_draws(partial(_redundancy_draw, [spaces[k] for k in members], seed), draws, spread))
         for k, of_network in zip(members, turned.T, strict=True):
             usual = of_network.mean()
             if usual > 0:
-                calibrations[k] = calibrate(1 - _redundancy(spaces[k]) / usual, 1 - of_network / usual)
+                calibrations[k] = calibrate(1 - redundancy(spaces[k]) / usual, 1 - of_network / usual)
     return calibrations
 
 
@@ -162,8 +162,8 @@ def _map_on_one_thread(function: Callable, items: Sequence) -> list:
         return list(map(function, items))
 
 
-def _spread(draw: Callable, draws: int, spread: Callable) -> list:
-    """Return draw(0), draw(1), ..., spread in parts."""
+def over_draws(draw: Callable, draws: int, spread: Callable) -> list:
+    """Return draw(0), draw(1), ..., in parts by a function like `map`, see `workers`."""
     parts = [range(first, min(first + PART_DRAWS, draws)) for first in range(0, draws, PART_DRAWS)]
     return [result for part in spread(partial(_draw_part, draw), parts) for result in part]
 
@@ -231,10 +231,11 @@ def _factor(s: np.ndarray) -> np.ndarray:
 
 def _redundancy_draw(spaces: Sequence[np.ndarray], seed: int, draw: int) -> list[float]:
     q = haar(generator(seed, "privilege", draw), len(spaces[0]), np.float32)
-    return [_redundancy(q.T @ s @ q) for s in spaces]
+    return [redundancy(q.T @ s @ q) for s in spaces]
 
 
-def _redundancy(s: np.ndarray) -> float:
+def redundancy(s: np.ndarray) -> float:
+    """Return the root mean square of r_ij over pairs i ≠ j of units with the moments S (U, U)."""
     scale = inverse_root(np.maximum(s.diagonal(), 0))
     r = s * scale[:, None] * scale
     np.fill_diagonal(r, 0)

@@ -4,25 +4,18 @@ A source is anything with the attributes of `basiscli.files.activations.Source`:
 stored, chunks.
 """
 
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from basiscli.analysis import correlate, moments
 from basiscli.analysis.accumulator import Accumulator
+from basiscli.analysis.reading import ahead, chunks_of, describe_positions, require_finite, take_positions, where
 from basiscli.errors import BadInput
-from basiscli.rng import generator
-
-CHUNK_BYTES = 4 << 20  # of each network's activations read at a time
-COMPUTED_BYTES = 32 << 20  # of activations computed at a time: batches of a few images would waste the kernels
-CHUNK_SAMPLES = 8192  # at most
 
 
 @dataclass(frozen=True)
@@ -165,16 +158,6 @@ def parallel(function: Callable, items: Sequence) -> Iterator:
             yield future.result()
 
 
-def ahead(items: Iterable) -> Iterator:
-    """Yield the items, each made in a second thread while the one before is used."""
-    iterator, end = iter(items), object()
-    with ThreadPoolExecutor(1) as reader:
-        waiting = reader.submit(next, iterator, end)
-        while (item := waiting.result()) is not end:
-            waiting = reader.submit(next, iterator, end)
-            yield item
-
-
 def _one_pass(
     sources: Sequence,
     layers: dict[str, tuple[int, ...]],
@@ -204,13 +187,15 @@ def _one_pass(
         try:
             for i, k in enumerate(networks):
                 not_finite = sum(part.not_finite[i] for part in parts if part.rows)
-                _check_finite(_where(sources[k], layer), not_finite)
+                require_finite(where(sources[k], layer), not_finite)
             _check_range(sources, layer, networks, halves)
         except BadInput as error:
             failed(layer, error)
             continue
         rows_per_image = _rows_per_image(sources[networks[0]], layer, sum(half.rows for half in halves))
-        yield LayerMoments(layer, networks, halves, rows_per_image, _describe(shapes[layer], positions), smaller)
+        yield LayerMoments(
+            layer, networks, halves, rows_per_image, describe_positions(shapes[layer], positions), smaller
+        )
 
 
 def _halves(parts: Sequence[moments.Moments | None]) -> tuple[tuple, tuple]:
@@ -239,7 +224,7 @@ def _add_all(
     part_of = _part_of(sources[networks[0]], layer, seed)
     shapes = {}
     first = 0
-    for chunk in ahead(_chunks(sources, dict(layers))):
+    for chunk in ahead(chunks_of(sources, dict(layers))):
         for layer, networks in list(layers.items()):
             arrays = [chunk[k][layer] for k in networks]
             try:
@@ -276,37 +261,6 @@ def _rows_per_image(source, layer: str, rows: int) -> int:
     return -(-rows // len(np.unique(source.groups)))
 
 
-def take_positions(array: np.ndarray, positions: str | int, seed: int) -> np.ndarray:
-    """Return the activations (n, ..., U) of some positions, or of their mean, as (n, rows, U)."""
-    flat: NDArray[Any] = array.reshape(len(array), -1, array.shape[-1])
-    count = flat.shape[1]
-    if positions == "mean":
-        return flat.mean(axis=1, keepdims=True)
-    if isinstance(positions, str) or positions >= count:
-        return flat
-    return flat[:, np.sort(generator(seed, "positions", count).choice(count, positions, replace=False))]
-
-
-def _describe(shape: tuple[int, ...], positions: str | int) -> str:
-    count = math.prod(shape)
-    if positions == "mean" and count > 1:
-        return f"mean of {count}"
-    return f"{count}" if isinstance(positions, str) or positions >= count else f"{positions} of {count}"
-
-
-def _chunks(sources: Sequence, layers: dict[str, tuple[int, ...]]) -> Iterator[dict[int, dict[str, np.ndarray]]]:
-    """Yield the arrays of the same samples for each source that has one of the layers, by the source's number."""
-    wanted = {
-        k: [layer for layer, networks in layers.items() if k in networks] for k in sorted(set().union(*layers.values()))
-    }
-    probes = [next(iter(sources[k].chunks(names, 1))) for k, names in wanted.items()]
-    largest = max(sum(array.nbytes for array in arrays.values()) for arrays in probes)
-    budget = CHUNK_BYTES if all(source.stored for source in sources) else COMPUTED_BYTES
-    size = min(max(budget // largest, 1), CHUNK_SAMPLES)
-    for arrays in zip(*(sources[k].chunks(names, size) for k, names in wanted.items()), strict=True):
-        yield dict(zip(wanted, arrays, strict=True))
-
-
 def _check_rows(
     sources: Sequence, layer: str, networks: Sequence[int], arrays: Sequence[np.ndarray], positions: str | int
 ) -> None:
@@ -315,7 +269,7 @@ def _check_rows(
     for k, array in zip(networks, arrays, strict=True):
         if array.shape[:-1] != arrays[0].shape[:-1]:
             raise BadInput(
-                f"{_where(sources[k], layer)} has {_positions(array)} positions a sample, "
+                f"{where(sources[k], layer)} has {_positions(array)} positions a sample, "
                 f"{sources[networks[0]].path} has {_positions(arrays[0])}: compare layers of the same size"
             )
 
@@ -324,23 +278,10 @@ def _positions(array: np.ndarray) -> str:
     return "x".join(map(str, array.shape[1:-1])) or "1"
 
 
-def _where(source, layer: str) -> str:
-    """Name a layer of a source in a message; an array, whose only layer has no name, is named by its path."""
-    return f"{source.path}: layer {layer}" if layer else source.path
-
-
-def _check_finite(where: str, not_finite: int) -> None:
-    if not_finite:
-        raise BadInput(
-            f"{where}: {not_finite:,} activations are NaN or infinite; leave the layer or the network out, "
-            "or record it again"
-        )
-
-
 def _check_range(sources: Sequence, layer: str, networks: Sequence[int], halves: Sequence[moments.Moments]) -> None:
     if not all(np.isfinite(table).all() for half in halves for table in (*half.own, *half.cross.values())):
         largest = max(range(len(networks)), key=lambda k: max(half.variances(k).max() for half in halves))
         raise BadInput(
-            f"{_where(sources[networks[largest]], layer)}: activations so large that products overflow; "
+            f"{where(sources[networks[largest]], layer)}: activations so large that products overflow; "
             "scale them and record again"
         )

@@ -67,7 +67,7 @@ def correlate(
     request = measures.request(null, draws, seed, dead)
     opened = measures.sources([x, y], ["x", "y"], groups)
     (pair,) = measures.assessments(opened, request, positions, processes)
-    return correlation_of(pair, _named(names, 2), opened[0].samples[LAYER], null)
+    return correlation_of(pair, measures.named(names, 2), opened[0].samples[LAYER], null)
 
 
 def pairwise(
@@ -105,7 +105,7 @@ def pairwise(
         raise BadInput(f"`arrays` holds {len(arrays)}: give two or more")
     request = measures.request(null, draws, seed, dead)
     opened = measures.sources(arrays, [f"arrays[{k}]" for k in range(len(arrays))], groups)
-    called = _named([f"x{k}" for k in range(len(arrays))] if names is None else names, len(arrays))
+    called = measures.named([f"x{k}" for k in range(len(arrays))] if names is None else names, len(arrays))
     assessed = measures.assessments(opened, request, positions, processes)
     pairs = {
         (assessment.pair.a, assessment.pair.b): correlation_of(
@@ -207,9 +207,3 @@ def soft_matching(x: Activations, y: Activations) -> float | None:
     1.0
     """
     return measures.similarity("soft-matching", x, y)
-
-
-def _named(names: Sequence[str], count: int) -> tuple:
-    if isinstance(names, str) or len(names) != count:
-        raise BadInput(f"`names` is {names!r}: give {count} names")
-    return tuple(map(str, names))

@@ -24,6 +24,7 @@ COMMANDS = {
     "match": "basiscli.cli.commands.match",
     "merge": "basiscli.cli.commands.merge",
     "models": "basiscli.cli.commands.models",
+    "privilege": "basiscli.cli.commands.privilege",
     "record": "basiscli.cli.commands.record",
     "report": "basiscli.cli.commands.report",
     "rotate": "basiscli.cli.commands.rotate",

@@ -117,11 +117,18 @@ layers = of_activations(
     metavar="NAMES",
     help="Which layers: names or globs, with commas or given again; !GLOB leaves out.  [default: all]",
 )
-tap = of_activations(
-    "--tap",
-    type=Choice("basiscli.files.activations:TAPS"),
-    help="After or before the nonlinearity.  [default: post, or what a recorded file holds]",
-)
+
+
+def tapped(default: str) -> Callable:
+    """Return the option `--tap`, with the tap of networks where it is not given."""
+    return of_activations(
+        "--tap",
+        type=Choice("basiscli.files.activations:TAPS"),
+        help=f"After or before the nonlinearity.  [default: {default}, or what a recorded file holds]",
+    )
+
+
+tap = tapped("post")
 channels = of_activations(
     "--channels",
     type=Choice("basiscli.files.arrays:CHANNELS"),

@@ -91,6 +91,7 @@ def checks(size: Size) -> Iterator[Check]:
     yield from _products(size, x, dy)
     statistics = (mean, variance, scale)
     yield Check("unit_sums", (dy,))
+    yield Check("power_sums", (x, shift))
     yield Check("add_units", (x, shift))
     yield Check("batchnorm", (x, scale, shift, EPSILON))
     yield Check("batchnorm_gradient", (dy, x, *statistics, EPSILON))

@@ -36,10 +36,11 @@ def open_all(
     dataset: str | None = None,
     channels: str | None = None,
     ids: str | None = None,
+    network_tap: str = "post",
 ) -> list[Source]:
     """Return a source for each file, with the layers that patterns choose and their first `samples` samples.
 
-    A network file gives its stored activations if it holds the split and the tap ("test" and "post" by default).
+    A network file gives its stored activations if it holds the split and the tap ("test" and `network_tap` by default).
     Otherwise the network computes them. An activation file gives the activations that it holds. In other HDF5, .npz
     and .npy files every array of numbers with two or more axes, (samples, ..., units), is a layer.
 
@@ -49,7 +50,9 @@ def open_all(
 
     Raises BadInput for files of different inputs, and for files with the same samples in different orders.
     """
-    sources = [narrow(open_source(path, split, tap, dataset, layers, channels, ids), samples) for path in paths]
+    sources = [
+        narrow(open_source(path, split, tap, dataset, layers, channels, ids, network_tap), samples) for path in paths
+    ]
     first = sources[0]
     for other in sources[1:]:
         if None not in (first.inputs, other.inputs) and first.inputs != other.inputs:
@@ -66,6 +69,7 @@ def open_source(
     layers: Sequence[str] = EVERY,
     channels: str | None = None,
     ids: str | None = None,
+    network_tap: str = "post",
 ) -> Source:
     """Return the source of one file; see `open_all`."""
     suffix = Path(path).suffix
@@ -80,7 +84,7 @@ def open_source(
         return arrays.source_of(path, arrays.of_hdf5(reader), layers, channels, ids)
     recorded = _recorded(reader)
     if reader.kind == hdf5.NETWORK:
-        split, tap = split or "test", tap or "post"
+        split, tap = split or "test", tap or network_tap
         if recorded.get(split, {}).get("tap") != tap:
             return chosen(computed(path, split, tap, dataset), layers)
     elif split is None:

@@ -10,10 +10,11 @@ import numpy as np
 from basiscli import __version__
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.files.hdf5 import NETWORK, Writer, reading, writing
-from basiscli.nn import models
+from basiscli.files.hdf5 import NETWORK, Writer, open_reader, reading, writing
+from basiscli.nn import models, weights
 from basiscli.nn.graph import Network
 from basiscli.training.images import Standardisation
+from basiscli.training.recipe import Recipe
 
 DONE, DIVERGED, UNFINISHED = "done", "diverged", "unfinished"
 COMMAND_CHARACTERS = 32768
@@ -69,6 +70,27 @@ def load(path: str | Path) -> Loaded:
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: does not say how its images are standardised ({error!r})") from error
     return Loaded(str(path), file, network, arrays, Standardisation(mean, inverse))
+
+
+def initial_arrays(loaded: Loaded, parameter: str) -> dict[str, np.ndarray]:
+    """Return the initial arrays of a network, without seed axis, drawn again.
+
+    Raises BadInput, with the name of the parameter that needs them, if the network's seed does not determine them.
+    """
+    file, recipe = loaded.file, Recipe.from_stored(loaded.file.training)
+    for foreign, why in (
+        (file.origin, "was not trained as it is"),
+        (recipe.start_from, "started from another network"),
+        (recipe.donor, "has layers of a donor"),
+    ):
+        if foreign:
+            raise BadInput(f"{loaded.path}: {why}: its initial weights cannot be drawn again for `{parameter}`")
+    return weights.initial(loaded.network, recipe.stream_seed("init", file.seed))
+
+
+def is_network(path: str | Path) -> bool:
+    """Return whether a file of activations or of a network is a network's. Raises BadInput if it cannot be read."""
+    return Path(path).suffix not in (".npz", ".npy") and open_reader(path).kind == NETWORK
 
 
 def require_arrays(network: Network, file: NetworkFile, name: str) -> None:

@@ -45,6 +45,7 @@ HOMES = {
         "subsample",
         "subsample_gradient",
     ),
+    "powers": ("power_sums",),
     "products": ("dense", "dense_input_gradient", "dense_weight_gradient"),
 }
 _HOME = {name: module for module, names in HOMES.items() for name in names}

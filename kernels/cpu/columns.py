@@ -93,6 +93,20 @@ def _add_products(builder, entries, constants, sums):
     return [builder.fadd(sums[0], entries[0]), fused(builder, entries[0], deviation, sums[1])]
 
 
+def _add_powers(builder, entries, constants, sums):
+    x = entries[0]
+    square = builder.fmul(x, x)
+    moved = builder.fadd(x, constants[0])
+    size = builder.select(builder.fcmp_ordered("<", moved, ir.Constant(moved.type, None)), builder.fneg(moved), moved)
+    return [
+        builder.fadd(sums[0], x),
+        builder.fadd(sums[1], square),
+        fused(builder, square, x, sums[2]),
+        fused(builder, square, square, sums[3]),
+        builder.fadd(sums[4], size),
+    ]
+
+
 def _affine(builder, entries, constants, sums):
     return fused(builder, entries[0], constants[0], constants[1])
 
@@ -136,6 +150,8 @@ def _combine_masked(builder, entries, constants, sums):
 sum_deviations = _kernel(1, 1, 2, _add_deviations)
 # (dy, x; mean; Σ dy, Σ dy (x - mean))
 sum_products = _kernel(2, 1, 2, _add_products)
+# (x; offset; Σ x, Σ x², Σ x³, Σ x⁴, Σ |x + offset|)
+sum_powers = _kernel(1, 1, 5, _add_powers)
 # (x; a, b; a x + b)
 affine = _kernel(1, 2, 0, _affine)
 # (dy, x; mean, a, b, c; a dy + b (x - mean) + c)

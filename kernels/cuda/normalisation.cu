@@ -65,6 +65,28 @@ KERNEL sum_deviations(const float* x, float* partials, int pivoted, int rows, in
   write_partials(s, sum, squares, partials, units, bits, across, down);
 }
 
+// Σ x, Σ x², Σ x³, Σ x⁴ and Σ |x + offset| to partials (6, S, chunks, C), whose last plane is not used.
+KERNEL power_sums(const float* x, const float* offset, float* partials, int rows, int units, int chunk, int bits,
+                  int across, int down) {
+  const Share s = share_of(rows, units, chunk, bits, across, down);
+  x += s.seed * rows * units;
+  const float moved = s.inside ? offset[s.seed * units + s.unit] : 0;
+  float sum = 0, squares = 0, cubes = 0, fourths = 0, sizes = 0;
+  if (s.inside)
+    for (wide r = s.first; r < s.last; r += s.lanes) {
+      const float v = x[r * units + s.unit], v2 = v * v;
+      sum += v;
+      squares += v2;
+      cubes += v2 * v;
+      fourths += v2 * v2;
+      sizes += fabsf(v + moved);
+    }
+  const wide pair = 2 * ((wide)gridDim.x / across * units);
+  write_partials(s, sum, squares, partials, units, bits, across, down);
+  write_partials(s, cubes, fourths, partials + pair, units, bits, across, down);
+  write_partials(s, sizes, 0, partials + 2 * pair, units, bits, across, down);
+}
+
 // scale / √(variance + ε) and what is added then: y = factor x + offset. Seeds of scale and shift lie `pitch` apart.
 // The gradients find out anew which y were above 0. Every fused operation is written out, so that the compiler cannot
 // round one kernel's y otherwise than another's.

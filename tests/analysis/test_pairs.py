@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from basiscli.analysis import correlate, moments, pairs
+from basiscli.analysis import correlate, moments, pairs, reading
 from basiscli.errors import BadInput
 from tests.helpers.features import relu_features
 from tests.helpers.memory import MemorySource
@@ -21,7 +21,7 @@ def scores(sources: list, **options) -> dict:
 
 @pytest.mark.parametrize("chunk_bytes", [64, 1000, 1 << 20])
 def test_all_pairs_equal_numpy_for_any_chunk(monkeypatch, chunk_bytes):
-    monkeypatch.setattr(pairs, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(reading, "CHUNK_BYTES", chunk_bytes)
     arrays = [relu_features(k, 300, 4 + k) for k in range(3)]
     found = scores([MemorySource(f"{k}.h5", {"h": x}) for k, x in enumerate(arrays)])
     assert list(found) == [(0, 1, "h"), (0, 2, "h"), (1, 2, "h")]
@@ -107,7 +107,7 @@ def test_large_activations_correlate_as_small_ones_do():
 
 
 def test_products_that_overflow(monkeypatch):
-    monkeypatch.setattr(pairs, "CHUNK_BYTES", 500)
+    monkeypatch.setattr(reading, "CHUNK_BYTES", 500)
     late = relu_features(1, 300, 6)
     late[100:] *= 1e30  # the first chunk, which sets the scale, is small
     with pytest.raises(BadInput, match=r"b.h5: layer h: activations so large"):
@@ -115,7 +115,7 @@ def test_products_that_overflow(monkeypatch):
 
 
 def test_every_value_that_is_not_finite_is_counted(monkeypatch):
-    monkeypatch.setattr(pairs, "CHUNK_BYTES", 500)
+    monkeypatch.setattr(reading, "CHUNK_BYTES", 500)
     bad = relu_features(1, 300, 6)
     bad[[3, 200], [0, 5]] = np.nan, -np.inf
     with pytest.raises(BadInput, match=r"b.h5: layer h: 2 activations"):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import basiscli
-from basiscli.analysis.pairs import CHUNK_SAMPLES, compare_pairs, layer_moments
+from basiscli.analysis.pairs import compare_pairs, layer_moments
+from basiscli.analysis.reading import CHUNK_SAMPLES
 from tests.helpers.command_line import done
 from tests.helpers.features import haar, relu_features
 from tests.helpers.memory import MemorySource

@@ -21,3 +21,6 @@ class MemorySource:
         self.passes.append(list(layers))
         for first in range(0, self.samples[layers[0]], size):
             yield {layer: self.arrays[layer][first : first + size] for layer in layers}
+
+    def read(self, layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
+        return {layer: self.arrays[layer][start:stop] for layer in layers}

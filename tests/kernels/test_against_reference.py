@@ -141,6 +141,7 @@ def test_normalisation(shape):
     x, dy = 3 * draw(*shape) + 5, draw(*shape, stream="dy")
     scale, shift = draw(seeds, units), draw(seeds, units, stream="shift")
     assert_same("unit_sums", dy)
+    assert_same("power_sums", dy, shift)
     assert_same("batchnorm", x, scale, shift, 1e-3, tolerance=1e-5)
     assert_same("layernorm", x, scale, shift, 1e-3, tolerance=1e-5)
     assert_same("normalise", x, shift, scale**2, scale, shift, 1e-3, tolerance=1e-5)

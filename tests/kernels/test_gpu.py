@@ -136,6 +136,7 @@ def test_normalisation(gpu, shape):
     x, dy = 3 * draw(*shape) + 5, draw(*shape, stream="dy")
     scale, shift = draw(seeds, units), draw(seeds, units, stream="shift")
     same("unit_sums", dy)
+    same("power_sums", dy, shift)
     same("batchnorm", x, scale, shift, 1e-3, tolerance=1e-5)
     same("layernorm", x, scale, shift, 1e-3, tolerance=1e-5)
     same("normalise", x, shift, scale**2, scale, shift, 1e-3, tolerance=1e-5)

@@ -7,12 +7,15 @@ import click
 
 from basiscli.cli import options, records
 from basiscli.cli.help import Command, of_output
-from basiscli.cli.types import Names
+from basiscli.cli.types import Finite, Names
 
 # The columns of a table, the most important first. JSON and CSV have all fields.
 PLAIN = ("pair", "layer", "held_out", "matched", "identity", "units", "dead")
 CALIBRATED = ("pair", "layer", "held_out", "null", "excess", "ceiling", "share")
 SECONDARY = ("units", "dead", "z")
+
+UNITS = ("path", "layer", "unit", "universality", "null", "universal", "q", "partner", "correlation", "stability")
+CYCLES = ("layer", "networks", "cycles", "null", "cycles_low", "cycles_high", "triples")
 
 
 @click.command(cls=Command, short_help="Correlate the units of networks, pair by pair and layer by layer.")
@@ -45,17 +48,29 @@ SECONDARY = ("units", "dead", "z")
     help="Other similarities: {names}, all.",
 )
 @click.option("--extrapolate", is_flag=True, help="Also match on fewer images, and extrapolate to infinitely many.")
+@click.option("--units", is_flag=True, help="A record a unit: its partners in the other files; is it universal?")
+@click.option("--cycles", is_flag=True, help="A record a layer: do the partners of three networks agree?")
+@click.option(
+    "--fdr",
+    type=Finite(min=0, min_open=True, max=1),
+    default=0.05,
+    show_default=True,
+    help="With --units: the rate of false discoveries among universal units.",
+)
 @click.option("--intervals", is_flag=True, help="Add the mean over pairs, with intervals over networks.")
 @options.seeded("For halves and nulls.")
 @options.moved_dataset
 @of_output("--out", type=click.Path(path_type=Path), metavar="FILE.h5", help="Keep matrices and permutations.")
 @options.plotted(
-    "Draw the first pair; or, of several layers with --null or --intervals, the mean over pairs layer by layer."
+    "Draw the first pair; of several layers with --null or --intervals, the mean over pairs layer by layer; with"
+    " --units, the images that excite the most and least universal units."
 )
 @options.forced("Overwrite --out and --plot.")
 @options.computing
 @records.format_option
-def command(files, nulls, draws, similarities, dead, seed, extrapolate, intervals, style, **chosen) -> None:
+def command(
+    files, nulls, draws, similarities, dead, seed, extrapolate, units, cycles, fdr, intervals, style, **chosen
+) -> None:
     """Do the units of two networks pair up?
 
     For every pair of files and every layer that both have: the mean correlation of units matched one to one (in sample,
@@ -67,12 +82,22 @@ def command(files, nulls, draws, similarities, dead, seed, extrapolate, interval
     \b
     basiscli correlate runs/digits-mlp --null rotated --intervals
     basiscli train --seeds 5 | basiscli correlate - --null rotated
+    basiscli correlate runs/digits-mlp --units --tap pre --plot units.png
     """
     from basiscli.analysis.assess import CorrelationRequest
     from basiscli.cli.inputs import paths_from
     from basiscli.experiments.correlation import correlate_files, sentences
 
     paths = paths_from(files)
+    if units or cycles:
+        others = nulls or similarities or extrapolate or intervals or chosen["out"] or dead != "zero"
+        if (units and cycles) or others or (cycles and chosen["plot"]):
+            raise click.UsageError(
+                f"--{'units' if units else 'cycles'} gives records of its own: leave out --null, --similarity, "
+                "--extrapolate, --intervals, --dead, --out, and " + ("--cycles" if units else "--plot")
+            )
+        _emit_units(paths, units, draws, seed, fdr, style, chosen)
+        return
     if len(paths) < 2 and "rotated" not in nulls:
         raise click.UsageError("correlate needs two files or more (one will do with --null rotated)")
     if len(paths) < 3 and intervals:
@@ -83,6 +108,24 @@ def command(files, nulls, draws, similarities, dead, seed, extrapolate, interval
     columns += tuple(name.replace("-", "_") for name in similarities)
     needed = len(CALIBRATED) - 1 if "rotated" in nulls else len(PLAIN) - 2
     records.emit(results, style, columns, _row, needed, sentences)
+
+
+def _emit_units(paths, units: bool, draws: int, seed: int, fdr: float, style: str | None, chosen: dict) -> None:
+    """Print the records of --units or --cycles."""
+    from basiscli.experiments import universality
+
+    if len(paths) < (2 if units else 3):
+        raise click.UsageError("--units needs two files or more" if units else "--cycles needs three files or more")
+    request = universality.UnitsRequest(draws, seed, chosen.pop("positions"), fdr)
+    chosen.pop("out")
+    if units:
+        found = universality.units_of_files(paths, request, **chosen)
+        records.emit(found, style, UNITS, words=universality.unit_sentences, needed=5)
+    else:
+        for name in ("plot", "force"):
+            chosen.pop(name)
+        found = universality.cycles_of_files(paths, request, **chosen)
+        records.emit(found, style, CYCLES, words=universality.cycle_sentences, needed=4)
 
 
 def _row(record: Mapping) -> dict:
