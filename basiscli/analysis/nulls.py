@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from multiprocessing import get_context
 
 import numpy as np
@@ -22,6 +22,8 @@ POOL_UNITS = 100
 # Draws in one task of a process: the moments are sent with each task, and Ctrl-C waits for its end.
 PART_DRAWS = 8
 KEPT_DRAWS = 20
+# A rotation of 512 units takes 30 ms, a third of a draw. Those of a few sizes are kept, so many bytes of each size.
+KEPT_BYTES = 32_000_000
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -192,12 +194,28 @@ def _rotated_draw(
 ) -> tuple:
     """Return the scores of `_score` and the held-out score of standardised units; single units are then these."""
     q = np.eye(len(raw[0].means[1]), dtype=np.float32)
-    q[np.ix_(live, live)] = haar(generator(seed, "rotated", draw), len(live), np.float32)
+    q[np.ix_(live, live)] = _rotation(seed, draw, len(live))
     scores = _score([_rotate(half, q) for half in raw], drop_dead, draw)
     if not standard:
         return *scores, None
     single = held_out_alone([_rotate(half, q) for half in standard], drop_dead)
     return *scores[:2], single if draw < KEPT_DRAWS else None, mean(single)
+
+
+def _rotation(seed: int, draw: int, size: int) -> np.ndarray:
+    """Return the Haar matrix of a draw; the first ones of a size are kept, as all pairs and layers share them."""
+    kept = _rotations(seed, size)
+    if draw in kept:
+        return kept[draw]
+    q = haar(generator(seed, "rotated", draw), size, np.float32)
+    if (len(kept) + 1) * q.nbytes <= KEPT_BYTES:
+        kept[draw] = q
+    return q
+
+
+@lru_cache(maxsize=4)
+def _rotations(seed: int, size: int) -> dict[int, np.ndarray]:
+    return {}
 
 
 def _rotate(half: Moments, q: np.ndarray) -> Moments:
