@@ -5,6 +5,7 @@ Arrays are read and converted in chunks, so that an HDF5 data set is never held 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from typing import Any, Protocol
 
@@ -12,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from basiscli.analysis import nulls
-from basiscli.analysis.assess import NULLS, Assessment, CorrelationRequest, assess, without_arrays
+from basiscli.analysis.assess import NULLS, Assessment, CorrelationRequest, assess_layers, without_arrays
 from basiscli.analysis.correlate import correlation
 from basiscli.analysis.moments import Moments, merge
-from basiscli.analysis.pairs import layer_moments
+from basiscli.analysis.passes import Reading, layer_moments
 from basiscli.analysis.similarity import SIMILARITIES, cka_debiased
 from basiscli.device import placement
 from basiscli.errors import BadInput
@@ -49,6 +50,7 @@ class ArraySource:
     groups: np.ndarray | None = None
     copies: int = 1
     stored: bool = True
+    held: int = 0
 
     @property
     def samples(self) -> dict[str, int]:
@@ -159,10 +161,14 @@ def assessments(
     if positions not in ("all", "mean"):
         require_whole("positions", positions, 1)
     require_whole("processes", processes, 1)
-    (moments,) = layer_moments(opened, asked.seed, asked.full, positions)
     width = max(source.units for source in opened) if asked.nulls else 0
+    keep = partial(without_arrays, keep_r=True)
     with nulls.workers(width, processes) as spread:
-        return [without_arrays(pair, keep_r=True) for pair in assess(moments, asked, spread)]
+        ((_, assessed),) = (
+            (compared, list(pairs))
+            for compared, pairs in assess_layers(layer_moments(opened, asked.reading(positions)), asked, spread, keep)
+        )
+        return assessed
 
 
 def similarity(name: str, x: Activations, y: Activations) -> float | None:
@@ -177,7 +183,7 @@ def debiased_cka(x: Activations, y: Activations) -> float | None:
 
 def pair_moments(x: Activations, y: Activations, full: bool = False, norms: bool = False) -> Moments:
     """Return the moments of two arrays over all rows. full: not only variances. norms: `Moments.norms` too."""
-    (moments,) = layer_moments(sources([x, y], ["x", "y"]), 0, full, norms=norms)
+    (moments,) = layer_moments(sources([x, y], ["x", "y"]), Reading(0, full, norms=norms))
     return merge(moments.halves)
 
 

@@ -12,6 +12,7 @@ class Source:
 
     layers:  the number of units of each layer, in the file's order. samples: the length of its first axis
     copies:  row i belongs to original image i // copies; if `groups`, ids (samples,), is given, to groups[i]
+    held:    the bytes that the source holds while it is read; `release` gives them back, after each pass
     stored:  whether layers are stored: reading one costs only that layer. Computed layers all have the same samples
     inputs:  the images that the network ran on, as CHECKSUM/SPLIT, None if unknown
     ids:     the name and the values (samples,) of an array that identifies the samples, None if the file has none
@@ -28,6 +29,8 @@ class Source:
     ids: tuple[str, np.ndarray] | None = None
     groups: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    held: int = 0
+    release: Callable[[], object] = lambda: None
 
     def chunks(self, layers: Sequence[str], size: int) -> Iterator[dict[str, np.ndarray]]:
         """Yield the activations (n, ..., units) of layers in chunks of n <= size samples, float32 or float64.
@@ -35,5 +38,8 @@ class Source:
         All `layers` must have the same samples.
         """
         samples = self.samples[layers[0]]
-        for start in range(0, samples, size):
-            yield self.read(layers, start, min(start + size, samples))
+        try:
+            for start in range(0, samples, size):
+                yield self.read(layers, start, min(start + size, samples))
+        finally:
+            self.release()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from basiscli.analysis import nulls, pairs, similarity
+from basiscli.analysis import nulls, passes, similarity
 from basiscli.analysis.assess import (
     SHARE_OF,
     CorrelationRequest,
@@ -21,7 +21,7 @@ from tests.helpers.memory import MemorySource
 
 def layer_of(*arrays: np.ndarray):
     sources = [MemorySource(f"{k}.h5", {"h": array}) for k, array in enumerate(arrays)]
-    (found,) = pairs.layer_moments(sources, seed=0, full=True, norms=True)
+    (found,) = passes.layer_moments(sources, passes.Reading(0, full=True, norms=True))
     return found
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import basiscli
-from basiscli.analysis.pairs import CHUNK_SAMPLES, compare_pairs, layer_moments
+from basiscli.analysis.chunks import CHUNK_SAMPLES
+from basiscli.analysis.pairs import compare_pairs
+from basiscli.analysis.passes import Reading, layer_moments
 from tests.helpers.command_line import done
 from tests.helpers.features import haar, relu_features
 from tests.helpers.memory import MemorySource
@@ -90,7 +92,7 @@ def test_too_few_samples_for_canonical_correlations_are_undefined():
 def test_ids_of_images_split_the_halves_as_shifted_copies_do():
     """Nine copies of an image, in order, are what the split test-shifts of a network holds."""
     x, y = (array[:270] for array in ARRAYS.values())
-    (moments,) = layer_moments([MemorySource("x", {"": x}, 9), MemorySource("y", {"": y}, 9)], 0)
+    (moments,) = layer_moments([MemorySource("x", {"": x}, 9), MemorySource("y", {"": y}, 9)], Reading(0))
     (expected,) = compare_pairs(moments)
     for ids in (np.arange(270) // 9, np.repeat([f"image {k:02}" for k in range(30)], 9)):
         assert basiscli.correlate(x, y, null=None, groups=ids).matched_held_out == expected.scores.matched_held_out

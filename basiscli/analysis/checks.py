@@ -1,0 +1,52 @@
+"""Activations that cannot be compared: they differ in their rows, are not finite, or overflow."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from basiscli.analysis.blocks import Member
+from basiscli.analysis.moments import Moments
+from basiscli.errors import BadInput
+
+
+def require_same_rows(
+    sources: Sequence, members: Sequence[Member], arrays: Sequence[np.ndarray], positions: str | int
+) -> None:
+    """Raise BadInput unless the chunks of all members have the same rows."""
+    if positions == "mean":  # one row a sample, however many positions
+        return
+    for member, array in zip(members, arrays, strict=True):
+        if array.shape[:-1] != arrays[0].shape[:-1]:
+            raise BadInput(
+                f"{_where(sources, member)} has {_positions(array)} positions a sample, "
+                f"{sources[members[0].source].path} has {_positions(arrays[0])}: compare layers of the same size"
+            )
+
+
+def require_finite(sources: Sequence, member: Member, not_finite: int) -> None:
+    """Raise BadInput if a member has activations that are not finite."""
+    if not_finite:
+        raise BadInput(
+            f"{_where(sources, member)}: {not_finite:,} activations are NaN or infinite; leave the layer or the "
+            "network out, or record it again"
+        )
+
+
+def require_range(sources: Sequence, members: Sequence[Member], halves: Sequence[Moments]) -> None:
+    """Raise BadInput if products of activations were too large for their type."""
+    if not all(np.isfinite(table).all() for half in halves for table in (*half.own, *half.cross.values())):
+        largest = max(range(len(members)), key=lambda k: max(half.variances(k).max() for half in halves))
+        raise BadInput(
+            f"{_where(sources, members[largest])}: activations so large that products overflow; "
+            "scale them and record again"
+        )
+
+
+def _positions(array: np.ndarray) -> str:
+    return "x".join(map(str, array.shape[1:-1])) or "1"
+
+
+def _where(sources: Sequence, member: Member) -> str:
+    """Name a layer of a source in a message; an array, whose only layer has no name, is named by its path."""
+    path = sources[member.source].path
+    return f"{path}: layer {member.layer}" if member.layer else path
