@@ -149,6 +149,13 @@ def divide(comparison: Comparison, costs: Costs, memory: float, most: float) -> 
     return blocks or [Block(comparison, comparison.rows, comparison.columns, True)]
 
 
+def least(comparison: Comparison, costs: Costs) -> int:
+    """Return the bytes of the smallest block."""
+    rows, columns = (min(comparison.tile, len(numbers)) for numbers in (comparison.rows, comparison.columns))
+    whole = rows == len(comparison.rows) and comparison.rows == comparison.columns
+    return costs.of(comparison, rows, columns, same=whole)
+
+
 def passes(divided: Sequence[Sequence[Block]], costs: Costs, memory: float) -> Iterator[list[Block]]:
     """Yield the blocks that are read together: comparisons of one block while their moments fit, else one block."""
     together: list[Block] = []

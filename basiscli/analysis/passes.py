@@ -14,7 +14,7 @@ from functools import partial
 
 from basiscli.analysis import blocks, checks, chunks, moments
 from basiscli.analysis.accumulator import Accumulator
-from basiscli.analysis.blocks import Block, Comparison, Member
+from basiscli.analysis.blocks import Block, Comparison, Costs, Member
 from basiscli.device import memory, placement
 from basiscli.errors import BadInput
 
@@ -22,6 +22,9 @@ from basiscli.errors import BadInput
 FREE_PART = 0.75
 # Tables of correlations that a core needs to score a pair, results that wait included.
 SCORING_TABLES = 16
+MEGABYTE = 1 << 20
+# Advice on memory exceeds the bytes that are counted by so much.
+SPARE_MEGABYTES = 32
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def comparison_moments(
 
     with _attributed(comparisons, fails):
         size, costs = chunks.chunk_size(sources, wanted, reading.full, reading.nested)
-        available = _available(reading.memory, max(comparison.widest for comparison in comparisons))
+        available = _available(comparisons, costs, reading.memory)
         files = memory.open_files()
         most = files if sum(sources[k].stored for k in wanted) > files else math.inf
         divided = [blocks.divide(comparison, costs, available, most) for comparison in comparisons]
@@ -179,10 +182,23 @@ def comparison_moments(
             yield from _one_pass(sources, together, wanted, size, reading, fails)
 
 
-def _available(most: int | None, units: int) -> float:
-    """Return the bytes for moments, where the process may take `most` bytes and scores layers of so many units."""
-    scoring = (os.cpu_count() or 1) * SCORING_TABLES * blocks.FLOAT64 * units**2
-    return (FREE_PART * placement.available_memory() if most is None else most - memory.resident()) - scoring
+def _available(comparisons: Sequence[Comparison], costs: Costs, most: int | None) -> float:
+    """Return the bytes for moments, where the process may take `most` bytes.
+
+    Raises BadInput if that is too little for the smallest block of a layer.
+    """
+    scoring = (os.cpu_count() or 1) * SCORING_TABLES * blocks.FLOAT64 * max(one.widest for one in comparisons) ** 2
+    if most is None:
+        return FREE_PART * placement.available_memory() - scoring
+    taken = memory.resident() + scoring
+    for comparison in comparisons:
+        if taken + blocks.least(comparison, costs) > most:
+            needed = math.ceil((taken + blocks.least(comparison, costs)) / MEGABYTE)
+            raise BadInput(
+                f"layer {comparison.name}: a pair of {comparison.widest:,} units needs {needed:,} MB: "
+                f"give `memory` {needed + SPARE_MEGABYTES}M or more, or leave it out"
+            )
+    return most - taken
 
 
 def _samples(sources: Sequence, layer: str, networks: Sequence[int]) -> int:

@@ -13,6 +13,7 @@ from basiscli.cli.types import (
     Figure,
     Finite,
     Matches,
+    Memory,
     Names,
     Points,
     Positions,
@@ -143,7 +144,13 @@ dead = of_activations(
     show_default=True,
     help="A unit without variance correlates zero, or is left out.",
 )
-correlating = together(tap, positions, dead)
+memory = click.option(
+    "--memory",
+    type=Memory(),
+    metavar="SIZE",
+    help="Work off pairs in blocks that fit: 500M, 4G.  [default: most of the free memory]",
+)
+correlating = together(tap, positions, dead, memory)
 
 
 def inputs(name: str, what: str, **more: Any) -> Callable:

@@ -197,16 +197,12 @@ class Reader:
         node = self._child(path)
         if not isinstance(node, h5py.Dataset):
             raise BadInput(f"{self.path}: no array {path}")
-        return self.rows(self.require_numbers(node), 0, None)
+        with self.checked(path):
+            return self.require_numbers(node)[()]
 
     def arrays(self, group: str) -> dict[str, np.ndarray]:
         """Return all arrays below a group."""
         return {name: self.array(f"{group}/{name}") for name in self.datasets(group)}
-
-    def rows(self, dataset: h5py.Dataset, start: int, stop: int | None) -> np.ndarray:
-        """Return the rows start to stop of an array that `require_numbers` accepted. `stop` None: all rows."""
-        with self.checked(dataset.name):
-            return dataset[()] if stop is None else dataset[start:stop]
 
     def part(self, name: str, start: int, stop: int) -> np.ndarray:
         """Return rows of an array that `require_numbers` accepted, by its path."""

@@ -46,6 +46,7 @@ SECONDARY = ("units", "dead", "z")
 )
 @click.option("--extrapolate", is_flag=True, help="Also match on fewer images, and extrapolate to infinitely many.")
 @click.option("--intervals", is_flag=True, help="Add the mean over pairs, with intervals over networks.")
+@options.memory
 @options.seeded("For halves and nulls.")
 @options.moved_dataset
 @of_output("--out", type=click.Path(path_type=Path), metavar="FILE.h5", help="Keep matrices and permutations.")
