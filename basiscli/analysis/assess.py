@@ -14,7 +14,7 @@ from basiscli.analysis.moments import merge
 from basiscli.analysis.nulls import Calibration, Null, calibrate
 from basiscli.analysis.pairs import LayerPair, compare_pairs
 from basiscli.analysis.passes import Compared, LayerMoments, Reading
-from basiscli.analysis.similarity import SIMILARITIES, aligned_held_out, cka_debiased
+from basiscli.analysis.similarity import OF_SPACES, SIMILARITIES, aligned_held_out, cka_debiased
 from basiscli.analysis.statistics import over_networks, share, share_over_networks
 
 NULLS = ("rotated", "shuffled")
@@ -116,7 +116,9 @@ def assess(
     for pair in compare_pairs(block, request.drop_dead):
         drawn = {name: _draw(name, pair, block.compared.rows_per_image, request, spread) for name in request.nulls}
         of_pair = [privileges.get((source, layer)) for source, layer in zip((pair.a, pair.b), pair.layers, strict=True)]
-        yield Assessment(pair, drawn, dict(_fields(pair, drawn, of_pair, request)))
+        fields = dict(_fields(pair, drawn, of_pair, request))
+        fields |= _similarity_fields(pair, block.compared.rows_per_image, request, spread)
+        yield Assessment(pair, drawn, fields)
 
 
 def summarise(assessed: Sequence[Assessment]) -> dict[str, float | None]:
@@ -211,14 +213,31 @@ def _fields(
         if privilege:
             yield f"privilege_{side}", privilege.excess
             yield f"privilege_z_{side}", privilege.z
-    if request.similarities:
-        whole = merge(pair.halves)
-        if request.norms:
-            yield "cka_debiased", cka_debiased(whole)
-        if request.drop_dead:
-            whole = whole.units(*(whole.variances(k) > 0 for k in (0, 1)))
-        for name in request.similarities:
-            yield name.replace("-", "_"), SIMILARITIES[name].function(whole)
+
+
+def _similarity_fields(
+    pair: LayerPair, rows_per_image: int, request: CorrelationRequest, spread: Callable
+) -> Iterator[tuple[str, float | None]]:
+    """Yield the similarities of a pair; those of spaces with the null of shuffled samples, if that is requested."""
+    if not request.similarities:
+        return
+    whole = merge(pair.halves)
+    if request.norms:
+        yield "cka_debiased", cka_debiased(whole)
+    if request.drop_dead:
+        whole = whole.units(*(whole.variances(k) > 0 for k in (0, 1)))
+    values = {name: SIMILARITIES[name].function(whole) for name in request.similarities}
+    for name, value in values.items():
+        yield name.replace("-", "_"), value
+    if "shuffled" not in request.nulls:
+        return
+    defined = {name: SIMILARITIES[name].function for name in OF_SPACES if values.get(name) is not None}
+    drawn = {}
+    if defined:
+        drawn = nulls.shuffled_similarities(whole, rows_per_image, defined, request.draws, request.seed, spread)
+    for name in request.similarities:
+        if name in OF_SPACES:
+            yield from _calibrated(f"{name}_shuffled", calibrate(values[name], drawn.get(name, np.empty(0))))
 
 
 def _calibrated(prefix: str, calibration: Calibration) -> Iterator[tuple[str, float | None]]:

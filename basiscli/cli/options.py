@@ -125,7 +125,7 @@ tap = of_activations(
 )
 channels = of_activations(
     "--channels",
-    type=Choice("basiscli.files.arrays:CHANNELS"),
+    type=Choice("basiscli.data.axes:CHANNELS"),
     help="Axis of the units in arrays of other programs.  [default: told by the shapes]",
 )
 ids = of_activations("--ids", metavar="NAME", help="Array that identifies a file's samples.  [default: ids or labels]")

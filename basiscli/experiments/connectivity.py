@@ -85,7 +85,7 @@ def train_widths(job: TrainingJob, widths: Sequence[float]) -> Iterator[tuple[fl
 
     Raises BadInput before training if a width does not fit the model, and as `training.train_networks` does.
     """
-    dataset = load_dataset(job.dataset)
+    dataset = load_dataset(job.dataset, job.channels)
     plans = {width: training.plan(replace(job, width=width), dataset)[1] for width in sorted(widths)}
     out = job.out or f"{next(iter(plans.values())).out}-connectivity"
     for width, planned in plans.items():

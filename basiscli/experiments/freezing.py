@@ -101,7 +101,7 @@ def sweep_prefixes(sweep: PrefixSweep) -> Iterator[dict]:
 
     Raises BadInput before training if a prefix leaves no layer after it, and as training does.
     """
-    dataset = load_dataset(sweep.job.dataset)
+    dataset = load_dataset(sweep.job.dataset, sweep.job.channels)
     network, job = training.plan(sweep.job, dataset)
     if sweep.job.out is None:
         job = replace(job, out=f"{job.out}-frozen")
@@ -187,7 +187,7 @@ def _correlate_condition(
 
 def _fed(sweep: PrefixSweep, layers: Sequence[str], prefix: int) -> frozenset[str]:
     """Return the layers after a prefix whose units a skip ties to frozen ones, one by one."""
-    network, _ = training.plan(sweep.job, load_dataset(sweep.job.dataset))
+    network, _ = training.plan(sweep.job, load_dataset(sweep.job.dataset, sweep.job.channels))
     groups = {
         name: {segment.group for segment in segments} - {None} for name, segments in unit_groups(network).layers.items()
     }

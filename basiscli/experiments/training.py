@@ -52,13 +52,15 @@ class TrainingJob:
 
     None stands for the value that the data set, the model and the other options imply (`filled`, docs/models.md).
     width: the units of each hidden layer of an mlp; for other models a factor of all channels. hidden: the units of an
-    mlp's hidden layers one by one. start_weights and freeze are globs over the paths of weights. The first
-    `freeze_prefix` layers come from the network file `donor`, and are frozen unless start_only. out: a folder; `resume`
-    continues from its files, `force` overwrites them. keep: epochs after which networks are kept as unfinished files of
-    their own. seed_batch: how many seeds train at once. command: the command line that the files state as their origin.
+    mlp's hidden layers one by one. channels: the axis of images in a file, see `data.from_arrays`. start_weights and
+    freeze are globs over the paths of weights. The first `freeze_prefix` layers come from the network file `donor`, and
+    are frozen unless start_only. out: a folder; `resume` continues from its files, `force` overwrites them. keep:
+    epochs after which networks are kept as unfinished files of their own. seed_batch: how many seeds train at once.
+    command: the command line that the files state as their origin.
     """
 
     dataset: str = "digits"
+    channels: str | None = None
     model: str = "mlp"
     width: float | None = None
     depth: int | None = None
@@ -179,7 +181,7 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
     Raises BadInput before training if the options, the data set or the folder do not fit. Raises Interrupted after
     Ctrl-C, when the state is saved, with the message `go_on`.
     """
-    dataset = load_dataset(job.dataset)
+    dataset = load_dataset(job.dataset, job.channels)
     network, job = plan(job, dataset)
     prefix = _prefix(job, network, dataset)
     recipe = job.recipe(prefix)
@@ -214,7 +216,7 @@ def dry_run(job: TrainingJob) -> Iterator[dict]:
     seconds: without the compilation of kernels, from a few measured steps and a measured evaluation. memory: of the
     seeds that train at once. disk: of all files. Raises BadInput as `train_networks` does. Nothing is written.
     """
-    dataset = load_dataset(job.dataset)
+    dataset = load_dataset(job.dataset, job.channels)
     network, job = plan(job, dataset)
     prefix = _prefix(job, network, dataset)
     recipe, seeds = job.recipe(prefix), job.seeds

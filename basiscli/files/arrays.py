@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from basiscli.analysis.measures import floats
+from basiscli.data.axes import FIRST, told
 from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.files.hdf5 import Reader, Unreadable
@@ -24,8 +25,6 @@ from basiscli.files.rows import RowReader, forget
 from basiscli.files.source import Source
 from basiscli.names import choose, natural
 
-FIRST, LAST = "first", "last"
-CHANNELS = (FIRST, LAST)
 # An array with one of these names and one value for each sample identifies the samples.
 IDS = ("ids", "labels")
 # An array with this many times more units than samples is probably transposed.
@@ -189,19 +188,11 @@ def _channels_first(shape: tuple[int, ...], channels: str | None, layers: Mappin
     """Return whether axis 1 holds the units. If the shape does not decide it, the other layers of the file do."""
     if channels or len(shape) < 3:
         return channels == FIRST and len(shape) > 2
-    own = _told(shape)
+    own = told(shape)
     if own is None and len(shape) > 3:
-        others = {_told(array.shape) for array in layers.values()} - {None}
+        others = {told(array.shape) for array in layers.values()} - {None}
         own = others.pop() if len(others) == 1 else None
     return own == FIRST
-
-
-def _told(shape: tuple[int, ...]) -> str | None:
-    """Return FIRST or LAST for a shape (samples, a, ..., z), by the square that positions form; None if unclear."""
-    if len(shape) < 4:
-        return None
-    first, last = len(set(shape[2:])) == 1, len(set(shape[1:-1])) == 1
-    return None if first == last else FIRST if first else LAST
 
 
 def _units_last(values: np.ndarray, first: bool) -> np.ndarray:
@@ -243,7 +234,7 @@ def _reading(path: str, layers: Mapping[str, Array], first: set[str], channels: 
         )
     doubtful = [
         name for name, array in layers.items()
-        if name not in first and len(array.shape) > 3 and _told(array.shape) is None
+        if name not in first and len(array.shape) > 3 and told(array.shape) is None
     ]  # fmt: skip
     if doubtful:
         notes.append(

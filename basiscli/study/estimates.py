@@ -87,7 +87,7 @@ def _training(job: TrainingJob, measured: dict[TrainingJob, dict]) -> dict:
 
 
 def _known(job: TrainingJob, record: Mapping) -> _Trained:
-    dataset = load_dataset(job.dataset)
+    dataset = load_dataset(job.dataset, job.channels)
     network, job = training.plan(job, dataset)
     recipe = job.recipe()
     work = TRAINING * record["multiply_adds"] * job.batch_size * record["seeds_at_once"]
