@@ -201,6 +201,14 @@ def _available(comparisons: Sequence[Comparison], costs: Costs, most: int | None
     return most - taken
 
 
+def estimate(units: Sequence[int], networks: int, rows: int) -> int:
+    """Return about how many bytes all pairs of networks take, whose layers have so many units, in this much memory."""
+    costs = Costs(full=True, nested=False, chunk=0, rows=rows)
+    layers = [blocks.every_pair("", [Member(k, "", width) for k in range(networks)]) for width in units]
+    whole = sum(costs.moments(layer, networks, networks, same=True) for layer in layers)
+    return min(whole, int(FREE_PART * placement.available_memory()))
+
+
 def _samples(sources: Sequence, layer: str, networks: Sequence[int]) -> int:
     """Return how many samples a layer has. Raises BadInput if the sources differ in it."""
     first = sources[networks[0]]

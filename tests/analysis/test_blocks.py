@@ -95,7 +95,7 @@ def test_products_of_wide_layers_are_bitwise_the_same_in_every_division(counted)
 
     def tables(memory: int | None) -> dict:
         found = {}
-        for block in passes.layer_moments(sources(True, 10), passes.Reading(0, True, memory=memory)):
+        for block in passes.layer_moments(sources(True, 3), passes.Reading(0, True, memory=memory)):
             for half, of_half in enumerate(block.halves):
                 for (i, j), table in of_half.cross.items():
                     found[block.layer, half, block.networks[i], block.networks[j]] = table
@@ -103,7 +103,7 @@ def test_products_of_wide_layers_are_bitwise_the_same_in_every_division(counted)
                     found[block.layer, half, block.networks[k]] = table
         return found
 
-    whole, divided = tables(None), tables(64 << 20)
+    whole, divided = tables(None), tables(8 << 20)
     assert whole.keys() == divided.keys()
     for place, table in whole.items():
         np.testing.assert_array_equal(divided[place], table)
@@ -124,3 +124,13 @@ def test_a_bad_network_spoils_its_layer_before_a_pair_is_yielded(counted):
     assert counts == {"one": 0, "two": 15}
     assert len(opened[0].passes) > 4
     assert "5.h5: layer one: 1 activations" in str(failed["one"])
+
+
+def test_an_estimate_is_the_memory_of_the_moments_and_never_more_than_there_is(monkeypatch):
+    units, networks = [40, 20], 6
+    pairs = networks * (networks - 1) / 2 + networks
+    tables = 4 * 8 * sum(u**2 for u in units) * pairs  # of two halves; those of the layer before are still in use
+    waiting = 2 * 150 * 4 * sum(units) * networks
+    assert passes.estimate(units, networks, 150) == tables + waiting
+    monkeypatch.setattr("basiscli.device.placement.available_memory", lambda: 1000)
+    assert passes.estimate(units, networks, 150) == 750
