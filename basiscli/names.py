@@ -49,6 +49,30 @@ def choose(names: Iterable[str], patterns: Sequence[str], where: str) -> list[st
     return chosen
 
 
+def renamed(names: Iterable[str], rules: Sequence[tuple[str, str]], where: str) -> dict[str, str]:
+    """Return names by their new names, by the first rule (glob, name) that matches; `*` of the name is what `*`
+    matched.
+
+    Raises BadInput if two names become one; `where` begins the message.
+    """
+    new: dict[str, str] = {}
+    for name in names:
+        called = next((called for rule in rules if (called := _by_rule(name, *rule)) is not None), name)
+        if called in new:
+            raise BadInput(f"{where}: `rename` gives {new[called]} and {name} one name, {called}")
+        new[called] = name
+    return new
+
+
+def _by_rule(name: str, old: str, new: str) -> str | None:
+    before, star, after = old.partition("*")
+    if not star:
+        return new if name == old else None
+    if len(name) < len(before) + len(after) or not (name.startswith(before) and name.endswith(after)):
+        return None
+    return new.replace("*", name[len(before) : len(name) - len(after)])
+
+
 def matches(name: str, glob: str) -> bool:
     """Return whether a name matches a glob; `*` matches across slashes."""
     return fnmatchcase(name, glob)

@@ -85,14 +85,20 @@ def _in_order(
 ) -> Iterator[Assessment]:
     privileges: dict[tuple[int, str], Calibration] = {}
     waiting: list[Assessment] = []
+
+    def place(assessment: Assessment) -> tuple[int, int]:
+        pair = assessment.pair
+        return places[pair.a, pair.layers[0]], places[pair.b, pair.layers[1]]
+
     for block in blocks:
+        places = {(member.source, member.layer): k for k, member in enumerate(block.compared.members)}
         assessed = map(keep, assess(block, request, spread, privileges))
         if block.completes and not waiting:
             yield from assessed
             continue
         waiting += assessed
         if block.completes:
-            yield from sorted(waiting, key=lambda assessment: (assessment.pair.a, assessment.pair.b))
+            yield from sorted(waiting, key=place)
             waiting = []
 
 

@@ -132,7 +132,8 @@ class Costs:
     def reading(self, comparison: Comparison, rows: int, columns: int, same: bool) -> int:
         """Return the bytes that the sources of a block hold while they are read."""
         held = max(member.held for member in comparison.members)
-        return (rows if same else rows + columns) * (CHUNKS * self.chunk + held)
+        sources = len({member.source for member in comparison.members})
+        return min(rows if same else rows + columns, sources) * (CHUNKS * self.chunk + held)
 
 
 def divide(comparison: Comparison, costs: Costs, memory: float, most: float) -> list[Block]:

@@ -9,6 +9,14 @@ from basiscli.analysis.moments import Moments
 from basiscli.errors import BadInput
 
 
+class Unfit(BadInput):
+    """A member that cannot be compared with the others."""
+
+    def __init__(self, message: str, member: Member) -> None:
+        super().__init__(message)
+        self.member = member
+
+
 def require_same_rows(
     sources: Sequence, members: Sequence[Member], arrays: Sequence[np.ndarray], positions: str | int
 ) -> None:
@@ -17,18 +25,20 @@ def require_same_rows(
         return
     for member, array in zip(members, arrays, strict=True):
         if array.shape[:-1] != arrays[0].shape[:-1]:
-            raise BadInput(
+            raise Unfit(
                 f"{_where(sources, member)} has {_positions(array)} positions a sample, "
-                f"{sources[members[0].source].path} has {_positions(arrays[0])}: compare layers of the same size"
+                f"{sources[members[0].source].path} has {_positions(arrays[0])}: compare layers of the same size",
+                member,
             )
 
 
 def require_finite(sources: Sequence, member: Member, not_finite: int) -> None:
     """Raise BadInput if a member has activations that are not finite."""
     if not_finite:
-        raise BadInput(
+        raise Unfit(
             f"{_where(sources, member)}: {not_finite:,} activations are NaN or infinite; leave the layer or the "
-            "network out, or record it again"
+            "network out, or record it again",
+            member,
         )
 
 
@@ -36,9 +46,10 @@ def require_range(sources: Sequence, members: Sequence[Member], halves: Sequence
     """Raise BadInput if products of activations were too large for their type."""
     if not all(np.isfinite(table).all() for half in halves for table in (*half.own, *half.cross.values())):
         largest = max(range(len(members)), key=lambda k: max(half.variances(k).max() for half in halves))
-        raise BadInput(
+        raise Unfit(
             f"{_where(sources, members[largest])}: activations so large that products overflow; "
-            "scale them and record again"
+            "scale them and record again",
+            members[largest],
         )
 
 

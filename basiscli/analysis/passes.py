@@ -49,17 +49,22 @@ class Reading:
 class Compared:
     """What is the same for all pairs of a layer.
 
-    networks: the numbers of the sources, in order. widest: the most units. rows: of all samples. rows_per_image: rows
+    members: all layers that are compared, in order. widest: the most units. rows: of all samples. rows_per_image: rows
     of one original image, over its copies and positions. positions: in words, the positions of a sample that became
     rows.
     """
 
     layer: str
-    networks: tuple[int, ...]
+    members: tuple[Member, ...]
     widest: int
     rows: int
     rows_per_image: int
     positions: str
+
+    @property
+    def networks(self) -> tuple[int, ...]:
+        """The numbers of the sources."""
+        return tuple(member.source for member in self.members)
 
 
 @dataclass(frozen=True)
@@ -265,7 +270,7 @@ def _layer_moments(
     whole, rows = block.whole, sum(half.rows for half in halves)
     compared = Compared(
         whole.name,
-        tuple(one.source for one in whole.members),
+        whole.members,
         whole.widest,
         rows,
         chunks.rows_per_image(sources[whole.members[0].source], whole.members[0].layer, rows),

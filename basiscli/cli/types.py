@@ -255,6 +255,20 @@ class Positions(click.ParamType):
         self.fail(f"'{value}' is neither all, mean nor a number from 1", parameter, context)
 
 
+class Rename(click.ParamType):
+    """A rule for names: `module.*=*`. The `*` on the right is what `*` on the left matched."""
+
+    name = "rename"
+
+    def convert(self, value, parameter, context) -> tuple[str, str]:
+        if not isinstance(value, str):
+            return value
+        old, equals, new = value.partition("=")
+        if not (old and equals and new) or old.count("*") > 1 or new.count("*") > old.count("*"):
+            self.fail(f"'{value}': write OLD=NEW, with one * on a side at most, such as module.*=*", parameter, context)
+        return old, new
+
+
 class Memory(click.ParamType):
     """An amount of memory: `4G`, `500M`, `1.5G`."""
 

@@ -9,6 +9,7 @@ from basiscli.analysis.assess import Assessment, CorrelationRequest, has_interva
 from basiscli.analysis.passes import Compared, Reading, layer_moments, shared_layers
 from basiscli.errors import BadInput
 from basiscli.files import activations, hdf5, kinds
+from basiscli.files.source import renamed
 from basiscli.names import EVERY
 from basiscli.notes import log
 
@@ -38,6 +39,7 @@ def correlate_files(
     dataset: str | None = None,
     channels: str | None = None,
     ids: str | None = None,
+    renames: Sequence[tuple[str, str]] = (),
     positions: str | int = "all",
     intervals: bool = False,
     memory: int | None = None,
@@ -47,7 +49,8 @@ def correlate_files(
 ) -> Iterator[dict]:
     """Yield a record a pair and layer and, with intervals, one of a layer's mean over pairs.
 
-    The files are networks or arrays (samples, ..., units), opened as `activations.open_all` says. memory: bytes that
+    The files are networks or arrays (samples, ..., units), opened as `activations.open_all` says. renames: rules for
+    the names of layers, see `names.renamed`. memory: bytes that
     may be taken, None: most of the free memory; where there is less, files are read several times. Matrices and
     permutations go into the HDF5 file `out`, a figure into `plot`, which is drawn after the last record.
 
@@ -55,6 +58,7 @@ def correlate_files(
     cannot be compared it raises BadInput at the end, after the other layers are written.
     """
     opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids)
+    opened = [renamed(source, renames) for source in opened]
     for target, kind in ((plot, kinds.FIGURE), (out, kinds.results_of("correlate"))):
         if target:
             kinds.require_target(target, kind, force, paths)

@@ -1,9 +1,11 @@
 """A source of activations: the layers of one file, read in chunks of samples."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from basiscli import names
 
 
 @dataclass(frozen=True)
@@ -43,3 +45,19 @@ class Source:
                 yield self.read(layers, start, min(start + size, samples))
         finally:
             self.release()
+
+
+def renamed(source: Source, rules: Sequence[tuple[str, str]]) -> Source:
+    """Return a source whose layers have other names (`names.renamed`). Raises BadInput if two get the same."""
+    old = names.renamed(source.layers, rules, source.path)
+
+    def read(wanted: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
+        arrays = source.read([old[name] for name in wanted], start, stop)
+        return {name: arrays[old[name]] for name in wanted}
+
+    return replace(
+        source,
+        layers={new: source.layers[name] for new, name in old.items()},
+        samples={new: source.samples[name] for new, name in old.items()},
+        read=read,
+    )

@@ -7,7 +7,7 @@ import click
 
 from basiscli.cli import options, records
 from basiscli.cli.help import Command, of_output
-from basiscli.cli.types import Names
+from basiscli.cli.types import Names, Rename
 
 # The columns of a table, the most important first. JSON and CSV have all fields.
 PLAIN = ("pair", "layer", "held_out", "matched", "identity", "units", "dead")
@@ -46,6 +46,10 @@ SECONDARY = ("units", "dead", "z")
 )
 @click.option("--extrapolate", is_flag=True, help="Also match on fewer images, and extrapolate to infinitely many.")
 @click.option("--intervals", is_flag=True, help="Add the mean over pairs, with intervals over networks.")
+@click.option("--across", is_flag=True, help="Every layer of A with every layer of B, also of other architectures.")
+@click.option(
+    "--rename", "renames", type=Rename(), multiple=True, metavar="OLD=NEW", help="Names of layers: 'module.*=*'."
+)
 @options.memory
 @options.seeded("For halves and nulls.")
 @options.moved_dataset
@@ -56,7 +60,7 @@ SECONDARY = ("units", "dead", "z")
 @options.forced("Overwrite --out and --plot.")
 @options.computing
 @records.format_option
-def command(files, nulls, draws, similarities, dead, seed, extrapolate, intervals, style, **chosen) -> None:
+def command(files, nulls, draws, similarities, dead, seed, extrapolate, intervals, across, style, **chosen) -> None:
     """Do the units of two networks pair up?
 
     For every pair of files and every layer that both have: the mean correlation of units matched one to one (in sample,
@@ -79,11 +83,26 @@ def command(files, nulls, draws, similarities, dead, seed, extrapolate, interval
     if len(paths) < 3 and intervals:
         raise click.UsageError("--intervals are over networks and need three files or more")
     request = CorrelationRequest(nulls, draws, similarities, dead == "drop", seed, extrapolate)
+    if across:
+        _emit_across(paths, request, intervals, style, chosen)
+        return
     results = correlate_files(paths, request, intervals=intervals, **chosen)
     columns = (*CALIBRATED, *SECONDARY) if "rotated" in nulls else PLAIN
     columns += tuple(name.replace("-", "_") for name in similarities)
     needed = len(CALIBRATED) - 1 if "rotated" in nulls else len(PLAIN) - 2
     records.emit(results, style, columns, _row, needed, sentences)
+
+
+def _emit_across(paths: list[str], request, intervals: bool, style: str | None, chosen: dict) -> None:
+    from basiscli.experiments.across import across_files, sentences
+
+    if len(paths) != 2:
+        raise click.UsageError(f"--across compares the layers of two files; these are {len(paths)}")
+    if intervals or chosen.pop("out"):
+        raise click.UsageError("--across compares two networks, without --intervals and --out")
+    results = across_files(paths, request, **chosen)
+    columns = ("layer_a", "layer_b", "held_out", "null", "excess", "ceiling", "cka", *SECONDARY)
+    records.emit(results, style, columns, _row, len(CALIBRATED) - 1, sentences)
 
 
 def _row(record: Mapping) -> dict:
