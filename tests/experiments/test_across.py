@@ -48,12 +48,13 @@ def test_one_pass_unless_memory_is_short_and_the_same_numbers(planted, monkeypat
     monkeypatch.setattr(passes, "SCORING_TABLES", 0)
     monkeypatch.setattr("basiscli.device.memory.resident", lambda: 0)
     monkeypatch.setattr("basiscli.analysis.blocks.TILE_UNITS", 14)
+    monkeypatch.setattr("basiscli.analysis.blocks.CHUNKS", 0)
     counted = []
     one_pass = passes._one_pass
     monkeypatch.setattr(passes, "_one_pass", lambda *arguments: counted.append(1) or one_pass(*arguments))
     expected = list(across_files(planted, CorrelationRequest(draws=3)))
     assert len(counted) == 1
-    assert list(across_files(planted, CorrelationRequest(draws=3), memory=500_000)) == expected
+    assert list(across_files(planted, CorrelationRequest(draws=3), memory=200_000)) == expected
     assert len(counted) > 3
 
 
