@@ -55,7 +55,7 @@ def test_one_pass_unless_memory_is_short_and_the_same_numbers(planted, monkeypat
     expected = list(across_files(planted, CorrelationRequest(draws=3)))
     assert len(counted) == 1
     assert list(across_files(planted, CorrelationRequest(draws=3), memory=200_000)) == expected
-    assert len(counted) > 3
+    assert len(counted) > 2
 
 
 def test_a_layer_that_cannot_be_compared_leaves_the_others(planted):
