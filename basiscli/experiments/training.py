@@ -15,6 +15,7 @@ from basiscli.experiments.training_loop import (
     alone_in,
     grouped,
     interruptible,
+    make_folder,
     seeds_that_fit,
     steps_left,
     train_to_end,
@@ -188,26 +189,29 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
     adjust = _transplant(job.start_from, job.start_weights or ("*",), network, prefix)
     size = job.seed_batch or seeds_that_fit(network, recipe)
     folder = job.folder(dataset)
-    files_there = folder.prepare(network, recipe)
-    groups = list(grouped(job.seeds, files_there, size))
+    make_folder(folder.path, folder.bytes(network, recipe))
+    # Held from the first look at the files to the last record: no record names a file that another program wrote since.
+    with alone_in(folder.path):
+        there = folder.prepare(network, recipe)
+        groups = list(grouped(job.seeds, there, size))
+        yield from (_record(folder, file) for file in there.values() if file.status != UNFINISHED)
 
-    for file in files_there.values():
-        if file.status != UNFINISHED:
-            yield _record(folder, file)
-    steps = sum(steps_left(group, recipe, dataset) for group in groups)
-    with alone_in(folder.path), interruptible(go_on) as stop, Progress(steps) as progress:
-        compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
-
-        def train(group: SeedGroup) -> list[NetworkFile]:
+        def begin(group: SeedGroup) -> Run:
             if group.files:
-                run = checkpoint.resume(group.files, dataset)
-            else:
-                run = Run.start(network, recipe, dataset, group.members, adjust)
-            train_to_end(run, partial(folder.checkpoint, run), folder.due(), progress, stop, folder.keep_epoch)
-            return list(folder.finish(run))
+                return checkpoint.resume(group.files, dataset)
+            return Run.start(network, recipe, dataset, group.members, adjust)
 
-        for _, files in train_groups(groups, train):
-            yield from (_record(folder, file) for file in files)
+        steps = sum(steps_left(group, recipe, dataset) for group in groups)
+        with interruptible(go_on) as stop, Progress(steps) as progress:
+            compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
+
+            def train(group: SeedGroup) -> list[NetworkFile]:
+                run = begin(group)
+                train_to_end(run, partial(folder.checkpoint, run), folder.due(), progress, stop, folder.keep_epoch)
+                return list(folder.finish(run))
+
+            for _, files in train_groups(groups, train):
+                yield from (_record(folder, file) for file in files)
 
 
 def dry_run(job: TrainingJob) -> Iterator[dict]:
