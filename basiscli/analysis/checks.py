@@ -17,6 +17,18 @@ class Unfit(BadInput):
         self.member = member
 
 
+def common_samples(sources: Sequence, layer: str, networks: Sequence[int]) -> int:
+    """Return how many samples a layer has. Raises BadInput if the sources differ in it."""
+    first = sources[networks[0]]
+    for k in networks[1:]:
+        if sources[k].samples[layer] != first.samples[layer]:
+            raise BadInput(
+                f"{sources[k].path}: layer {layer} has {sources[k].samples[layer]} samples, {first.path} has "
+                f"{first.samples[layer]}: record both on the same inputs, or give `samples`"
+            )
+    return first.samples[layer]
+
+
 def require_same_rows(
     sources: Sequence, members: Sequence[Member], arrays: Sequence[np.ndarray], positions: str | int
 ) -> None:

@@ -141,7 +141,7 @@ def layer_moments(
     counted: dict[int, list[Comparison]] = {}
     for layer, networks in shared.items():
         try:
-            counted.setdefault(_samples(sources, layer, networks), []).append(
+            counted.setdefault(checks.common_samples(sources, layer, networks), []).append(
                 (blocks.star if star else blocks.every_pair)(layer, [member(sources, k, layer) for k in networks])
             )
         except BadInput as error:
@@ -212,18 +212,6 @@ def estimate(units: Sequence[int], networks: int, rows: int) -> int:
     layers = [blocks.every_pair("", [Member(k, "", width) for k in range(networks)]) for width in units]
     whole = sum(costs.moments(layer, networks, networks, same=True) for layer in layers)
     return min(whole, int(FREE_PART * placement.available_memory()))
-
-
-def _samples(sources: Sequence, layer: str, networks: Sequence[int]) -> int:
-    """Return how many samples a layer has. Raises BadInput if the sources differ in it."""
-    first = sources[networks[0]]
-    for k in networks[1:]:
-        if sources[k].samples[layer] != first.samples[layer]:
-            raise BadInput(
-                f"{sources[k].path}: layer {layer} has {sources[k].samples[layer]} samples, {first.path} has "
-                f"{first.samples[layer]}: record both on the same inputs, or give `samples`"
-            )
-    return first.samples[layer]
 
 
 def _one_pass(

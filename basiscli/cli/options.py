@@ -144,7 +144,7 @@ dead = of_activations(
     show_default=True,
     help="A unit without variance correlates zero, or is left out.",
 )
-memory = click.option(
+memory = of_machine(
     "--memory",
     type=Memory(),
     metavar="SIZE",

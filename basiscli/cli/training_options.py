@@ -10,10 +10,10 @@ from basiscli.cli.types import Choice, EpochList, Finite, Layout, SeedList, Stre
 
 _TRAINING = (
     click.option("--dataset", default="digits", show_default=True, help="Name (see `basiscli data list`), or a path."),
-    click.option(
+    of_network(
         "--channels",
         type=Choice("basiscli.data.axes:CHANNELS"),
-        help="Axis in a file's images.  [default: told by the shapes]",
+        help="Of images in a file: their axis.  [default: told by the shapes]",
     ),
     click.option(
         "--model",
