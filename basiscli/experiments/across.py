@@ -1,4 +1,4 @@
-"""Every layer of one network with every layer of another, of any architecture: `correlate --across`."""
+"""Every layer of one network with every layer of another, of any architecture (docs/metrics.md)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -72,7 +72,7 @@ def command(files, nulls, draws, similarities, dead, seed, extrapolate, interval
     \b
     basiscli correlate runs/digits-mlp --null rotated --intervals
     basiscli train --seeds 5 | basiscli correlate - --null rotated
-    basiscli correlate mine.h5 yours.h5 --across --rename 'module.*=*' --plot across.png
+    basiscli correlate mine.h5 yours.h5 --across --plot across.png
     """
     from basiscli.analysis.assess import CorrelationRequest
     from basiscli.cli.inputs import paths_from
