@@ -197,8 +197,8 @@ class Reader:
         node = self._child(path)
         if not isinstance(node, h5py.Dataset):
             raise BadInput(f"{self.path}: no array {path}")
-        with self.checked(path):
-            return self.require_numbers(node)[()]
+        with self.checked(self.require_numbers(node).name):
+            return node[()]
 
     def arrays(self, group: str) -> dict[str, np.ndarray]:
         """Return all arrays below a group."""
