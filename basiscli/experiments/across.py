@@ -10,9 +10,8 @@ from basiscli.analysis.blocks import Member
 from basiscli.analysis.checks import Unfit
 from basiscli.analysis.passes import Compared, Reading
 from basiscli.errors import BadInput
-from basiscli.files import activations
+from basiscli.files import activations, kinds
 from basiscli.files.source import Source, renamed
-from basiscli.files.targets import require_new
 from basiscli.notes import log
 
 EXCESS = "standardised_rotated_held_out_excess"
@@ -43,7 +42,7 @@ def across_files(
         raise BadInput(f"`across` compares the layers of two files; these are {len(paths)}")
     opened = [renamed(source, renames) for source in activations.open_all(paths, **chosen)]
     if plot:
-        require_new(plot, force, paths)
+        kinds.require_target(plot, kinds.FIGURE, force, paths)
     request = replace(
         request, nulls=request.nulls or NULLS, similarities=tuple(dict.fromkeys((*SIMILARITIES, *request.similarities)))
     )
