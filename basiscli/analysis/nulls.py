@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -105,6 +105,27 @@ def shuffled(
     if min(images for *_, images in parts) < 2:
         return Null(np.empty(0), np.empty(0), np.empty(0))
     return _null(over_draws(partial(_shuffled_draw, parts, seed, drop_dead), draws, spread))
+
+
+def shuffled_similarities(
+    whole: Moments,
+    rows_per_image: int,
+    functions: Mapping[str, Callable[[Moments], float | None]],
+    draws: int,
+    seed: int,
+    spread: Callable = map,
+) -> dict[str, np.ndarray]:
+    """Return similarities of A and the rows of B in random order, (draws,) each; empty where undefined.
+
+    Only S_AB changes; it is drawn as in `shuffled`. functions: of full moments, by name.
+    """
+    images = whole.rows // rows_per_image
+    if images < 2:
+        return {name: np.empty(0) for name in functions}
+    factors = [_factor(own) for own in whole.own]
+    draw = partial(_similarities_draw, whole.alone((0, 1)), factors, images, list(functions.values()), seed)
+    drawn = over_draws(draw, draws, spread)
+    return {name: np.array([of[k] for of in drawn if of[k] is not None]) for k, name in enumerate(functions)}
 
 
 def privileges(owns: Sequence[np.ndarray], draws: int, seed: int, spread: Callable = map) -> list[Calibration]:
@@ -232,6 +253,15 @@ def _shuffled_draw(parts: Sequence[tuple], seed: int, drop_dead: bool, draw: int
         means = tuple(np.zeros(len(variances)) for variances in own)
         halves.append(Moments(rows, means, tuple(own), {(0, 1): factor_a @ z @ factor_b.T}))
     return _score(halves, drop_dead, draw)
+
+
+def _similarities_draw(
+    whole: Moments, factors: Sequence[np.ndarray], images: int, functions: Sequence[Callable], seed: int, draw: int
+) -> list[float | None]:
+    z = generator(seed, "shuffled similarities", draw).standard_normal([f.shape[1] for f in factors])
+    cross = factors[0] @ (z / np.sqrt(images - 1)) @ factors[1].T
+    shuffled_rows = replace(whole, cross={(0, 1): cross})
+    return [function(shuffled_rows) for function in functions]
 
 
 def _score(halves: Sequence[Moments], drop_dead: bool, draw: int) -> tuple:

@@ -6,9 +6,8 @@ names them.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import numpy as np
 
 from basiscli import __version__, atomic
 from basiscli.errors import BadInput
-from basiscli.files import rows
 from basiscli.files.sink import Sink
 from basiscli.files.targets import require_new
 from basiscli.names import natural
@@ -73,6 +71,10 @@ class Writer:
                 arrays[layer][start : start + len(values)] = values
             self._sink.check()
             start += len(next(iter(chunk.values())))
+
+    def remove(self, group: str) -> None:
+        """Take a group with all its arrays out of the file, if it exists."""
+        self._file.pop(group, None)
 
     def _group(self, path: str) -> None:
         """Make a group and its parents unless they exist. Members keep the order in which they are written."""
@@ -195,21 +197,21 @@ class Reader:
         node = self._child(path)
         if not isinstance(node, h5py.Dataset):
             raise BadInput(f"{self.path}: no array {path}")
-        return self.rows(self.require_numbers(node), 0, None)
+        with self.checked(self.require_numbers(node).name):
+            return node[()]
 
     def arrays(self, group: str) -> dict[str, np.ndarray]:
         """Return all arrays below a group."""
         return {name: self.array(f"{group}/{name}") for name in self.datasets(group)}
 
-    def rows(self, dataset: h5py.Dataset, start: int, stop: int | None) -> np.ndarray:
-        """Return the rows start to stop of an array that `require_numbers` accepted. `stop` None: all rows."""
-        with self.checked(dataset.name):
-            return dataset[()] if stop is None else dataset[start:stop]
+    def part(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return rows of an array that `require_numbers` accepted, by its path."""
+        with self.checked(name):
+            return self._file[name][start:stop]
 
-    def row_reader(self, dataset: h5py.Dataset) -> Callable[[int, int], np.ndarray]:
-        """Return a function that reads rows start to stop of an array, fast when called in order (`rows.reader`)."""
-        length = dataset.chunks[0] if dataset.chunks else 1
-        return rows.reader(partial(self.rows, dataset), len(dataset), length, dataset.nbytes)
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def require_numbers(self, dataset: h5py.Dataset) -> h5py.Dataset:
         """Return the array if it holds numbers and lies in this file. Raises BadInput otherwise."""
@@ -304,7 +306,7 @@ def reading(path: str | Path) -> Iterator[Reader]:
     try:
         yield reader
     finally:
-        reader._file.close()
+        reader.close()
 
 
 def open_reader(path: str | Path) -> Reader:
