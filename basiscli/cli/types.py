@@ -144,6 +144,20 @@ class EpochList(click.ParamType):
         return tuple(int(part) for part in parts)
 
 
+class Factor(click.ParamType):
+    """An option of training and its levels: `optimizer=sgd,adamw`."""
+
+    name = "factor"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        name, _, levels = value.partition("=")
+        if not name or not all(levels.split(",")):
+            self.fail(f"'{value}': write an option of training and its levels, such as optimizer=sgd,adamw", param, ctx)
+        return name, tuple(levels.split(","))
+
+
 class Width(click.ParamType):
     """A width: a whole number, a fraction such as `1/4`, or a decimal."""
 
