@@ -7,8 +7,9 @@ from itertools import groupby
 import numpy as np
 
 from basiscli.alignment import corrections, interpolation, matching
-from basiscli.analysis import nulls, pairs
-from basiscli.analysis.assess import SCORES, CorrelationRequest, assess
+from basiscli.analysis import nulls
+from basiscli.analysis.assess import SCORES, CorrelationRequest, assess_layers
+from basiscli.analysis.passes import layer_moments
 from basiscli.analysis.privilege import layer_privileges
 from basiscli.errors import BadInput
 from basiscli.experiments import measured, training
@@ -77,7 +78,7 @@ def pairs_over_epochs(evolution: Evolution) -> Iterator[dict]:
     Networks that diverged are left out and counted. If fewer than two are left, there is one record, without a layer.
     Raises BadInput before training as `training.train_networks` does, also for kept networks of another run.
     """
-    dataset = load_dataset(evolution.job.dataset)
+    dataset = load_dataset(evolution.job.dataset, evolution.job.channels)
     _, job = training.plan(evolution.job, dataset)
     if evolution.job.out is None:
         job = replace(job, out=f"{job.out}-evolve")
@@ -120,17 +121,18 @@ def _pairs(evolution: Evolution, seeds: Sequence[int], paths: Sequence[str]) -> 
     barriers = _barriers(evolution, networks) if evolution.barrier else {}
     privileges = _privileges(evolution, paths)
     with nulls.workers(max(opened[0].layers.values())) as spread:
-        for moments in pairs.layer_moments(opened, SEED, True, evolution.positions, norms=True):
-            for assessment in assess(moments, evolution.request, spread):
+        reading = evolution.request.reading(evolution.positions)
+        for compared, assessments in assess_layers(layer_moments(opened, reading), evolution.request, spread):
+            for assessment in assessments:
                 pair, scores = (assessment.pair.a, assessment.pair.b), assessment.pair.scores
-                record = {"layer": moments.layer, "units": scores.units[0]}
+                record = {"layer": compared.layer, "units": scores.units[0]}
                 for side, k, dead in zip("ab", pair, scores.dead, strict=True):
                     record |= {f"seed_{side}": seeds[k], f"test_accuracy_{side}": accuracies[k]}
-                    record |= {f"privilege_{side}": privileges[moments.layer][k], f"dead_{side}": dead}
+                    record |= {f"privilege_{side}": privileges[compared.layer][k], f"dead_{side}": dead}
                 yield (
                     record
                     | {name: assessment.fields[name] for name in (*SCORES, "share")}
-                    | {"cka": assessment.fields["cka_debiased"], "correlated_images": opened[0].samples[moments.layer]}
+                    | {"cka": assessment.fields["cka_debiased"], "correlated_images": opened[0].samples[compared.layer]}
                     | {name: of_pairs[pair] for name, of_pairs in barriers.items()}
                 )
 
@@ -140,7 +142,7 @@ def _accuracy(loaded: Loaded, evolution: Evolution) -> float:
     known = loaded.file.history.get("test_accuracy", np.empty(0))
     if len(known):
         return float(known[-1])
-    test = load_dataset(evolution.job.dataset).test
+    test = load_dataset(evolution.job.dataset, evolution.job.channels).test
     return float(evaluate(loaded.network, loaded.arrays, test, loaded.standard)[1][0])
 
 
@@ -155,7 +157,8 @@ def _barriers(evolution: Evolution, networks: Sequence[Loaded]) -> dict[str, dic
     try:
         matching.require_alike(networks)
         walk = interpolation.prepare_walk(
-            networks, load_dataset(evolution.job.dataset), ("test",), correct_on=interpolation.CORRECT_ON, seed=SEED,
+            networks, load_dataset(evolution.job.dataset, evolution.job.channels), ("test",),
+            correct_on=interpolation.CORRECT_ON, seed=SEED,
             points=evolution.points,
         )  # fmt: skip
     except BadInput as error:

@@ -111,7 +111,7 @@ def _evolution(job: TrainingJob, options: Mapping, measured: dict[TrainingJob, d
     job = replace(job, activations=False)
     record = _training(job, measured)
     trained = _known(job, record)
-    kept = len(training.plan(job, load_dataset(job.dataset))[1].kept_epochs()) + 1
+    kept = len(training.plan(job, load_dataset(job.dataset, job.channels))[1].kept_epochs()) + 1
     walked = {"matches": ("none", "activations"), "corrected": ("none",), "degrade": False} | dict(options)
     work = _connectivity(walked, trained) if options["barrier"] else _correlation(options, trained)
     seconds = record["seconds"] + kept * (work + _privilege(options, trained)) / trained.speed
