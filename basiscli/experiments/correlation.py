@@ -9,6 +9,7 @@ from basiscli.analysis.assess import CorrelationRequest, has_interval, summarise
 from basiscli.analysis.pairs import LayerMoments
 from basiscli.errors import BadInput
 from basiscli.files import activations, hdf5, kinds
+from basiscli.files.writer import Writer, writing
 from basiscli.names import EVERY
 from basiscli.notes import log
 
@@ -59,7 +60,7 @@ def correlate_files(
     drawn: list = []
     failed: dict[str, BadInput] = {}
     with ExitStack() as stack:
-        results = stack.enter_context(hdf5.writing(out, force)) if out else None
+        results = stack.enter_context(writing(out, force)) if out else None
         if results:
             results.attributes(
                 {"kind": hdf5.RESULTS, "analysis": "correlate", "files": list(paths), "seed": request.seed}
@@ -76,7 +77,7 @@ def _records(
     request: CorrelationRequest,
     positions: str | int,
     intervals: bool,
-    results: hdf5.Writer | None,
+    results: Writer | None,
     drawn: list | None,
     failed: dict[str, BadInput],
 ) -> Iterator[dict]:

@@ -14,6 +14,7 @@ from basiscli.errors import BadInput, printable
 from basiscli.files import arrays, hdf5, kinds, networks
 from basiscli.files.datasets import dataset_of
 from basiscli.files.source import Source
+from basiscli.files.writer import Writer, writing
 from basiscli.names import EVERY, choose
 from basiscli.nn import cost
 from basiscli.nn.graph import Network, forward
@@ -80,7 +81,7 @@ def open_source(
     reader = hdf5.open_reader(path)
     if reader.kind == hdf5.RESULTS:
         raise BadInput(f"{path}: holds results of an analysis, not activations")
-    if reader.kind == "arrays":
+    if reader.kind == hdf5.ARRAYS:
         return arrays.source_of(path, arrays.of_hdf5(reader), layers, channels, ids)
     recorded = _recorded(reader)
     if reader.kind == hdf5.NETWORK:
@@ -220,7 +221,7 @@ def record_files(
         if make_folders:
             target.parent.mkdir(exist_ok=True)
         kinds.require_target(target, kinds.ACTIVATIONS, force, targets)
-        with hdf5.writing(target, force) as writer:
+        with writing(target, force) as writer:
             writer.attributes(
                 {
                     "kind": hdf5.ACTIVATIONS,
@@ -240,7 +241,7 @@ def record_files(
         }
 
 
-def record(writer: hdf5.Writer, source: Source, split: str, tap: str) -> None:
+def record(writer: Writer, source: Source, split: str, tap: str) -> None:
     """Write all layers of a source into a file, a chunk of samples at a time."""
     row = sum(values.nbytes for values in source.read(list(source.layers), 0, 1).values())
     read = source.chunks(list(source.layers), max(1, min(RECORDED_AT_ONCE, RECORDED_BYTES // row)))

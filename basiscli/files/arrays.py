@@ -17,8 +17,9 @@ import numpy as np
 from basiscli.analysis.measures import floats
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.files.hdf5 import Reader, Unreadable
+from basiscli.files.hdf5 import Reader
 from basiscli.files.source import Source
+from basiscli.files.tree import Unreadable
 from basiscli.names import choose, natural
 
 FIRST, LAST = "first", "last"

@@ -10,7 +10,8 @@ import numpy as np
 from basiscli import __version__
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.files.hdf5 import NETWORK, Writer, open_reader, reading, writing
+from basiscli.files.hdf5 import NETWORK, open_reader, reading
+from basiscli.files.writer import Writer, writing
 from basiscli.nn import models, weights
 from basiscli.nn.graph import Network
 from basiscli.training.images import Standardisation

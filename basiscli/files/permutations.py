@@ -8,7 +8,7 @@ import numpy as np
 
 from basiscli.analysis import assignment
 from basiscli.errors import BadInput
-from basiscli.files import hdf5
+from basiscli.files import hdf5, writer
 from basiscli.nn.unit_groups import UnitGroups
 from basiscli.notes import log
 
@@ -57,7 +57,7 @@ def save_permutations(
         for k, of_network in enumerate(permutations, 1)
         for group, p in of_network.items()
     }
-    hdf5.save_arrays(path, arrays, {"analysis": "match", "match": {"files": list(files), **how}}, force)
+    writer.save_arrays(path, arrays, {"analysis": "match", "match": {"files": list(files), **how}}, force)
 
 
 def load_permutations(path: str | Path, groups: UnitGroups) -> StoredPermutations:

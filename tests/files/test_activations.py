@@ -5,7 +5,7 @@ import pytest
 
 from basiscli import data
 from basiscli.errors import BadInput
-from basiscli.files import activations, hdf5
+from basiscli.files import activations, writer
 from basiscli.files.networks import load, load_network, save_network
 
 
@@ -81,7 +81,7 @@ def test_a_data_set_that_has_changed_is_refused(networks, tmp_path):
 
 
 def test_arrays_of_another_program(tmp_path):
-    hdf5.save_arrays(tmp_path / "ours.h5", {}, {})
+    writer.save_arrays(tmp_path / "ours.h5", {}, {})
     with pytest.raises(BadInput, match="results of an analysis"):
         activations.open_source(str(tmp_path / "ours.h5"))
     import h5py
