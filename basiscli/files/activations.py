@@ -11,7 +11,7 @@ import numpy as np
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput, printable
-from basiscli.files import arrays, hdf5, kinds, networks
+from basiscli.files import arrays, hdf5, kinds, networks, schema
 from basiscli.files.datasets import dataset_of
 from basiscli.files.source import Source
 from basiscli.files.writer import Writer, writing
@@ -20,7 +20,6 @@ from basiscli.nn import cost
 from basiscli.nn.graph import Network, forward
 from basiscli.training.images import SHIFTS, Standardisation, probe_batch
 
-TAPS = ("post", "pre")
 # The images that a network runs on: a part of its data set, or this part with each image in all nine shifts.
 SPLITS = ("test", "train", "test-shifts", "train-shifts")
 # Activations are written in chunks of about RECORDED_BYTES, and of at most RECORDED_AT_ONCE samples.
@@ -121,7 +120,8 @@ def _recorded(reader: hdf5.Reader) -> dict[str, dict]:
     splits: dict[str, dict] = {}
     for name, array in reader.datasets("activations").items():
         split, _, layer = name.partition("/")
-        part = splits.setdefault(split, {"arrays": {}, "tap": reader.attribute("tap", f"activations/{name}")})
+        tap = schema.read(schema.ArrayAttributes, reader, f"activations/{name}").tap
+        part = splits.setdefault(split, {"arrays": {}, "tap": tap})
         part["arrays"][layer] = array
     return splits
 
@@ -133,12 +133,13 @@ def _stored(reader: hdf5.Reader, layers: dict, split: str) -> Source:
         raise BadInput(f"{path}: holds no array (samples, ..., units)")
     for name, array in layers.items():
         reader.require_numbers(array)
-        if not array.size or array.ndim < 2:
-            raise BadInput(f"{path}: {name} has the shape {array.shape}, not (samples, ..., units)")
+        if not array.size or array.ndim < 2 or array.dtype != np.float32:
+            raise BadInput(f"{path}: {name} is {array.dtype} {array.shape}, not float32 (samples, ..., units)")
+    dataset: dict = schema.read(schema.OF_KIND[reader.kind], reader).dataset
     readers = {name: reader.row_reader(array) for name, array in layers.items()}
 
     def read(wanted: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
-        return {name: placement.to_device(readers[name](start, stop).astype(np.float32, copy=False)) for name in wanted}
+        return {name: placement.to_device(readers[name](start, stop)) for name in wanted}
 
     return Source(
         path=path,
@@ -146,7 +147,7 @@ def _stored(reader: hdf5.Reader, layers: dict, split: str) -> Source:
         samples={name: array.shape[0] for name, array in layers.items()},
         copies=_copies(split),
         stored=True,
-        inputs=f"{reader.json('dataset').get('checksum')}/{split}",
+        inputs=f"{dataset['checksum']}/{split}",
         read=read,
     )
 

@@ -115,8 +115,11 @@ def of_hdf5(reader: Reader) -> dict[str, Array]:
             problem = None
         except BadInput as error:
             problem = str(error).removeprefix(f"{reader.path}: ").removeprefix(f"{node.name} ")
-        note = None if problem else reader.unwritten(node)
-        arrays[name] = Array(node.shape or (), node.dtype, reader.row_reader(node), problem, note)
+        with reader.checked(name):
+            if problem:
+                arrays[name] = Array(node.shape or (), np.dtype(object), _nothing, problem)
+            else:
+                arrays[name] = Array(node.shape, node.dtype, reader.row_reader(node), None, reader.unwritten(node))
     return arrays
 
 

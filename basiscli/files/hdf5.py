@@ -4,7 +4,6 @@ Reading trusts nothing. Bytes of our files are compared with their digests befor
 external data, strange types, sizes beyond the memory and damaged bytes are refused with a line that names them.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -54,7 +53,7 @@ class Reader:
         if not self.ours:
             return ARRAYS
         kind = self.attribute("kind")
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise BadInput(f"{self.path}: its attribute kind is {kind!r:.40}, not one of {', '.join(KINDS)}")
         return kind
 
@@ -76,7 +75,8 @@ class Reader:
             if "basiscli" in self._file.attrs or set(self._file) >= _OF_A_NETWORK:
                 return True
             known = "activations" in self._file or "analysis" in self._file.attrs
-            return known and self.attribute("kind") in KINDS
+            kind = self.attribute("kind") if known else None
+            return isinstance(kind, str) and kind in KINDS
 
     def differences(self) -> list[str]:
         """Return the places of all bytes that differ from their digest, in words."""
@@ -99,14 +99,6 @@ class Reader:
     def varies(self, name: str, path: str = "/") -> bool:
         """Whether an attribute is of variable length: HDF5 keeps such values apart, where damage can hang it."""
         return self._file[path].attrs.get_id(name).dtype.hasobject
-
-    def json(self, name: str, default: str | None = None) -> dict:
-        """Return the JSON object in an attribute. `default` is the JSON text that replaces a missing attribute."""
-        with self.checked(f"the attribute {name}"):
-            value = json.loads(self.attribute(name, default=default))
-            if not isinstance(value, dict):
-                raise ValueError("no JSON object")
-            return value
 
     def datasets(self, group: str = "/") -> dict[str, h5py.Dataset]:
         """Return all arrays below a group by their path within it. The dict is empty if the group does not exist.

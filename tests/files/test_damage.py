@@ -48,3 +48,16 @@ def test_a_change_through_hdf5_is_refused(whole, tmp_path, kind):
         shutil.copy(path, damaged)
         how = damage.structured(rng, damaged, sibling)
         assert damage.outcome(damaged) is None, f"trial {trial}: {how}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_strange_file_with_valid_digests_is_read_or_refused_with_one_line(whole, tmp_path, kind):
+    """As a faulty or a hostile program may write it: no other exception, no hang."""
+    path, sibling = whole[kind]
+    rng = np.random.default_rng(2)
+    damaged = tmp_path / "damaged.h5"
+    for _ in range(25):
+        shutil.copy(path, damaged)
+        damage.structured(rng, damaged, sibling)
+        damage.reseal(damaged)
+        damage.outcome(damaged)
