@@ -82,19 +82,19 @@ def open_source(
         raise BadInput(f"{path}: holds results of an analysis, not activations")
     if reader.kind == hdf5.ARRAYS:
         return arrays.source_of(path, arrays.of_hdf5(reader), layers, channels, ids)
-    recorded = _recorded(reader)
+    splits = recorded(reader)
     if reader.kind == hdf5.NETWORK:
         split, tap = split or "test", tap or network_tap
-        if recorded.get(split, {}).get("tap") != tap:
+        if splits.get(split, {}).get("tap") != tap:
             return chosen(computed(path, split, tap, dataset), layers)
     elif split is None:
-        if len(recorded) != 1:
-            raise BadInput(f"{path}: holds the splits {', '.join(recorded) or 'none'}; choose one with `split`")
-        split = next(iter(recorded))
-    if split not in recorded or tap not in (None, recorded[split]["tap"]):
-        held = ", ".join(f"{name} {part['tap']}" for name, part in recorded.items())
+        if len(splits) != 1:
+            raise BadInput(f"{path}: holds the splits {', '.join(splits) or 'none'}; choose one with `split`")
+        split = next(iter(splits))
+    if split not in splits or tap not in (None, splits[split]["tap"]):
+        held = ", ".join(f"{name} {part['tap']}" for name, part in splits.items())
         raise BadInput(f"{path}: holds no {tap or ''} activations of the split {split}, only {held or 'none'}")
-    return chosen(_stored(reader, recorded[split]["arrays"], split), layers)
+    return chosen(_stored(reader, splits[split]["arrays"], split), layers)
 
 
 def _require_same_samples(first: Source, other: Source) -> None:
@@ -115,14 +115,17 @@ def _require_same_samples(first: Source, other: Source) -> None:
     )
 
 
-def _recorded(reader: hdf5.Reader) -> dict[str, dict]:
-    """Return the arrays and the tap of each recorded split in a file."""
+def recorded(reader: hdf5.Reader) -> dict[str, dict]:
+    """Return the arrays and the tap of each recorded split in a file. Raises BadInput for other arrays than those."""
     splits: dict[str, dict] = {}
     for name, array in reader.datasets("activations").items():
         split, _, layer = name.partition("/")
         tap = schema.read(schema.ArrayAttributes, reader, f"activations/{name}").tap
         part = splits.setdefault(split, {"arrays": {}, "tap": tap})
-        part["arrays"][layer] = array
+        part["arrays"][layer] = reader.require_numbers(array)
+        if not array.size or array.ndim < 2 or array.dtype != np.float32:
+            said = f"{name} is {array.dtype} {array.shape!s:.60}"
+            raise BadInput(f"{reader.path}: {said}, not float32 (samples, ..., units)")
     return splits
 
 
@@ -131,10 +134,6 @@ def _stored(reader: hdf5.Reader, layers: dict, split: str) -> Source:
     path = reader.path
     if not layers:
         raise BadInput(f"{path}: holds no array (samples, ..., units)")
-    for name, array in layers.items():
-        reader.require_numbers(array)
-        if not array.size or array.ndim < 2 or array.dtype != np.float32:
-            raise BadInput(f"{path}: {name} is {array.dtype} {array.shape}, not float32 (samples, ..., units)")
     dataset: dict = schema.read(schema.OF_KIND[reader.kind], reader).dataset
     readers = {name: reader.row_reader(array) for name, array in layers.items()}
 
