@@ -13,8 +13,8 @@ from pathlib import Path
 
 BLOCK = 1 << 16
 MAGIC = b"basiscli digest1"
-_DIGEST = sha256().digest_size
-_TRAILER = len(MAGIC) + 8 + _DIGEST
+DIGEST = sha256().digest_size
+_TRAILER = len(MAGIC) + 8 + DIGEST
 
 
 class Differs(OSError):
@@ -45,8 +45,8 @@ def open_sealed(path: str | Path) -> "SealedFile | None":
         if len(trailer) < _TRAILER or not trailer.startswith(MAGIC):
             os.close(descriptor)
             return None
-        length = int.from_bytes(trailer[len(MAGIC) : -_DIGEST], "little")
-        in_table = _DIGEST * -(-length // BLOCK)
+        length = int.from_bytes(trailer[len(MAGIC) : -DIGEST], "little")
+        in_table = DIGEST * -(-length // BLOCK)
         table = os.pread(descriptor, in_table, length) if length + in_table + _TRAILER == size else b""
         if _trailer(length, table) != trailer:
             raise Differs("(its digests are damaged)")
@@ -66,7 +66,7 @@ class SealedFile(io.RawIOBase):
     def __init__(self, descriptor: int, length: int, table: bytes):
         self._descriptor, self._length, self._table = descriptor, length, table
         self._place = 0
-        self._compared = bytearray(len(table) // _DIGEST)
+        self._compared = bytearray(len(table) // DIGEST)
         self.difference: Differs | None = None
 
     def readable(self) -> bool:
@@ -125,7 +125,7 @@ class SealedFile(io.RawIOBase):
     def _read_block(self, k: int, view: memoryview) -> None:
         """Read block k, and compare it with its digest."""
         self._read(view, k * BLOCK)
-        if sha256(view).digest() != self._table[k * _DIGEST : (k + 1) * _DIGEST]:
+        if sha256(view).digest() != self._table[k * DIGEST : (k + 1) * DIGEST]:
             raise self._differs(k)
         self._compared[k] = 1
 

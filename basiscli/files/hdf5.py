@@ -34,7 +34,7 @@ _DAMAGE = (
 # hostile shape could ask for any amount of memory. (LZF packs at most about 1:100.)
 _UNCHECKED_BYTES, _LARGEST_RATIO = 1 << 24, 1000
 # (samples, ..., units): images in several shifts and times have at most so many axes.
-_MOST_AXES = 8
+MOST_AXES = 8
 
 
 class Reader:
@@ -152,8 +152,8 @@ class Reader:
             declared, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
             if declared > _UNCHECKED_BYTES and declared > _LARGEST_RATIO * stored:
                 raise BadInput(f"{self.path}: {dataset.name} declares {declared} bytes and holds {stored}, no data")
-            if dataset.ndim > _MOST_AXES:
-                raise BadInput(f"{self.path}: {dataset.name} has {dataset.ndim} axes; at most {_MOST_AXES} are read")
+            if dataset.ndim > MOST_AXES:
+                raise BadInput(f"{self.path}: {dataset.name} has {dataset.ndim} axes; at most {MOST_AXES} are read")
             if dataset.chunks:
                 self._require_memory(f"a chunk of {dataset.name}", prod(dataset.chunks) * dataset.dtype.itemsize)
             return dataset

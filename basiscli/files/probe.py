@@ -1,5 +1,6 @@
 """Look at a file of unknown origin in a child process first: damage can hang or crash libhdf5."""
 
+import faulthandler
 import os
 import select
 import signal
@@ -40,6 +41,7 @@ def trouble(look: Callable[[], object], seconds: float | None = None) -> str | N
 
 def _look_and_exit(look: Callable[[], object]) -> None:
     try:
+        faulthandler.disable()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         look()

@@ -70,7 +70,7 @@ def optional(kind: Kind) -> Kind:
 
 def list_of(kind: Kind) -> Kind:
     """Return the kind of a JSON list whose members are all of one kind."""
-    says = f"a list whose members are {kind.says}"
+    says = f"a list; each member is {kind.says}"
 
     def convert(value: Any) -> list:
         if not isinstance(value, list):

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from basiscli.errors import BadInput
-from basiscli.files import activations, digests, hdf5, summary
+from basiscli.files import activations, digests, hdf5, schema, summary
 from basiscli.files.networks import load
 
 PAGE, SECTOR = 4096, 512
@@ -45,7 +45,7 @@ def _read(path: Path) -> tuple:
     if shown["kind"] == hdf5.RESULTS:
         with hdf5.reading(path) as file:
             parts.append(_plain(file.arrays("/")))
-            parts.append(_plain(file.attribute("files") or file.attribute("match")))
+            parts.append(_plain(asdict(schema.read(schema.ResultAttributes, file))))
     return tuple(parts)
 
 
