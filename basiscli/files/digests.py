@@ -49,7 +49,7 @@ def open_sealed(path: str | Path) -> "SealedFile | None":
         in_table = DIGEST * -(-length // BLOCK)
         table = os.pread(descriptor, in_table, length) if length + in_table + _TRAILER == size else b""
         if _trailer(length, table) != trailer:
-            raise Differs("(its digests are damaged)")
+            raise Differs("its digests are damaged")
     except OSError:
         os.close(descriptor)
         raise
@@ -59,15 +59,16 @@ def open_sealed(path: str | Path) -> "SealedFile | None":
 class SealedFile(io.RawIOBase):
     """The content of a sealed file, for reading. A block is compared with its digest when a byte of it is first read.
 
-    Raises Differs for a block that differs. `difference` is the first difference that was seen, None without one:
-    HDF5 does not pass on every error of its file object.
+    libhdf5 2.0 keeps a file open whose reading failed, and crashes when the process ends. So a block that differs, or
+    cannot be read, is given to it as zeros, and `difference` says so: whoever reads with libhdf5 looks there after
+    every call. The zeros may stay in the caches of libhdf5, so nothing that is read after a difference counts.
     """
 
     def __init__(self, descriptor: int, length: int, table: bytes):
         self._descriptor, self._length, self._table = descriptor, length, table
         self._place = 0
         self._compared = bytearray(len(table) // DIGEST)
-        self.difference: Differs | None = None
+        self.difference: str | None = None
 
     def readable(self) -> bool:
         return True
@@ -95,49 +96,53 @@ class SealedFile(io.RawIOBase):
             os.close(self._descriptor)
         super().close()
 
-    def differences(self) -> Iterator[Differs]:
-        """Compare all blocks and yield the difference of each block that differs."""
+    def differences(self) -> Iterator[str]:
+        """Compare all blocks, and yield the reason for each that differs or cannot be read."""
         block = memoryview(bytearray(BLOCK))
         for k in range(len(self._compared)):
             try:
                 self._read_block(k, block[: self._size(k)])
-            except Differs as difference:
-                yield difference
+            except OSError as error:
+                yield reason(error)
 
     def _fill(self, view: memoryview, place: int) -> int:
         """Fill the start of a buffer with the bytes of one block from a place on, and return their number."""
         k, start = place // BLOCK, place % BLOCK
         size = self._size(k)
         count = min(len(view), size - start)
-        if self._compared[k]:
-            self._read(view[:count], place)
-        elif count == size:
-            self._read_block(k, view[:count])
-        else:
-            block = memoryview(bytearray(size))
-            self._read_block(k, block)
-            view[:count] = block[start : start + count]
+        try:
+            if self._compared[k]:
+                self._read(view[:count], place)
+            elif count == size:
+                self._read_block(k, view[:count])
+            else:
+                block = memoryview(bytearray(size))
+                self._read_block(k, block)
+                view[:count] = block[start : start + count]
+        except OSError as error:
+            self.difference = self.difference or reason(error)
+            view[:count] = bytes(count)
         return count
 
     def _size(self, k: int) -> int:
         return min(BLOCK, self._length - k * BLOCK)
 
     def _read_block(self, k: int, view: memoryview) -> None:
-        """Read block k, and compare it with its digest."""
+        """Read block k. Raises Differs if it differs from its digest."""
         self._read(view, k * BLOCK)
         if sha256(view).digest() != self._table[k * DIGEST : (k + 1) * DIGEST]:
-            raise self._differs(k)
+            start = k * BLOCK
+            raise Differs(f"bytes {start} to {start + self._size(k)} differ from their digest")
         self._compared[k] = 1
 
     def _read(self, view: memoryview, place: int) -> None:
         if os.preadv(self._descriptor, [view], place) < len(view):
-            raise self._differs(place // BLOCK)
+            raise Differs("it became shorter")
 
-    def _differs(self, k: int) -> Differs:
-        start = k * BLOCK
-        difference = Differs(f"(bytes {start} to {start + self._size(k)} differ from their digest)")
-        self.difference = self.difference or difference
-        return difference
+
+def reason(error: OSError) -> str:
+    """Return why bytes could not be had."""
+    return error.strerror or str(error)
 
 
 def _trailer(length: int, table: bytes | bytearray) -> bytes:

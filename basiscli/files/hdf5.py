@@ -46,6 +46,7 @@ class Reader:
     def __init__(self, file: h5py.File, path: str, content: digests.SealedFile | None = None):
         self._file, self._content = file, content
         self.path = path
+        self._damage: str | None = None
 
     @property
     def kind(self) -> str:
@@ -80,7 +81,7 @@ class Reader:
 
     def differences(self) -> list[str]:
         """Return the places of all bytes that differ from their digest, in words."""
-        return [_reason(difference) for difference in self._content.differences()] if self._content else []
+        return list(self._content.differences()) if self._content else []
 
     def attribute(self, name: str, path: str = "/", default=None):
         """Return an attribute as a plain Python value, or `default` if it does not exist."""
@@ -181,12 +182,19 @@ class Reader:
         try:
             yield
         except BadInput:
+            self._require_no_difference(what)
             raise
         except _DAMAGE as error:
+            self._require_no_difference(what)
             raise BadInput(f"{self.path}: {what} is damaged ({_reason(error)}); make the file anew") from error
-        if self._content and self._content.difference:  # libhdf5 does not pass on every error
-            reason = _reason(self._content.difference)
-            raise BadInput(f"{self.path}: {what} is damaged ({reason}); make the file anew")
+        self._require_no_difference(what)
+
+    def _require_no_difference(self, what: str) -> None:
+        """Raise BadInput if bytes differed from their digest, now or before: libhdf5 keeps what it has read."""
+        if self._content and self._content.difference:
+            said = f"{self.path}: {what} is damaged ({self._content.difference}); make the file anew"
+            self._damage = self._damage or said
+            raise BadInput(self._damage)
 
     def _child(self, path: str) -> h5py.Group | h5py.Dataset | None:
         """Return the member at a path from the root, None if it does not exist."""
@@ -221,18 +229,23 @@ def open_reader(path: str | Path) -> Reader:
     try:
         content = digests.open_sealed(path)
     except digests.Differs as error:
-        raise BadInput(f"{path}: is damaged ({_reason(error)}); make the file anew") from error
+        raise BadInput(f"{path}: is damaged ({error}); make the file anew") from error
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise BadInput(f"{path}: cannot be read ({digests.reason(error)})") from error
     if content is None:
         _require_survey(path)
     try:
-        reader = Reader(h5py.File(path if content is None else content, "r"), path, content)
+        file = h5py.File(path if content is None else content, "r")
     except (OSError, RuntimeError) as error:
         if content and content.difference:
-            raise BadInput(f"{path}: is damaged ({_reason(content.difference)}); make the file anew") from error
+            raise BadInput(f"{path}: is damaged ({content.difference}); make the file anew") from error
         raise BadInput(f"{path}: cannot be read ({_reason(error)})") from error
-    _require_known(reader)
+    reader = Reader(file, path, content)
+    try:
+        _require_known(reader)
+    except BadInput:
+        file.close()
+        raise
     return reader
 
 

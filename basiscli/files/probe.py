@@ -20,6 +20,8 @@ def trouble(look: Callable[[], object], seconds: float | None = None) -> str | N
     """
     limit = SECONDS if seconds is None else seconds
     read_end, write_end = os.pipe()
+    waiting = select.poll()
+    waiting.register(read_end)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of forks beside threads: the copy calls nothing but libhdf5
         child = os.fork()
@@ -27,7 +29,7 @@ def trouble(look: Callable[[], object], seconds: float | None = None) -> str | N
         _look_and_exit(look)
     os.close(write_end)
     try:
-        ended = bool(select.select([read_end], [], [], limit)[0])  # the pipe ends with the child
+        ended = bool(waiting.poll(1000 * limit))  # the pipe ends with the child
     finally:
         os.close(read_end)
         with suppress(ProcessLookupError):

@@ -90,6 +90,39 @@ def test_only_what_is_read_is_compared(tmp_path):
         assert len(file.differences()) == 1
 
 
+def test_files_that_are_refused_are_closed(copy):
+    """libhdf5 keeps files open whose reading failed, and the process crashes in the end."""
+    content = copy.read_bytes()
+    before = len(os.listdir("/proc/self/fd"))
+    for place in (9, content.find(b'"mean": [') + 9, -60):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        copy.write_bytes(changed)
+        for _ in range(3):
+            with pytest.raises(BadInput, match=r"copy.h5: .*is damaged"):
+                load(copy)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_after_a_difference_nothing_of_the_file_counts(copy, monkeypatch):
+    """libhdf5 keeps what it has read: zeros in the place of a block that could not be read."""
+    with hdf5.reading(copy) as file:
+        weights = file.array("weights/hidden1/b")
+
+        def fails(*arguments):
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(os, "preadv", fails)
+        for name in ("state", "optimizer", "history", "activations"):
+            with pytest.raises(BadInput, match=r"copy.h5: .*is damaged \(Input/output error\)"):
+                file.arrays(name)
+                file.array("weights/hidden2/w")
+        monkeypatch.undo()
+        with pytest.raises(BadInput, match=r"Input/output error"):
+            file.array("weights/hidden1/b")
+    assert weights.any()
+
+
 def test_digests_themselves_are_compared(copy):
     content = copy.read_bytes()
     for place in (-1, -40, -60):
