@@ -24,12 +24,12 @@ class Differs(OSError):
 def seal(file: io.FileIO) -> None:
     """Append the digests of all bytes of an open file. Raises OSError if the file cannot be read or written."""
     length = file.seek(0, os.SEEK_END)
-    file.seek(0)
     table = bytearray()
     block = bytearray(BLOCK)
     for start in range(0, length, BLOCK):
         part = memoryview(block)[: min(BLOCK, length - start)]
-        file.readinto(part)
+        if _read_at(file.fileno(), part, start) < len(part):
+            raise OSError("it became shorter")
         table += sha256(part).digest()
     rest = memoryview(bytes(table) + _trailer(length, table))
     while rest:
@@ -41,13 +41,13 @@ def open_sealed(path: str | Path) -> "SealedFile | None":
     descriptor = os.open(path, os.O_RDONLY)
     try:
         size = os.fstat(descriptor).st_size
-        trailer = os.pread(descriptor, _TRAILER, max(0, size - _TRAILER))
+        trailer = _bytes_at(descriptor, _TRAILER, max(0, size - _TRAILER))
         if len(trailer) < _TRAILER or not trailer.startswith(MAGIC):
             os.close(descriptor)
             return None
         length = int.from_bytes(trailer[len(MAGIC) : -DIGEST], "little")
         in_table = DIGEST * -(-length // BLOCK)
-        table = os.pread(descriptor, in_table, length) if length + in_table + _TRAILER == size else b""
+        table = _bytes_at(descriptor, in_table, length) if length + in_table + _TRAILER == size else b""
         if _trailer(length, table) != trailer:
             raise Differs("its digests are damaged")
     except OSError:
@@ -136,13 +136,26 @@ class SealedFile(io.RawIOBase):
         self._compared[k] = 1
 
     def _read(self, view: memoryview, place: int) -> None:
-        if os.preadv(self._descriptor, [view], place) < len(view):
+        if _read_at(self._descriptor, view, place) < len(view):
             raise Differs("it became shorter")
 
 
 def reason(error: OSError) -> str:
     """Return why bytes could not be had."""
     return error.strerror or str(error)
+
+
+def _read_at(descriptor: int, view: memoryview, place: int) -> int:
+    """Fill a buffer with the bytes of a file from a place on; return their number, which is less only at its end."""
+    done = 0
+    while done < len(view) and (count := os.preadv(descriptor, [view[done:]], place + done)):
+        done += count
+    return done
+
+
+def _bytes_at(descriptor: int, size: int, place: int) -> bytes:
+    block = bytearray(size)
+    return bytes(block[: _read_at(descriptor, memoryview(block), place)])
 
 
 def _trailer(length: int, table: bytes | bytearray) -> bytes:

@@ -169,3 +169,18 @@ def test_nothing_but_a_regular_file_is_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.h5")
     with pytest.raises(BadInput, match=r"pipe.h5: is no regular file"):
         load(tmp_path / "pipe.h5")
+
+
+def test_reads_that_give_less_than_they_were_asked_for_change_nothing(tmp_path, monkeypatch):
+    """A signal or a network file system may cut a read short, while a file is sealed or read."""
+    whole, preadv = np.arange(50_000.0), os.preadv
+    monkeypatch.setattr(
+        os, "preadv", lambda file, parts, place: preadv(file, [parts[0][: len(parts[0]) // 2 + 1]], place)
+    )
+    save_arrays(tmp_path / "a.h5", {"x": whole}, {})
+    monkeypatch.undo()
+    for short in (False, True):
+        if short:
+            monkeypatch.setattr(os, "preadv", lambda file, parts, place: preadv(file, [parts[0][:1000]], place))
+        with hdf5.reading(tmp_path / "a.h5") as file:
+            np.testing.assert_array_equal(file.array("x"), whole)
