@@ -93,7 +93,7 @@ def test_only_what_is_read_is_compared(tmp_path):
 def test_files_that_are_refused_are_closed(copy):
     """libhdf5 keeps files open whose reading failed, and the process crashes in the end."""
     content = copy.read_bytes()
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for place in (9, content.find(b'"mean": [') + 9, -60):
         changed = bytearray(content)
         changed[place] ^= 1
@@ -101,7 +101,7 @@ def test_files_that_are_refused_are_closed(copy):
         for _ in range(3):
             with pytest.raises(BadInput, match=r"copy.h5: .*is damaged"):
                 load(copy)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_after_a_difference_nothing_of_the_file_counts(copy, monkeypatch):
