@@ -33,7 +33,7 @@ def test_changed_bytes_change_nothing_in_silence(whole, tmp_path, kind):
     assert expected is not None
     rng = np.random.default_rng(0)
     damaged = tmp_path / "damaged.h5"
-    for trial in range(50):
+    for trial in range(40):
         how, changed = damage.bytewise(rng, content, other)
         damaged.write_bytes(changed)
         assert damage.outcome(damaged) in (None, expected), f"trial {trial}: {how}"
@@ -44,7 +44,7 @@ def test_a_change_through_hdf5_is_refused(whole, tmp_path, kind):
     path, sibling = whole[kind]
     rng = np.random.default_rng(1)
     damaged = tmp_path / "damaged.h5"
-    for trial in range(25):
+    for trial in range(15):
         shutil.copy(path, damaged)
         how = damage.structured(rng, damaged, sibling)
         assert damage.outcome(damaged) is None, f"trial {trial}: {how}"
@@ -56,7 +56,7 @@ def test_a_strange_file_with_valid_digests_is_read_or_refused_with_one_line(whol
     path, sibling = whole[kind]
     rng = np.random.default_rng(2)
     damaged = tmp_path / "damaged.h5"
-    for _ in range(25):
+    for _ in range(20):
         shutil.copy(path, damaged)
         damage.structured(rng, damaged, sibling)
         damage.reseal(damaged)
