@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import h5py
@@ -16,11 +15,6 @@ from basiscli.files.writer import save_arrays
 from tests.helpers.damage import reseal
 
 OLDER = Path(__file__).parent / "before-the-wings/seed1.h5"
-
-
-@pytest.fixture
-def copy(networks, tmp_path) -> Path:
-    return Path(shutil.copy(networks[0], tmp_path / "copy.h5"))
 
 
 def test_hdf5_ignores_the_digests_and_drops_them_with_a_change(copy):

@@ -1,7 +1,6 @@
 """Attributes and arrays of files with valid digests, as a faulty or hostile program may write them: one line each."""
 
 import json
-import shutil
 from pathlib import Path
 
 import h5py
@@ -14,11 +13,6 @@ from basiscli.files.networks import NetworkFile, load, load_network, save_networ
 from basiscli.training.recipe import Recipe
 from tests.helpers.command_line import call, done
 from tests.helpers.damage import reseal
-
-
-@pytest.fixture
-def copy(networks, tmp_path) -> Path:
-    return Path(shutil.copy(networks[0], tmp_path / "copy.h5"))
 
 
 def put(path: Path, attribute: str, value: object, place: str = "/") -> None:
