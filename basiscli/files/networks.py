@@ -92,8 +92,8 @@ def contents(reader: Reader) -> tuple[NetworkFile, Network]:
     for name in held["optimizer"]:
         slot, _, weight = name.partition("/")
         optimizer.setdefault(slot, {})[weight] = reader.array(f"optimizer/{name}")
-    weights, state, history = (reader.arrays(group) for group in ("weights", "state", "history"))
-    file = NetworkFile(**vars(attributes), weights=weights, state=state, optimizer=optimizer, history=history)
+    trained, state, history = (reader.arrays(group) for group in ("weights", "state", "history"))
+    file = NetworkFile(**vars(attributes), weights=trained, state=state, optimizer=optimizer, history=history)
     return file, network
 
 
