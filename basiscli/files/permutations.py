@@ -68,8 +68,10 @@ def load_permutations(path: str | Path, groups: UnitGroups) -> StoredPermutation
     """
     with hdf5.reading(path) as file:
         attributes = schema.read(schema.ResultAttributes, file) if file.kind == hdf5.RESULTS else None
-        if attributes is None or attributes.analysis != "match" or not attributes.match:
+        if attributes is None or attributes.analysis != "match":
             raise BadInput(f"{path}: holds no permutations (`basiscli match` writes them into `out`)")
+        if not attributes.match:
+            raise BadInput(f"{path}: lacks the attribute match; make the file anew")
         files = tuple(attributes.match["files"])
         stored = []
         for k in range(1, len(files)):
