@@ -42,14 +42,35 @@ def choose(names: Iterable[str], patterns: Sequence[str], where: str) -> list[st
     the layer of that name where there is one. Raises BadInput if nothing is chosen; `where` begins the message.
     """
     names = list(names)
-    wanted = [part for pattern in patterns for part in ([pattern] if pattern in names else pattern.split(",")) if part]
-    kept = [part for part in wanted if not (part.startswith("!") and part not in names)] or list(EVERY)
-    left_out = [part[1:] for part in wanted if part.startswith("!") and part not in names]
-    chosen = [name for name in names if _matches(name, kept, names) and not _matches(name, left_out, names)]
+    chosen = _chosen(names, *_parts(names, patterns))
     if not chosen:
         listed = f"it has {', '.join(names)}" if names else "it has none"
         raise BadInput(f"{where}: no layer matches '{','.join(patterns)}'; {listed}")
     return chosen
+
+
+def renamed(names: Iterable[str], rules: Sequence[tuple[str, str]], where: str) -> dict[str, str]:
+    """Return names by their new names, by the first rule (glob, name) that matches; `*` of the name is what `*`
+    matched.
+
+    Raises BadInput if two names become one; `where` begins the message.
+    """
+    new: dict[str, str] = {}
+    for name in names:
+        called = next((called for rule in rules if (called := _by_rule(name, *rule)) is not None), name)
+        if called in new:
+            raise BadInput(f"{where}: `rename` gives {new[called]} and {name} one name, {called}")
+        new[called] = name
+    return new
+
+
+def _by_rule(name: str, old: str, new: str) -> str | None:
+    before, star, after = old.partition("*")
+    if not star:
+        return new if name == old else None
+    if len(name) < len(before) + len(after) or not (name.startswith(before) and name.endswith(after)):
+        return None
+    return new.replace("*", name[len(before) : len(name) - len(after)])
 
 
 def matches(name: str, glob: str) -> bool:
@@ -57,20 +78,32 @@ def matches(name: str, glob: str) -> bool:
     return fnmatchcase(name, glob)
 
 
-def _matches(name: str, patterns: Sequence[str], names: Sequence[str]) -> bool:
-    return any(name == part or (part not in names and matches(name, part)) for part in patterns)
+def select(names: Iterable[str], patterns: Sequence[str], unknown: Callable[[str], str]) -> list[str]:
+    """Return the names that patterns choose as in `choose`, in their order; without a pattern none.
 
-
-def select(names: Iterable[str], globs: Iterable[str], unknown: Callable[[str], str]) -> list[str]:
-    """Return the names that match any of the globs, in their order; `*` matches across slashes.
-
-    Raises BadInput with `unknown(glob)` for a glob that matches nothing.
+    Raises BadInput with `unknown(part)` for a name or a glob that matches nothing.
     """
     names = list(names)
-    chosen = set()
-    for glob in globs:
-        matching = [name for name in names if matches(name, glob)]
-        if not matching:
-            raise BadInput(unknown(glob))
-        chosen.update(matching)
-    return [name for name in names if name in chosen]
+    if not patterns:
+        return []
+    kept, left_out = _parts(names, patterns)
+    for part in kept:
+        if not any(_matches(name, [part], names) for name in names):
+            raise BadInput(unknown(part))
+    return _chosen(names, kept, left_out)
+
+
+def _parts(names: Sequence[str], patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names and globs that patterns name, and those that they leave out."""
+    wanted = [part for pattern in patterns for part in ([pattern] if pattern in names else pattern.split(",")) if part]
+    left_out = [part for part in wanted if part.startswith("!") and part not in names]
+    kept = [part for part in wanted if part not in left_out] or list(EVERY)
+    return kept, [part[1:] for part in left_out]
+
+
+def _chosen(names: Sequence[str], kept: Sequence[str], left_out: Sequence[str]) -> list[str]:
+    return [name for name in names if _matches(name, kept, names) and not _matches(name, left_out, names)]
+
+
+def _matches(name: str, patterns: Sequence[str], names: Sequence[str]) -> bool:
+    return any(name == part or (part not in names and matches(name, part)) for part in patterns)

@@ -50,8 +50,10 @@ def describe(name: str) -> dict:
     }
 
 
-def load(name: str | Path) -> Dataset:
+def load(name: str | Path, channels: str | None = None) -> Dataset:
     """Return a data set by its name, or from the path of an .npz file with the four arrays that `from_arrays` takes.
+
+    channels: of a file, as `from_arrays` takes it.
 
     Raises BadInput for an unknown name, for a data set that was not fetched yet (the message names the command), and
     for files that are damaged or do not hold the expected arrays.
@@ -59,7 +61,7 @@ def load(name: str | Path) -> Dataset:
     if str(name) in ENTRIES:
         return _load_entry(lookup(str(name)))
     if Path(name).suffix == ".npz":
-        return from_arrays(str(name), read_npz(Path(name)))
+        return from_arrays(str(name), read_npz(Path(name)), channels)
     raise BadInput(
         f"{name}: no such data set; there are {', '.join(ENTRIES)}, or give the path of an .npz file"
         f"{suggestion(str(name), ENTRIES)}"

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from basiscli.data.axes import FIRST, told_of_images
 from basiscli.data.readers import KEYS
 from basiscli.errors import BadInput
+from basiscli.notes import log
 
 CLASSES = 1000  # larger labels that also exceed the number of images are a mistake: each class costs an output
 
@@ -25,7 +27,7 @@ class Dataset:
     """Two splits of one kind of image: the same H, W, C and dtype in both, labels in 0..classes-1.
 
     `checksum` is the SHA-256 over the dtypes, shapes and bytes of the four arrays: it identifies the data,
-    independent of the file.
+    independent of the file. `channels` is the axis that the user told for this file, None if the shapes told it.
     """
 
     name: str
@@ -33,22 +35,26 @@ class Dataset:
     test: Split
     classes: int
     checksum: str
+    channels: str | None = None
 
 
-def from_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
+def from_arrays(name: str, arrays: Mapping[str, np.ndarray], channels: str | None = None) -> Dataset:
     """Return the data set made of four arrays: train/images, train/labels, test/images, test/labels.
 
-    Images are (N, H, W) or (N, H, W, C), uint8 or floating (converted to float32); labels are whole numbers (N,) from
-    0. There are max(label) + 1 classes, over both splits. An array that needs no conversion is not copied.
+    Images are (N, H, W), (N, H, W, C) or (N, C, H, W), uint8 or floating (converted to float32); labels are whole
+    numbers (N,) from 0. There are max(label) + 1 classes, over both splits. An array that needs no conversion is not
+    copied. channels: FIRST, LAST, or None to let the shape decide: 1 or 3 channels, else the square that the others
+    form, else last. Where another reading is possible, a note says how images were read.
 
     Raises BadInput, with `name` and the key, for a missing or empty array, another shape or type, values that are not
     finite in float32, different sizes, negative labels, and labels far beyond the number of images.
     """
     if missing := [key for key in KEYS if key not in arrays]:
         raise BadInput(f"{name}: {', '.join(missing)} missing; a data set has the arrays {', '.join(KEYS)}")
+    first = _channels_first(name, np.shape(arrays["train/images"]), channels)
     train, test = (
         Split(
-            _images(f"{name}: {split}/images", arrays[f"{split}/images"]),
+            _images(f"{name}: {split}/images", arrays[f"{split}/images"], first),
             _labels(f"{name}: {split}/labels", arrays[f"{split}/labels"]),
         )
         for split in ("train", "test")
@@ -65,13 +71,28 @@ def from_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     if classes > max(CLASSES, len(train.labels) + len(test.labels)):
         raise BadInput(f"{name}: labels up to {classes - 1:,}, more than there are images; number the classes from 0")
-    return Dataset(name, train, test, classes, _checksum(train, test))
+    return Dataset(name, train, test, classes, _checksum(train, test), channels)
 
 
-def _images(what: str, array: np.ndarray) -> np.ndarray:
+def _channels_first(name: str, shape: tuple[int, ...], channels: str | None) -> bool:
+    """Return whether images are (N, C, H, W). A note says how they are read, unless only one reading is likely."""
+    if channels or len(shape) != 4:
+        return channels == FIRST and len(shape) == 4
+    read = told_of_images(shape)
+    if read == FIRST:
+        log.warning(f"{name}: images {shape} read as (N, C, H, W), channels first; `channels` last reads (N, H, W, C)")
+    elif read is None:
+        log.warning(f"{name}: images {shape} read as (N, H, W, C), channels last; no shape tells, see `channels`")
+    return read == FIRST
+
+
+def _images(what: str, array: np.ndarray, first: bool) -> np.ndarray:
+    """Return images (N, H, W, C). first: whether they are (N, C, H, W)."""
     array = np.asarray(array)
     if array.ndim not in (3, 4) or array.size == 0:
         raise BadInput(f"{what} has the shape {array.shape}; expected (N, H, W) or (N, H, W, C), none of them 0")
+    if first and array.ndim == 4:
+        array = np.moveaxis(array, 1, -1)
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # a float64 too large for float32 becomes infinite and is refused below
             array = array.astype(np.float32, copy=False)

@@ -3,13 +3,14 @@
 Docs: docs/match.md. The first of several networks is the reference. Its unit i corresponds to unit p[i] of the other.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from basiscli.alignment.same_function import TOLERANCE, logit_difference
-from basiscli.analysis import assignment, pairs
+from basiscli.analysis import assignment, passes
 from basiscli.analysis.moments import Moments, merge
 from basiscli.data import Dataset, Split
 from basiscli.errors import BadInput
@@ -106,7 +107,7 @@ def require_alike(networks: Sequence[Loaded]) -> None:
         require_finite(other)
 
 
-def moments(networks: Sequence[Loaded], request: MatchRequest, star: bool = False) -> list[pairs.LayerMoments]:
+def moments(networks: Sequence[Loaded], request: MatchRequest, star: bool = False) -> list[passes.LayerMoments]:
     """Return the moments of every layer of networks that are alike, after its nonlinearity, from one pass.
 
     star: only the products of the first network with each other network.
@@ -118,10 +119,11 @@ def moments(networks: Sequence[Loaded], request: MatchRequest, star: bool = Fals
         )
         for loaded in networks
     ]
-    return list(pairs.layer_moments(opened, request.seed, star=star))
+    reading = passes.Reading(request.seed, memory=sys.maxsize)  # all moments are kept, so nothing comes in blocks
+    return list(passes.layer_moments(opened, reading, star))
 
 
-def pair(layers: Sequence[pairs.LayerMoments], i: int, j: int) -> dict[str, Moments]:
+def pair(layers: Sequence[passes.LayerMoments], i: int, j: int) -> dict[str, Moments]:
     """Return the moments of networks i < j alone, by layer, over all rows."""
     return {layer.layer: merge([half.pair(i, j) for half in layer.halves]) for layer in layers}
 

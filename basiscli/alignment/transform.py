@@ -25,7 +25,7 @@ SHOWN = 1000
 
 @dataclass(frozen=True)
 class Change:
-    """A change of basis: permute or rotate the units of all layers that match a glob, drawn from a seed."""
+    """A change of basis: permute or rotate the units of the layers that patterns choose, drawn from a seed."""
 
     how: str
     seed: int
@@ -69,7 +69,7 @@ def transform_network(
 
 
 def _groups(unit_groups_of: UnitGroups, network: Network, globs: Sequence[str]) -> list[str]:
-    """Return the groups of all layers that match any of the globs."""
+    """Return the groups of all layers that patterns choose (`names.select`)."""
     layers = names.select(
         network.layers, globs, lambda glob: f"`layer` {glob}: no such layer; there are {', '.join(network.layers)}"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -22,6 +22,33 @@ SUM_ROWS = 256  # rows added up in float32 before float64 takes over: errors sta
 # float32 cannot hold products of units whose deviation is above 2 to this power, or below 1 over it.
 LARGEST_EXPONENT = 40
 PIECE = 1 << 17  # values copied from a table at a time, so that they stay in the cache
+BLOCK_ROWS = 8192  # rows that wait for a product, at most
+# Of layers with more units than this, over all networks, no more rows wait than a product needs.
+MANY_UNITS = 4096
+
+
+@dataclass(frozen=True)
+class Grain:
+    """How rows are cut into sums: run rows make a product, block rows wait for it, piece rows are copied at a time.
+
+    Sums depend on the grain in their last bits. So it follows from all networks of a layer, also where only some of
+    them are read together. narrow: whether products take one thread.
+    """
+
+    run: int
+    block: int
+    piece: int
+    narrow: bool
+
+    @classmethod
+    def of(cls, units: Sequence[int]) -> "Grain":
+        """Return the grain of a layer with so many units in each network."""
+        # A product costs rows x U², and its addition in float64 U²: a few percent from 4 U rows on. More rows would
+        # cost precision in float32.
+        run = min(max(4 * max(units), 512), BLOCK_ROWS)
+        block = run if sum(units) > MANY_UNITS else BLOCK_ROWS // run * run
+        piece = max(PIECE // max(units) // SUM_ROWS, 1) * SUM_ROWS
+        return cls(run, block, piece, sum(units) <= ONE_THREAD)
 
 
 class Accumulator:
@@ -36,12 +63,20 @@ class Accumulator:
     full:   keep S_kk, not only its diagonal
     spread: a function like `map` that runs over networks, such as the `map` of a thread pool. Copying and summing run
             on one core; beside products on all cores they take a third of the time.
-    star:   keep S_0j only
+    products: the pairs i < j whose S_ij are kept, as i with a range of j; each becomes one product of matrices. None:
+            all pairs
     norms:  keep `Moments.norms`, which needs `full`
+    grain:  of the whole layer, if these are some of its networks
     """
 
     def __init__(
-        self, networks: int, full: bool = False, spread: Callable = map, star: bool = False, norms: bool = False
+        self,
+        networks: int,
+        full: bool = False,
+        spread: Callable = map,
+        products: Sequence[tuple[int, range]] | None = None,
+        norms: bool = False,
+        grain: Grain | None = None,
     ) -> None:
         self.rows = 0
         self._not_finite = [0] * networks
@@ -49,9 +84,10 @@ class Accumulator:
         self._with_norms = norms
         self._spread = spread
         self._networks = range(networks)
-        self._hubs = range(1 if star else networks)
+        self._products = [(i, range(i + 1, networks)) for i in range(networks)] if products is None else products
+        self._whole_grain = grain
         self._begun = False
-        self._pairs = [(i, j) for i in self._hubs for j in range(i + 1, networks)]
+        self._pairs = [(i, j) for i, partners in self._products for j in partners]
 
     def add(self, chunk: Sequence[np.ndarray], chosen: np.ndarray | None = None) -> None:
         """Add one chunk: for each network k an array (n, ..., U_k), float32 or float64, of the same rows.
@@ -73,11 +109,11 @@ class Accumulator:
             return
         first = 0
         while first < len(rows):
-            last = min(len(rows), first + self._block_rows - self._waiting)
-            spread = map if self._narrow else self._spread
+            last = min(len(rows), first + self._grain.block - self._waiting)
+            spread = map if self._grain.narrow else self._spread
             list(spread(partial(self._place, rows[first:last]), self._networks, tables))
             self._waiting += last - first
-            if self._waiting == self._block_rows:
+            if self._waiting == self._grain.block:
                 self._add_products()
             first = last
         self.rows += len(rows)
@@ -88,7 +124,7 @@ class Accumulator:
         return [int(count) for count in self._not_finite]
 
     def moments(self) -> Moments:
-        """Return the moments of all rows added so far, on the host."""
+        """Return the moments of all rows added so far, on the host. The sums become the moments: call it once."""
         if not self.rows:
             raise ValueError("no rows were added")
         if kernels.on_gpu(self._sums[0]):
@@ -96,31 +132,26 @@ class Accumulator:
         self._add_products()
         with np.errstate(invalid="ignore", over="ignore"):  # counted in not_finite
             means = tuple(map(self._mean, self._networks))
+            norms = self._centred_norms() if self._with_norms else None
             own = tuple(self._centred(self._own[k], k, k) for k in self._networks)
             cross = {(i, j): self._centred(self._cross[i, j], i, j) for i, j in self._pairs}
-        centred = Moments(self.rows, means, own, cross)
-        return replace(centred, norms=self._centred_norms()) if self._with_norms else centred
+        return Moments(self.rows, means, own, cross, norms)
 
     def _centred_norms(self) -> Norms:
         sums = [self._unscaled(total, k) for k, total in enumerate(self._sums)]
         own = tuple(self._unscaled_product(table, k, k) for k, table in enumerate(self._own))
         cross = {(i, j): self._unscaled_product(table, i, j) for (i, j), table in self._cross.items()}
         uncentred = Moments(self.rows, tuple(sums), own, cross)
-        return self._norms.about([total / self.rows for total in sums], self.rows, sums, uncentred.product)
+        return self._norms.about([total / self.rows for total in sums], self.rows, sums, uncentred.product, cross)
 
     def begin(self, chunk: Sequence[np.ndarray]) -> None:
         """Set shifts and scales by a chunk, as `add` takes it; moments to be merged must begin with the same chunk."""
         tables = [_floats(x).reshape(-1, x.shape[-1]) for x in chunk]
         self._begun = True
         units = [table.shape[1] for table in tables]
-        # A product costs rows x U², and its addition in float64 U²: a few percent from 4 U rows on. More rows would
-        # cost precision in float32.
-        self._run = min(max(4 * max(units), 512), 8192)
-        self._block_rows = 8192 // self._run * self._run
+        self._grain = self._whole_grain or Grain.of(units)
         edges = np.cumsum([0, *units])
         self._columns = [slice(first, last) for first, last in pairwise(edges)]
-        self._narrow = edges[-1] <= ONE_THREAD
-        self._piece_rows = max(PIECE // max(units) // SUM_ROWS, 1) * SUM_ROWS
         self._waiting = 0
         self._shifts, self._factors, self._scales = zip(*map(_origin, tables), strict=True)
         zeros = partial(np.zeros_like, tables[0], np.float64)
@@ -129,7 +160,7 @@ class Accumulator:
         self._cross = {(i, j): zeros(shape=(units[i], units[j])) for i, j in self._pairs}
         self._norms = Norms.zero(tables[0], units)
         # On a GPU each chunk is multiplied at once, without a block.
-        rows = 0 if kernels.on_gpu(tables[0]) else self._block_rows
+        rows = 0 if kernels.on_gpu(tables[0]) else self._grain.block
         self._block = np.empty((rows, edges[-1]), np.float32)
 
     def _add_on_gpu(self, tables: list) -> None:
@@ -143,8 +174,8 @@ class Accumulator:
             self._not_finite[k] = self._not_finite[k] + (~np.isfinite(x)).sum()
             if not self._full:
                 self._own[k] += _column_sums(x * x)
-        for first in range(0, len(shifted[0]), self._run):
-            run = [x[first : first + self._run] for x in shifted]
+        for first in range(0, len(shifted[0]), self._grain.run):
+            run = [x[first : first + self._grain.run] for x in shifted]
             for k in self._networks if self._full else ():
                 self._own[k] += _product(run[k], run[k])
             for i, j in self._pairs:
@@ -164,8 +195,8 @@ class Accumulator:
     def _place(self, rows: np.ndarray, k: int, table: np.ndarray) -> None:
         """Put shifted rows of network k into its block, and add up the sums that need no product of matrices."""
         with np.errstate(invalid="ignore", over="ignore"):
-            for first in range(0, len(rows), self._piece_rows):
-                piece = rows[first : first + self._piece_rows]
+            for first in range(0, len(rows), self._grain.piece):
+                piece = rows[first : first + self._grain.piece]
                 start = self._waiting + first
                 shifted = np.take(table, piece, axis=0, mode="clip")  # "clip" is faster, and no row is out of range
                 shifted -= self._shifts[k]
@@ -185,30 +216,34 @@ class Accumulator:
         if not len(block):
             return
         self._waiting = 0
-        threads = blas().limit(limits=1) if self._narrow else nullcontext()
+        run = self._grain.run
+        threads = blas().limit(limits=1) if self._grain.narrow else nullcontext()
         with threads, np.errstate(invalid="ignore", over="ignore"):
             if self._with_norms:
                 tables = [self._unscaled(block[:, columns], k) for k, columns in enumerate(self._columns)]
                 self._norms.add(tables, lambda x, y: x.T @ y)
             for i, columns in enumerate(self._columns):
                 if self._full:
-                    self._own[i] += _in_runs(_outer, self._run, block[:, columns], block[:, columns])
-                if i in self._hubs and i + 1 < len(self._columns):
-                    # One product with all later networks: few large products keep the cores busy, many small do not.
-                    products = _in_runs(_outer, self._run, block[:, columns], block[:, columns.stop :])
-                    for j in self._networks[i + 1 :]:
-                        first, last = self._columns[j].start - columns.stop, self._columns[j].stop - columns.stop
-                        self._cross[i, j] += products[:, first:last]
+                    self._own[i] += _in_runs(_outer, run, block[:, columns], block[:, columns])
+            for i, partners in self._products:
+                if not partners:
+                    continue
+                # One product with many networks: few large products keep the cores busy, many small do not.
+                start = self._columns[partners[0]].start
+                several = slice(start, self._columns[partners[-1]].stop)
+                products = _in_runs(_outer, run, block[:, self._columns[i]], block[:, several])
+                for j in partners:
+                    self._cross[i, j] += products[:, self._columns[j].start - start : self._columns[j].stop - start]
 
     def _mean(self, k: int) -> np.ndarray:
         network = 1.0 if self._scales[k] is None else self._scales[k][0]
         return self._shifts[k] * network + self._unscaled(self._sums[k], k) / self.rows
 
     def _centred(self, products: np.ndarray, i: int, j: int) -> np.ndarray:
-        """S_ij = Σ y_i y_jᵀ - (Σ y_i)(Σ y_j)ᵀ / N, for the shifted rows y."""
+        """S_ij = Σ y_i y_jᵀ - (Σ y_i)(Σ y_j)ᵀ / N, for the shifted rows y, in the place of the products."""
         sums_i, sums_j = self._sums[i], self._sums[j]
-        centred = products - (np.outer(sums_i, sums_j) if products.ndim == 2 else sums_i * sums_j) / self.rows
-        return self._unscaled_product(centred, i, j)
+        products -= (np.outer(sums_i, sums_j) if products.ndim == 2 else sums_i * sums_j) / self.rows
+        return self._unscaled_product(products, i, j)
 
     def _unscaled(self, values: np.ndarray, k: int) -> np.ndarray:
         """Return values (..., U_k) of network k without the factors of its units, in the type they have."""

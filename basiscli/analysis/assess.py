@@ -1,8 +1,10 @@
 """The scores of a pair beside their nulls and ceilings, as the fields of a record."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 
@@ -10,8 +12,9 @@ from basiscli.analysis import nulls
 from basiscli.analysis.correlate import extrapolated, learning_curve, standardised
 from basiscli.analysis.moments import merge
 from basiscli.analysis.nulls import Calibration, Null, calibrate
-from basiscli.analysis.pairs import LayerMoments, LayerPair, compare_pairs
-from basiscli.analysis.similarity import SIMILARITIES, aligned_held_out, cka_debiased
+from basiscli.analysis.pairs import LayerPair, compare_pairs
+from basiscli.analysis.passes import Compared, LayerMoments, Reading
+from basiscli.analysis.similarity import OF_SPACES, SIMILARITIES, aligned_held_out, cka_debiased
 from basiscli.analysis.statistics import over_networks, share, share_over_networks
 
 NULLS = ("rotated", "shuffled")
@@ -47,6 +50,10 @@ class CorrelationRequest:
         """Whether sums with the norms of rows are needed, for debiased CKA."""
         return "cka" in self.similarities
 
+    def reading(self, positions: str | int = "all", alone: bool = False, memory: int | None = None) -> Reading:
+        """Return how activations are read for it. alone: whether a network is compared with itself."""
+        return Reading(self.seed, self.full or alone, positions, self.norms, self.extrapolate, memory)
+
 
 @dataclass(frozen=True)
 class Assessment:
@@ -57,12 +64,67 @@ class Assessment:
     fields: Mapping[str, float | None]
 
 
-def assess(moments: LayerMoments, request: CorrelationRequest, spread: Callable = map) -> Iterator[Assessment]:
-    """Yield every pair of networks of a layer. spread: a function like `map` for the draws, see `nulls.workers`."""
-    privileges = _privileges(moments, request, spread) if "rotated" in request.nulls else {}
-    for pair in compare_pairs(moments, request.drop_dead):
-        drawn = {name: _draw(name, pair, moments.rows_per_image, request, spread) for name in request.nulls}
-        yield Assessment(pair, drawn, dict(_fields(pair, drawn, privileges, request)))
+def assess_layers(
+    layers: Iterable[LayerMoments],
+    request: CorrelationRequest,
+    spread: Callable = map,
+    keep: Callable[[Assessment], Assessment] | None = None,
+) -> Iterator[tuple[Compared, Iterator[Assessment]]]:
+    """Yield each layer with the assessments of all its pairs, in the order of pairs, however the layer is divided.
+
+    layers: from `passes`. spread: a function like `map` for the draws, see `nulls.workers`. keep: is called with each
+    assessment as soon as it is made, and returns what is yielded; by default that is `without_arrays`. Take all
+    assessments of a layer before the next layer.
+    """
+    for compared, blocks in groupby(layers, key=attrgetter("compared")):
+        yield compared, _in_order(blocks, request, spread, keep or without_arrays)
+
+
+def _in_order(
+    blocks: Iterable[LayerMoments], request: CorrelationRequest, spread: Callable, keep: Callable
+) -> Iterator[Assessment]:
+    privileges: dict[tuple[int, str], Calibration] = {}
+    waiting: list[Assessment] = []
+
+    def place(assessment: Assessment) -> tuple[int, int]:
+        pair = assessment.pair
+        return places[pair.a, pair.layers[0]], places[pair.b, pair.layers[1]]
+
+    for block in blocks:
+        places = {(member.source, member.layer): k for k, member in enumerate(block.compared.members)}
+        assessed = map(keep, assess(block, request, spread, privileges))
+        if block.completes and not waiting:
+            yield from assessed
+            continue
+        waiting += assessed
+        if block.completes:
+            yield from sorted(waiting, key=place)
+            waiting = []
+
+
+def assess(
+    block: LayerMoments,
+    request: CorrelationRequest,
+    spread: Callable = map,
+    privileges: dict[tuple[int, str], Calibration] | None = None,
+) -> Iterator[Assessment]:
+    """Yield the pairs of a block of a layer, or of all of it, with their moments.
+
+    privileges: of members of earlier blocks of the layer, by source and layer; those of this block are added.
+    """
+    privileges = {} if privileges is None else privileges
+    if "rotated" in request.nulls:
+        new = [k for k, member in enumerate(block.members) if (member.source, member.layer) not in privileges]
+        own = merge([half.alone(new) for half in block.halves]).own
+        calibrated = nulls.privileges(own, request.draws, request.seed, spread)
+        for k, calibration in zip(new, calibrated, strict=True):
+            privileges[block.members[k].source, block.members[k].layer] = calibration
+    for pair in compare_pairs(block, request.drop_dead):
+        drawn = {name: _draw(name, pair, block.compared.rows_per_image, request, spread) for name in request.nulls}
+        of_pair = [privileges.get((source, layer)) for source, layer in zip((pair.a, pair.b), pair.layers, strict=True)]
+        fields = dict(_fields(pair, drawn, of_pair, request))
+        fields |= _similarity_fields(pair, block.compared.rows_per_image, request, spread)
+        yield Assessment(pair, drawn, fields)
 
 
 def summarise(assessed: Sequence[Assessment]) -> dict[str, float | None]:
@@ -112,9 +174,17 @@ def explain(similarity: str) -> str:
 
 
 def without_arrays(assessment: Assessment, keep_r: bool = False) -> Assessment:
-    """Return an assessment without its moments and, unless kept, its correlations, so that many fit into memory."""
-    scores = assessment.pair.scores if keep_r else replace(assessment.pair.scores, r=np.empty((0, 0)))
-    return replace(assessment, pair=replace(assessment.pair, scores=scores, halves=(), nested=()))
+    """Return an assessment without its moments, so that many fit into memory.
+
+    Unless kept, the correlations and all that is known of single units go, too; only the scores remain, as fields.
+    """
+    pair = replace(assessment.pair, halves=(), nested=())
+    if keep_r:
+        return replace(assessment, pair=pair)
+    nothing = np.empty(0)
+    scores = replace(pair.scores, r=np.empty((0, 0)), permutation=nothing, in_sample=nothing, held_out=nothing)
+    drawn = {name: replace(null, correlations=nothing) for name, null in assessment.nulls.items()}
+    return replace(assessment, pair=replace(pair, scores=scores), nulls=drawn)
 
 
 def _draw(name: str, pair: LayerPair, rows_per_image: int, request: CorrelationRequest, spread: Callable) -> Null:
@@ -123,14 +193,8 @@ def _draw(name: str, pair: LayerPair, rows_per_image: int, request: CorrelationR
     return nulls.shuffled(pair.halves, rows_per_image, request.draws, request.seed, request.drop_dead, spread)
 
 
-def _privileges(moments: LayerMoments, request: CorrelationRequest, spread: Callable) -> dict[int, Calibration]:
-    """Return how privileged each network's basis is, by the source's number."""
-    calibrated = nulls.privileges(merge(moments.halves).own, request.draws, request.seed, spread)
-    return dict(zip(moments.networks, calibrated, strict=True))
-
-
 def _fields(
-    pair: LayerPair, drawn: Mapping[str, Null], privileges: Mapping[int, Calibration], request: CorrelationRequest
+    pair: LayerPair, drawn: Mapping[str, Null], privileges: Sequence[Calibration | None], request: CorrelationRequest
 ) -> Iterator[tuple[str, float | None]]:
     scores = pair.scores
     yield "identity", scores.identity
@@ -151,18 +215,35 @@ def _fields(
         yield from _calibrated("standardised_rotated_held_out", calibration)
         yield "standardised_aligned_held_out", ceiling
         yield "share", share(scores.matched_held_out, calibration.mean, ceiling)
-    if privileges:
-        for side, network in (("a", pair.a), ("b", pair.b)):
-            yield f"privilege_{side}", privileges[network].excess
-            yield f"privilege_z_{side}", privileges[network].z
-    if request.similarities:
-        whole = merge(pair.halves)
-        if request.norms:
-            yield "cka_debiased", cka_debiased(whole)
-        if request.drop_dead:
-            whole = whole.units(*(whole.variances(k) > 0 for k in (0, 1)))
-        for name in request.similarities:
-            yield name.replace("-", "_"), SIMILARITIES[name].function(whole)
+    for side, privilege in zip("ab", privileges, strict=True):
+        if privilege:
+            yield f"privilege_{side}", privilege.excess
+            yield f"privilege_z_{side}", privilege.z
+
+
+def _similarity_fields(
+    pair: LayerPair, rows_per_image: int, request: CorrelationRequest, spread: Callable
+) -> Iterator[tuple[str, float | None]]:
+    """Yield the similarities of a pair; those of spaces with the null of shuffled samples, if that is requested."""
+    if not request.similarities:
+        return
+    whole = merge(pair.halves)
+    if request.norms:
+        yield "cka_debiased", cka_debiased(whole)
+    if request.drop_dead:
+        whole = whole.units(*(whole.variances(k) > 0 for k in (0, 1)))
+    values = {name: SIMILARITIES[name].function(whole) for name in request.similarities}
+    for name, value in values.items():
+        yield name.replace("-", "_"), value
+    if "shuffled" not in request.nulls:
+        return
+    defined = {name: SIMILARITIES[name].function for name in OF_SPACES if values.get(name) is not None}
+    drawn = {}
+    if defined:
+        drawn = nulls.shuffled_similarities(whole, rows_per_image, defined, request.draws, request.seed, spread)
+    for name in request.similarities:
+        if name in OF_SPACES:
+            yield from _calibrated(f"{name}_shuffled", calibrate(values[name], drawn.get(name, np.empty(0))))
 
 
 def _calibrated(prefix: str, calibration: Calibration) -> Iterator[tuple[str, float | None]]:

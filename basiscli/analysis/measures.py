@@ -5,6 +5,7 @@ Arrays are read and converted in chunks, so that an HDF5 data set is never held 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from typing import Any, Protocol
 
@@ -12,13 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from basiscli.analysis import nulls
-from basiscli.analysis.assess import NULLS, Assessment, CorrelationRequest, assess, without_arrays
+from basiscli.analysis.assess import NULLS, Assessment, CorrelationRequest, assess_layers, without_arrays
 from basiscli.analysis.correlate import correlation
 from basiscli.analysis.moments import Moments, merge
-from basiscli.analysis.pairs import layer_moments
+from basiscli.analysis.passes import Reading, layer_moments
 from basiscli.analysis.similarity import SIMILARITIES, cka_debiased
+from basiscli.data.axes import CHANNELS, FIRST, LAST, told
 from basiscli.device import placement
 from basiscli.errors import BadInput
+from basiscli.notes import log
 
 ZERO, DROP = DEAD = ("zero", "drop")
 # An array is the only layer of its source.
@@ -41,14 +44,17 @@ Activations = ArrayLike | Rows
 class ArraySource:
     """An array as a source of activations (see `analysis.pairs`); `path` is the name of the parameter that gave it.
 
-    groups: (samples,), ids of original images; None where every sample is an image of its own.
+    first: whether axis 1 holds the units, and not the last axis. groups: (samples,), ids of original images; None where
+    every sample is an image of its own.
     """
 
     path: str
     values: Rows
+    first: bool = False
     groups: np.ndarray | None = None
     copies: int = 1
     stored: bool = True
+    held: int = 0
 
     @property
     def samples(self) -> dict[str, int]:
@@ -57,8 +63,13 @@ class ArraySource:
 
     @property
     def units(self) -> int:
-        """The length of the last axis."""
-        return self.values.shape[-1]
+        """The length of the axis of units."""
+        return self.values.shape[1 if self.first else -1]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The lengths of the axes between samples and units."""
+        return self.values.shape[2:] if self.first else self.values.shape[1:-1]
 
     @property
     def layers(self) -> dict[str, int]:
@@ -72,7 +83,8 @@ class ArraySource:
 
     def read(self, layers: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
         """Return the activations (n, ..., units) of samples start to stop, float32 or float64."""
-        return {LAYER: placement.to_device(floats(on_host(self.values[start:stop])))}
+        rows = on_host(self.values[start:stop])
+        return {LAYER: placement.to_device(floats(np.moveaxis(rows, 1, -1) if self.first else rows))}
 
 
 def on_host(piece: Any) -> np.ndarray:
@@ -112,12 +124,18 @@ def source(values: Activations, name: str) -> ArraySource:
     return ArraySource(name, rows)
 
 
-def sources(arrays: Sequence[Activations], names: Sequence[str], groups: ArrayLike | None = None) -> list[ArraySource]:
+def sources(
+    arrays: Sequence[Activations], names: Sequence[str], groups: ArrayLike | None = None, channels: str | None = None
+) -> list[ArraySource]:
     """Return arrays of the same samples as sources; groups (samples,): ids of original images.
 
-    Raises BadInput if arrays differ in samples or positions, and for groups that do not fit.
+    channels: FIRST for arrays (samples, units, ...), LAST, or None to let the shapes decide; a note says how they were
+    read where another reading is possible. Raises BadInput if arrays differ in samples or positions, and for groups
+    that do not fit.
     """
-    opened = [source(values, name) for values, name in zip(arrays, names, strict=True)]
+    if channels not in (None, *CHANNELS):
+        raise BadInput(f"`channels` is {channels!r}: choose {' or '.join(map(repr, CHANNELS))} or None")
+    opened = _with_axes([source(values, name) for values, name in zip(arrays, names, strict=True)], channels)
     first = opened[0]
     for other in opened[1:]:
         if other.samples != first.samples:
@@ -125,15 +143,33 @@ def sources(arrays: Sequence[Activations], names: Sequence[str], groups: ArrayLi
                 f"{other.path} has {other.samples[LAYER]} samples, {first.path} has {first.samples[LAYER]}: "
                 "give activations of the same inputs in the same order"
             )
-        if other.values.shape[1:-1] != first.values.shape[1:-1]:
+        if other.positions != first.positions:
             raise BadInput(
                 f"{other.path} has the shape {tuple(other.values.shape)}, {first.path} {tuple(first.values.shape)}: "
-                "only the last axis, the units, may differ"
+                "only the axis of units may differ: the last one, or axis 1 with `channels` first"
             )
     if groups is None:
         return opened
     ids = _ids(groups, first.samples[LAYER])
     return [replace(opened_source, groups=ids) for opened_source in opened]
+
+
+def _with_axes(opened: Sequence[ArraySource], channels: str | None) -> list[ArraySource]:
+    """Return sources that know their axis of units, with a note where another reading is possible."""
+    if channels:
+        return [replace(one, first=channels == FIRST and len(one.values.shape) > 2) for one in opened]
+    several = {told(one.values.shape) for one in opened} - {None}
+    common = several.pop() if len(several) == 1 else None
+    read = []
+    for one in opened:
+        shape = tuple(one.values.shape)
+        axis = (told(shape) or common) if len(shape) > 3 else LAST
+        if axis == FIRST:
+            log.warning(f"{one.path} {shape}: read as (samples, channels, ...); `channels` last reads the last axis")
+        elif axis is None:
+            log.warning(f"{one.path} {shape}: read as (samples, ..., channels): no shape tells, see `channels`")
+        read.append(replace(one, first=axis == FIRST))
+    return read
 
 
 def request(null: str | None, draws: int, seed: int, dead: str) -> CorrelationRequest:
@@ -175,25 +211,31 @@ def assessments(
     """
     require_positions(positions)
     require_whole("processes", processes, 1)
-    (moments,) = layer_moments(opened, asked.seed, asked.full, positions)
     width = max(source.units for source in opened) if asked.nulls else 0
+    keep = partial(without_arrays, keep_r=True)
     with nulls.workers(width, processes) as spread:
-        return [without_arrays(pair, keep_r=True) for pair in assess(moments, asked, spread)]
+        ((_, assessed),) = (
+            (compared, list(pairs))
+            for compared, pairs in assess_layers(layer_moments(opened, asked.reading(positions)), asked, spread, keep)
+        )
+        return assessed
 
 
-def similarity(name: str, x: Activations, y: Activations) -> float | None:
+def similarity(name: str, x: Activations, y: Activations, channels: str | None = None) -> float | None:
     """Return one of SIMILARITIES of two arrays, None where it is undefined."""
-    return SIMILARITIES[name].function(pair_moments(x, y, full=True))
+    return SIMILARITIES[name].function(pair_moments(x, y, full=True, channels=channels))
 
 
-def debiased_cka(x: Activations, y: Activations) -> float | None:
+def debiased_cka(x: Activations, y: Activations, channels: str | None = None) -> float | None:
     """Return the debiased CKA of two arrays, None where it is undefined."""
-    return cka_debiased(pair_moments(x, y, full=True, norms=True))
+    return cka_debiased(pair_moments(x, y, full=True, norms=True, channels=channels))
 
 
-def pair_moments(x: Activations, y: Activations, full: bool = False, norms: bool = False) -> Moments:
+def pair_moments(
+    x: Activations, y: Activations, full: bool = False, norms: bool = False, channels: str | None = None
+) -> Moments:
     """Return the moments of two arrays over all rows. full: not only variances. norms: `Moments.norms` too."""
-    (moments,) = layer_moments(sources([x, y], ["x", "y"]), 0, full, norms=norms)
+    (moments,) = layer_moments(sources([x, y], ["x", "y"], channels=channels), Reading(0, full, norms=norms))
     return merge(moments.halves)
 
 

@@ -23,7 +23,7 @@ class Moments:
     rows:        N
     means[k]:    (U_k,), m_k = Σ x_k / N
     own[k]:      (U_k, U_k), S_kk = Σ (x_k - m_k)(x_k - m_k)ᵀ; or only its diagonal (U_k,)
-    cross[i, j]: (U_i, U_j), S_ij = Σ (x_i - m_i)(x_j - m_j)ᵀ, for i < j, or only for i = 0
+    cross[i, j]: (U_i, U_j), S_ij = Σ (x_i - m_i)(x_j - m_j)ᵀ, for i < j, or only for some of these pairs
     norms:       sums with the squared norms of rows about the means, or None
     """
 
@@ -65,6 +65,11 @@ class Moments:
         norms = self.norms and self.norms.pair(i, j)
         return Moments(self.rows, (self.means[i], self.means[j]), (self.own[i], self.own[j]), {(0, 1): cross}, norms)
 
+    def alone(self, networks: Sequence[int]) -> "Moments":
+        """Return the moments of some networks without their products with each other."""
+        means, own = (tuple(tables[k] for k in networks) for tables in (self.means, self.own))
+        return Moments(self.rows, means, own, {})
+
     def product(self, i: int, j: int) -> np.ndarray:
         """Return S_ij (U_i, U_j) for any i and j whose products were added up."""
         if i == j:
@@ -74,7 +79,7 @@ class Moments:
     def _about(self, norms: Norms, centres: Sequence[np.ndarray]) -> Norms:
         """Return sums about the means as sums about other centres."""
         shifts = [centre - mean for centre, mean in zip(centres, self.means, strict=True)]
-        return norms.about(shifts, self.rows, [np.zeros_like(d) for d in shifts], self.product)
+        return norms.about(shifts, self.rows, [np.zeros_like(d) for d in shifts], self.product, self.cross)
 
     def units(self, *kept: np.ndarray) -> "Moments":
         """Return the moments of some units only, without norms; kept: by network, numbers of units or a mask."""

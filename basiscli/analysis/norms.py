@@ -3,7 +3,7 @@
 K networks, N rows, U_k units. x_k are the rows of network k and |x_k|² their squared norms.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,21 +51,27 @@ class Norms:
         """Return the same sums on the host."""
         return Norms(tuple(map(placement.to_host, self.third)), placement.to_host(self.fourth))
 
-    def about(self, shifts: Sequence[np.ndarray], rows: int, sums: Sequence[np.ndarray], product: Callable) -> "Norms":
-        """Return the sums of the rows x_k - shifts[k].
+    def about(
+        self,
+        shifts: Sequence[np.ndarray],
+        rows: int,
+        sums: Sequence[np.ndarray],
+        product: Callable,
+        pairs: Collection[tuple[int, int]],
+    ) -> "Norms":
+        """Return the sums of the rows x_k - shifts[k]; those of other pairs than `pairs` are of no use afterwards.
 
-        sums[k]: Σ x_k; product(i, j): Σ x_i x_jᵀ, both about the old centre. It follows from
-        |x - d|² = |x|² - 2 d·x + |d|².
+        sums[k]: Σ x_k; product(i, j): Σ x_i x_jᵀ of the pairs and of each network with itself, both about the old
+        centre. It follows from |x - d|² = |x|² - 2 d·x + |d|².
         """
         squares = [float(np.trace(product(k, k))) for k in range(len(sums))]
         sizes = [float(d @ d) for d in shifts]
         along = [float(d @ s) for d, s in zip(shifts, sums, strict=True)]
         third, fourth = [t.copy() for t in self.third], self.fourth.copy()
-        for i, d in enumerate(shifts):
-            for j, e in enumerate(shifts):
-                p = product(i, j)
-                third[i][:, j] += sums[i] * sizes[j] - 2 * p @ e - d * (squares[j] - 2 * along[j] + rows * sizes[j])
-                mixed = e @ self.third[j][:, i] + d @ self.third[i][:, j] + sizes[j] * along[i] + sizes[i] * along[j]
-                fourth[i, j] += squares[i] * sizes[j] + squares[j] * sizes[i] + rows * sizes[i] * sizes[j]
-                fourth[i, j] += 4 * d @ p @ e - 2 * mixed
+        for i, j in {*((k, k) for k in range(len(sums))), *pairs, *((j, i) for i, j in pairs)}:
+            d, e, p = shifts[i], shifts[j], product(i, j)
+            third[i][:, j] += sums[i] * sizes[j] - 2 * p @ e - d * (squares[j] - 2 * along[j] + rows * sizes[j])
+            mixed = e @ self.third[j][:, i] + d @ self.third[i][:, j] + sizes[j] * along[i] + sizes[i] * along[j]
+            fourth[i, j] += squares[i] * sizes[j] + squares[j] * sizes[i] + rows * sizes[i] * sizes[j]
+            fourth[i, j] += 4 * d @ p @ e - 2 * mixed
         return Norms(tuple(third), fourth)

@@ -2,11 +2,11 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from multiprocessing import get_context
 
 import numpy as np
@@ -22,6 +22,8 @@ POOL_UNITS = 100
 # Draws in one task of a process: the moments are sent with each task, and Ctrl-C waits for its end.
 PART_DRAWS = 8
 KEPT_DRAWS = 20
+# A rotation of 512 units takes 30 ms, a third of a draw. Those of a few sizes are kept, so many bytes of each size.
+KEPT_BYTES = 32_000_000
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -103,6 +105,27 @@ def shuffled(
     if min(images for *_, images in parts) < 2:
         return Null(np.empty(0), np.empty(0), np.empty(0))
     return _null(over_draws(partial(_shuffled_draw, parts, seed, drop_dead), draws, spread))
+
+
+def shuffled_similarities(
+    whole: Moments,
+    rows_per_image: int,
+    functions: Mapping[str, Callable[[Moments], float | None]],
+    draws: int,
+    seed: int,
+    spread: Callable = map,
+) -> dict[str, np.ndarray]:
+    """Return similarities of A and the rows of B in random order, (draws,) each; empty where undefined.
+
+    Only S_AB changes; it is drawn as in `shuffled`. functions: of full moments, by name.
+    """
+    images = whole.rows // rows_per_image
+    if images < 2:
+        return {name: np.empty(0) for name in functions}
+    factors = [_factor(own) for own in whole.own]
+    draw = partial(_similarities_draw, whole.alone((0, 1)), factors, images, list(functions.values()), seed)
+    drawn = over_draws(draw, draws, spread)
+    return {name: np.array([of[k] for of in drawn if of[k] is not None]) for k, name in enumerate(functions)}
 
 
 def privileges(owns: Sequence[np.ndarray], draws: int, seed: int, spread: Callable = map) -> list[Calibration]:
@@ -192,12 +215,28 @@ def _rotated_draw(
 ) -> tuple:
     """Return the scores of `_score` and the held-out score of standardised units; single units are then these."""
     q = np.eye(len(raw[0].means[1]), dtype=np.float32)
-    q[np.ix_(live, live)] = haar(generator(seed, "rotated", draw), len(live), np.float32)
+    q[np.ix_(live, live)] = _rotation(seed, draw, len(live))
     scores = _score([_rotate(half, q) for half in raw], drop_dead, draw)
     if not standard:
         return *scores, None
     single = held_out_alone([_rotate(half, q) for half in standard], drop_dead)
     return *scores[:2], single if draw < KEPT_DRAWS else None, mean(single)
+
+
+def _rotation(seed: int, draw: int, size: int) -> np.ndarray:
+    """Return the Haar matrix of a draw; the first ones of a size are kept, as all pairs and layers share them."""
+    kept = _rotations(seed, size)
+    if draw in kept:
+        return kept[draw]
+    q = haar(generator(seed, "rotated", draw), size, np.float32)
+    if (len(kept) + 1) * q.nbytes <= KEPT_BYTES:
+        kept[draw] = q
+    return q
+
+
+@lru_cache(maxsize=4)
+def _rotations(seed: int, size: int) -> dict[int, np.ndarray]:
+    return {}
 
 
 def _rotate(half: Moments, q: np.ndarray) -> Moments:
@@ -214,6 +253,15 @@ def _shuffled_draw(parts: Sequence[tuple], seed: int, drop_dead: bool, draw: int
         means = tuple(np.zeros(len(variances)) for variances in own)
         halves.append(Moments(rows, means, tuple(own), {(0, 1): factor_a @ z @ factor_b.T}))
     return _score(halves, drop_dead, draw)
+
+
+def _similarities_draw(
+    whole: Moments, factors: Sequence[np.ndarray], images: int, functions: Sequence[Callable], seed: int, draw: int
+) -> list[float | None]:
+    z = generator(seed, "shuffled similarities", draw).standard_normal([f.shape[1] for f in factors])
+    cross = factors[0] @ (z / np.sqrt(images - 1)) @ factors[1].T
+    shuffled_rows = replace(whole, cross={(0, 1): cross})
+    return [function(shuffled_rows) for function in functions]
 
 
 def _score(halves: Sequence[Moments], drop_dead: bool, draw: int) -> tuple:

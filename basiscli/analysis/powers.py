@@ -10,8 +10,8 @@ from functools import lru_cache, partial
 import numpy as np
 
 from basiscli import kernels
+from basiscli.analysis.chunks import take_positions
 from basiscli.analysis.random_maps import haar
-from basiscli.analysis.reading import take_positions
 from basiscli.device import placement
 from basiscli.device.threads import blas
 from basiscli.rng import generator

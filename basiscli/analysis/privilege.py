@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from basiscli.analysis import checks, chunks
 from basiscli.analysis.correlate import inverse_root
 from basiscli.analysis.nulls import redundancy
 from basiscli.analysis.powers import Look, PowerSums, look, rotation
-from basiscli.analysis.reading import ahead, chunks_of, describe_positions, require_finite, take_positions, where
 from basiscli.device import placement
 from basiscli.device.threads import side_by_side
 from basiscli.errors import BadInput
@@ -103,7 +103,7 @@ def layer_privileges(
             shapes = _add_all(source, sums, positions, seed)
             for layer in layers:
                 try:
-                    _check(sums[layer], where(source, layer), whiten)
+                    _check(sums[layer], checks.where(source, layer), whiten)
                 except BadInput as error:
                     if failed is None:
                         raise
@@ -113,7 +113,7 @@ def layer_privileges(
             if white:
                 _add_all(source, white, positions, seed)
         for layer, of_layer in sums.items():
-            described = describe_positions(shapes[layer], positions)
+            described = chunks.describe_positions(shapes[layer], positions)
             yield _result(layer, described, of_layer, white.get(layer))
 
 
@@ -130,11 +130,11 @@ def _together(source) -> list[list[str]]:
 def _add_all(source, sums: Mapping[str, PowerSums], positions: str | int, seed: int) -> dict[str, tuple[int, ...]]:
     """Read a source once, and return the positions' shape of each layer."""
     shapes = {}
-    for chunk in ahead(chunks_of([source], dict.fromkeys(sums, (0,)))):
+    for chunk in chunks.ahead(chunks.of_source(source, list(sums))):
         for layer, of_layer in sums.items():
-            array = chunk[0][layer]
+            array = chunk[layer]
             shapes[layer] = array.shape[1:-1]
-            of_layer.add(take_positions(array, positions, seed))
+            of_layer.add(chunks.take_positions(array, positions, seed))
     for of_layer in sums.values():
         of_layer.finish()
     return shapes
@@ -142,7 +142,8 @@ def _add_all(source, sums: Mapping[str, PowerSums], positions: str | int, seed: 
 
 def _check(sums: PowerSums, place: str, whiten: bool) -> None:
     """Raise BadInput for a layer that has no privilege, with its place."""
-    require_finite(place, sums.not_finite)
+    if sums.not_finite:
+        raise BadInput(checks.told_not_finite(place, sums.not_finite))
     if not all(np.isfinite(table).all() for table in (sums.own, sums.rotated, sums.raw_rotated, sums.products)):
         raise BadInput(f"{place}: activations so large that their powers overflow; scale them and record again")
     live = int(np.count_nonzero(_variances(sums.own, sums.rows)))

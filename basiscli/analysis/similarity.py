@@ -85,8 +85,11 @@ def pwcca(m: Moments) -> float | None:
 def soft_matching(m: Moments) -> float | None:
     """Optimal transport of units: max Σ T_ij r_ij (Khosla and Williams 2024).
 
-    T ≥ 0, its rows add up to 1/U_a, its columns to 1/U_b. Of equal widths it is the matched correlation.
+    T ≥ 0, its rows add up to 1/U_a, its columns to 1/U_b. Of equal widths it is the matched correlation. None if all
+    units of a network are dead.
     """
+    if not all(m.variances(k).any() for k in (0, 1)):
+        return None
     return _transport(correlation(m))
 
 
@@ -184,6 +187,8 @@ class Similarity:
     source: str
 
 
+# Similarities that ignore rotations: the shuffled null says what chance gives. (Soft matching has that of `matched`.)
+OF_SPACES = ("cka", "cca", "svcca", "pwcca", "procrustes")
 ROTATION = "rotation of the units, one scale for all"
 ANY_MAP = "any invertible linear map of the units"
 SIMILARITIES = {

@@ -14,7 +14,7 @@ from scipy.special import stdtr
 from basiscli.analysis.correlate import assign, correlation, inverse_root
 from basiscli.analysis.moments import Moments, merge
 from basiscli.analysis.nulls import over_draws
-from basiscli.analysis.pairs import LayerMoments
+from basiscli.analysis.passes import LayerMoments
 from basiscli.analysis.powers import rotation
 from basiscli.analysis.statistics import Estimate, over_networks
 

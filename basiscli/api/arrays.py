@@ -24,6 +24,7 @@ def correlate(
     seed: int = 0,
     groups: ArrayLike | None = None,
     dead: str = "zero",
+    channels: str | None = None,
     positions: str | int = "all",
     processes: int = 1,
     names: tuple[str, str] = ("x", "y"),
@@ -43,6 +44,8 @@ def correlate(
     seed:      of the halves and the draws, 0 or more
     groups:    (samples,), ids of original images: samples of one id, such as shifted copies, fall in the same half
     dead:      "zero" counts a constant unit as 0, "drop" leaves it out
+    channels:  "first" for arrays (samples, units, ...), "last", or None: the square that positions form tells; a note
+               (logger `basiscli`) says how an array was read where another reading is possible
     positions: the rows of a convolution: "all" positions, their "mean", or a number of positions, drawn once
     processes: how many share the draws of 100 units or more; the results do not depend on it. In a script, more than
                one process needs `if __name__ == "__main__":`, as Python's multiprocessing does.
@@ -65,7 +68,7 @@ def correlate(
     basiscli.errors.BadInput: y has 500 samples, x has 1000: give activations of the same inputs in the same order
     """
     request = measures.request(null, draws, seed, dead)
-    opened = measures.sources([x, y], ["x", "y"], groups)
+    opened = measures.sources([x, y], ["x", "y"], groups, channels)
     (pair,) = measures.assessments(opened, request, positions, processes)
     return correlation_of(pair, measures.named(names, 2), opened[0].samples[LAYER], null)
 
@@ -78,6 +81,7 @@ def pairwise(
     seed: int = 0,
     groups: ArrayLike | None = None,
     dead: str = "zero",
+    channels: str | None = None,
     positions: str | int = "all",
     processes: int = 1,
     names: Sequence[str] | None = None,
@@ -104,7 +108,7 @@ def pairwise(
     if len(arrays) < 2:
         raise BadInput(f"`arrays` holds {len(arrays)}: give two or more")
     request = measures.request(null, draws, seed, dead)
-    opened = measures.sources(arrays, [f"arrays[{k}]" for k in range(len(arrays))], groups)
+    opened = measures.sources(arrays, [f"arrays[{k}]" for k in range(len(arrays))], groups, channels)
     called = measures.named([f"x{k}" for k in range(len(arrays))] if names is None else names, len(arrays))
     assessed = measures.assessments(opened, request, positions, processes)
     pairs = {
@@ -116,28 +120,28 @@ def pairwise(
     return Pairwise(called, pairs, summarise(assessed), null)
 
 
-def cka(x: Activations, y: Activations, *, debiased: bool = False) -> float | None:
+def cka(x: Activations, y: Activations, *, debiased: bool = False, channels: str | None = None) -> float | None:
     """Return linear CKA, |S_xy|² / (|S_xx| |S_yy|) of the centred second moments S, Frobenius norms.
 
-    x, y: as `correlate` takes them. In [0, 1], higher is more alike; the same after a rotation of the units of either
-    and a scale for all. None if an array is constant. It rises with few samples for many units; `debiased` takes
-    unbiased estimates instead, 0 in the mean of independent arrays (docs/metrics.md). Raises BadInput as `correlate`
-    does. Source: Kornblith et al. 2019; debiased Song et al. 2012.
+    x, y, channels: as `correlate` takes them. In [0, 1], higher is more alike; the same after a rotation of the units
+    of either and a scale for all. None if an array is constant. It rises with few samples for many units; `debiased`
+    takes unbiased estimates instead, 0 in the mean of independent arrays (docs/metrics.md). Raises BadInput as
+    `correlate` does. Source: Kornblith et al. 2019; debiased Song et al. 2012.
 
     >>> import numpy as np, basiscli
     >>> x = np.random.default_rng(0).standard_normal((500, 4))
     >>> round(basiscli.cka(x, 3 * x[:, ::-1]), 3)
     1.0
     """
-    return measures.debiased_cka(x, y) if debiased else measures.similarity("cka", x, y)
+    return measures.debiased_cka(x, y, channels) if debiased else measures.similarity("cka", x, y, channels)
 
 
-def cca(x: Activations, y: Activations) -> float | None:
+def cca(x: Activations, y: Activations, *, channels: str | None = None) -> float | None:
     """Return the mean canonical correlation, over the smaller rank.
 
-    x, y: as `correlate` takes them. In [0, 1], higher is more alike; the same after any invertible linear map of
-    either. None if the ranks together exceed rows - 1: some correlations are then 1 whatever the data. Raises BadInput
-    as `correlate` does. Source: Hotelling 1936.
+    x, y, channels: as `correlate` takes them. In [0, 1], higher is more alike; the same after any invertible linear map
+    of either. None if the ranks together exceed rows - 1: some correlations are then 1 whatever the data. Raises
+    BadInput as `correlate` does. Source: Hotelling 1936.
 
     >>> import numpy as np, basiscli
     >>> rng = np.random.default_rng(0)
@@ -145,24 +149,24 @@ def cca(x: Activations, y: Activations) -> float | None:
     >>> round(basiscli.cca(x, x @ rng.standard_normal((4, 4))), 3)
     1.0
     """
-    return measures.similarity("cca", x, y)
+    return measures.similarity("cca", x, y, channels)
 
 
-def svcca(x: Activations, y: Activations) -> float | None:
+def svcca(x: Activations, y: Activations, *, channels: str | None = None) -> float | None:
     """Return the mean canonical correlation of the principal components that hold 99 % of each variance.
 
-    x, y: as `correlate` takes them. In [0, 1], higher is more alike; the same after a rotation and a scale for all.
-    None as `cca`. Raises BadInput as `correlate` does. Source: Raghu et al. 2017.
+    x, y, channels: as `correlate` takes them. In [0, 1], higher is more alike; the same after a rotation and a scale
+    for all. None as `cca`. Raises BadInput as `correlate` does. Source: Raghu et al. 2017.
 
     >>> import numpy as np, basiscli
     >>> x = np.random.default_rng(0).standard_normal((500, 4))
     >>> round(basiscli.svcca(x, 2 * x), 3)
     1.0
     """
-    return measures.similarity("svcca", x, y)
+    return measures.similarity("svcca", x, y, channels)
 
 
-def pwcca(x: Activations, y: Activations) -> float | None:
+def pwcca(x: Activations, y: Activations, *, channels: str | None = None) -> float | None:
     """Return canonical correlations weighted by what their variates contribute: Σ α_i ρ_i / Σ α_i.
 
     α_i = Σ_j |<h_i, x_j>|, h_i the variates and x_j the units; with the units of x, then of y, averaged. x, y: as
@@ -174,15 +178,15 @@ def pwcca(x: Activations, y: Activations) -> float | None:
     >>> round(basiscli.pwcca(x, x[:, [1, 0, 3, 2]]), 3)
     1.0
     """
-    return measures.similarity("pwcca", x, y)
+    return measures.similarity("pwcca", x, y, channels)
 
 
-def procrustes(x: Activations, y: Activations) -> float | None:
+def procrustes(x: Activations, y: Activations, *, channels: str | None = None) -> float | None:
     """Return |S_xy|_* / √(tr S_xx tr S_yy) = 1 - d²/2, d the Procrustes distance of matrices of norm 1.
 
-    |·|_* is the nuclear norm. x, y: as `correlate` takes them. In [0, 1], higher is more alike; the same after a
-    rotation and a scale for all. None if an array is constant. Raises BadInput as `correlate` does. Source: Schönemann
-    1966.
+    |·|_* is the nuclear norm. x, y, channels: as `correlate` takes them. In [0, 1], higher is more alike; the same
+    after a rotation and a scale for all. None if an array is constant. Raises BadInput as `correlate` does. Source:
+    Schönemann 1966.
 
     >>> import numpy as np, basiscli
     >>> rng = np.random.default_rng(0)
@@ -191,10 +195,10 @@ def procrustes(x: Activations, y: Activations) -> float | None:
     >>> round(basiscli.procrustes(x, x @ turn), 3)
     1.0
     """
-    return measures.similarity("procrustes", x, y)
+    return measures.similarity("procrustes", x, y, channels)
 
 
-def soft_matching(x: Activations, y: Activations) -> float | None:
+def soft_matching(x: Activations, y: Activations, *, channels: str | None = None) -> float | None:
     """Return max Σ T_ij r_ij over T ≥ 0 whose rows add up to 1/units of x and whose columns to 1/units of y.
 
     r holds the correlations of units; with equally many units it is `matched` of `correlate`. x, y: as `correlate`
@@ -206,4 +210,4 @@ def soft_matching(x: Activations, y: Activations) -> float | None:
     >>> round(basiscli.soft_matching(x, np.repeat(x, 2, axis=1)), 3)
     1.0
     """
-    return measures.similarity("soft-matching", x, y)
+    return measures.similarity("soft-matching", x, y, channels)

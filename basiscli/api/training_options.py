@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from basiscli.analysis.measures import require_whole
+from basiscli.data.axes import CHANNELS
 from basiscli.errors import BadInput
 from basiscli.experiments.training import TrainingJob
 from basiscli.nn.builder import NORMS
@@ -16,7 +17,7 @@ from basiscli.training.recipe import STREAMS
 KNOWN = frozenset(field.name for field in fields(TrainingJob))
 CHOICES = {
     "model": tuple(MODELS), "activation": ACTIVATIONS, "norm": NORMS, "pooling": tuple(POOLINGS), "shortcut": SHORTCUTS,
-    "optimizer": tuple(SLOTS), "schedule": SCHEDULES,
+    "optimizer": tuple(SLOTS), "schedule": SCHEDULES, "channels": CHANNELS,
 }  # fmt: skip
 # Whole numbers, with the least value of each.
 WHOLE = {"depth": 1, "epochs": 0, "batch_size": 1, "freeze_prefix": 1, "checkpoint_every": 0, "seed_batch": 1}

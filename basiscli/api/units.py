@@ -1,5 +1,6 @@
 """Which units do several arrays share? The function and its result."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from basiscli.analysis import measures
 from basiscli.analysis.measures import Activations, require_whole
-from basiscli.analysis.pairs import layer_moments
+from basiscli.analysis.passes import Reading, layer_moments
 from basiscli.analysis.universality import FALSE_DISCOVERIES, Cycles, UnitScores
 from basiscli.analysis.universality import cycles as cycles_of
 from basiscli.analysis.universality import universality as scores_of
@@ -143,6 +144,6 @@ def universality(
         raise BadInput(f"`rate` is {rate!r}: give a part from 0 to 1, such as 0.05")
     opened = measures.sources(arrays, [f"arrays[{k}]" for k in range(len(arrays))], groups)
     called = measures.named([f"x{k}" for k in range(len(arrays))] if names is None else names, len(arrays))
-    (layer,) = layer_moments(opened, seed, full=True, positions=positions)
+    (layer,) = layer_moments(opened, Reading(seed, full=True, positions=positions, memory=sys.maxsize))
     closed = cycles_of(layer, draws, seed) if len(arrays) > 2 else None
     return Universality(called, rate, tuple(scores_of(layer, draws, seed)), closed)

@@ -13,6 +13,7 @@ from basiscli.cli.types import (
     Figure,
     Finite,
     Matches,
+    Memory,
     Names,
     Points,
     Positions,
@@ -131,7 +132,7 @@ def tapped(default: str) -> Callable:
 tap = tapped("post")
 channels = of_activations(
     "--channels",
-    type=Choice("basiscli.files.arrays:CHANNELS"),
+    type=Choice("basiscli.data.axes:CHANNELS"),
     help="Axis of the units in arrays of other programs.  [default: told by the shapes]",
 )
 ids = of_activations("--ids", metavar="NAME", help="Array that identifies a file's samples.  [default: ids or labels]")
@@ -150,7 +151,13 @@ dead = of_activations(
     show_default=True,
     help="A unit without variance correlates zero, or is left out.",
 )
-correlating = together(tap, positions, dead)
+memory = of_machine(
+    "--memory",
+    type=Memory(),
+    metavar="SIZE",
+    help="Work off pairs in blocks that fit: 500M, 4G.  [default: most of the free memory]",
+)
+correlating = together(tap, positions, dead, memory)
 
 
 def inputs(name: str, what: str, **more: Any) -> Callable:

@@ -45,6 +45,11 @@ _TRAINING = (
     of_network(
         "--norm", type=Choice("basiscli.nn.builder:NORMS"), help="[default: none for mlp and convnet, else batch]"
     ),
+    of_network(
+        "--channels",
+        type=Choice("basiscli.data.axes:CHANNELS"),
+        help="Of images in a file: their axis.  [default: told by the shapes]",
+    ),
     click.option("--seeds", type=SeedList(), default="1", show_default=True, help="5 (for 0 to 4), 3-7, or 0,2,9."),
     click.option(
         "--epochs",

@@ -255,6 +255,34 @@ class Positions(click.ParamType):
         self.fail(f"'{value}' is neither all, mean nor a number from 1", parameter, context)
 
 
+class Rename(click.ParamType):
+    """A rule for names: `module.*=*`. The `*` on the right is what `*` on the left matched."""
+
+    name = "rename"
+
+    def convert(self, value, parameter, context) -> tuple[str, str]:
+        if not isinstance(value, str):
+            return value
+        old, equals, new = value.partition("=")
+        if not (old and equals and new) or old.count("*") > 1 or new.count("*") > old.count("*"):
+            self.fail(f"'{value}': write OLD=NEW, with one * on a side at most, such as module.*=*", parameter, context)
+        return old, new
+
+
+class Memory(click.ParamType):
+    """An amount of memory: `4G`, `500M`, `1.5G`."""
+
+    name = "memory"
+
+    def convert(self, value, parameter, context) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MG])(?:i?B)?", value, re.IGNORECASE)
+        if not match or not float(match[1]):
+            self.fail(f"'{value}': write megabytes or gigabytes, such as 500M or 4G", parameter, context)
+        return int(float(match[1]) * (1 << (30 if match[2].upper() == "G" else 20)))
+
+
 class Image(click.ParamType):
     """The size of an image: height x width x channels, `32x32x3`."""
 

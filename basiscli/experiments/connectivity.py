@@ -8,9 +8,18 @@ import numpy as np
 
 from basiscli.alignment import corrections, interpolation, matching
 from basiscli.alignment.interpolation import Permutations
-from basiscli.analysis import barriers, nulls, pairs
-from basiscli.analysis.assess import SCORES, SHARE_OF, CorrelationRequest, assess, bound
+from basiscli.analysis import barriers, nulls
+from basiscli.analysis.assess import (
+    SCORES,
+    SHARE_OF,
+    Assessment,
+    CorrelationRequest,
+    assess_layers,
+    bound,
+    without_arrays,
+)  # fmt: skip
 from basiscli.analysis.barriers import Curve
+from basiscli.analysis.passes import layer_moments
 from basiscli.analysis.statistics import over_networks, share_over_networks
 from basiscli.errors import BadInput
 from basiscli.experiments import degradation, training
@@ -36,6 +45,7 @@ class WidthSweep:
     correction, and with the correction that the networks need. probe: the split to correlate on; "test" shows other
     images than those of matching. degrade: also degrade every match until all widths correlate `degrade_to` (None:
     `degradation.BELOW` less than the lowest width). dataset: where the data set is now, if it has moved.
+    memory: bytes that correlating may take, None: most of the free memory.
     """
 
     matches: Sequence[str]
@@ -50,6 +60,7 @@ class WidthSweep:
     degrade: bool
     degrade_to: float | None
     dataset: str | None = None
+    memory: int | None = None
 
 
 @dataclass
@@ -74,7 +85,7 @@ def train_widths(job: TrainingJob, widths: Sequence[float]) -> Iterator[tuple[fl
 
     Raises BadInput before training if a width does not fit the model, and as `training.train_networks` does.
     """
-    dataset = load_dataset(job.dataset)
+    dataset = load_dataset(job.dataset, job.channels)
     plans = {width: training.plan(replace(job, width=width), dataset)[1] for width in sorted(widths)}
     out = job.out or f"{next(iter(plans.values())).out}-connectivity"
     for width, planned in plans.items():
@@ -240,17 +251,22 @@ def _correlate(
     opened = activations.open_all(paths, split=probe, tap=sweep.tap, dataset=sweep.dataset)
     correlations.images = max(opened[0].samples.values())
     correlations.fewest_units = min(opened[0].layers.values())
+
+    def keep(assessment: Assessment) -> Assessment:
+        pair, layer, r = (assessment.pair.a, assessment.pair.b), assessment.pair.layer, assessment.pair.scores.r
+        for match, permutations in aligned.items():
+            applied = degradation.paired(r, segments[layer], permutations[pair])
+            rows.setdefault((match, pair), []).append(applied)
+        if sweep.degrade:
+            correlations.layers.setdefault(pair, {})[layer] = r.astype(np.float32)
+        return without_arrays(assessment)
+
+    reading = sweep.request.reading(sweep.positions, memory=sweep.memory)
     with nulls.workers(max(opened[0].layers.values())) as spread:
-        for moments in pairs.layer_moments(opened, sweep.request.seed, True, sweep.positions):
-            for assessment in assess(moments, sweep.request, spread):
-                pair, scores = (assessment.pair.a, assessment.pair.b), assessment.pair.scores
-                by_layer.setdefault(pair, []).append(assessment.fields)
-                correlations.dead += sum(scores.dead) / sum(scores.units)
-                for match, permutations in aligned.items():
-                    applied = degradation.paired(scores.r, segments[moments.layer], permutations[pair])
-                    rows.setdefault((match, pair), []).append(applied)
-                if sweep.degrade:
-                    correlations.layers.setdefault(pair, {})[moments.layer] = scores.r.astype(np.float32)
+        for _, assessments in assess_layers(layer_moments(opened, reading), sweep.request, spread, keep):
+            for assessment in assessments:
+                by_layer.setdefault((assessment.pair.a, assessment.pair.b), []).append(assessment.fields)
+                correlations.dead += sum(assessment.pair.scores.dead) / sum(assessment.pair.scores.units)
     correlations.dead /= sum(map(len, by_layer.values()))
     correlations.scores = {
         pair: {name: _mean([assessment[name] for assessment in of]) for name in SCORES} for pair, of in by_layer.items()

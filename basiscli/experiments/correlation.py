@@ -1,14 +1,15 @@
 """Basis correlation of files, pair by pair and layer by layer, as records (docs/metrics.md)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from basiscli.analysis import assess, nulls, pairs
-from basiscli.analysis.assess import CorrelationRequest, has_interval, summarise
-from basiscli.analysis.pairs import LayerMoments
+from basiscli.analysis import assess, nulls
+from basiscli.analysis.assess import Assessment, CorrelationRequest, has_interval, summarise
+from basiscli.analysis.passes import Compared, Reading, layer_moments, shared_layers
 from basiscli.errors import BadInput
 from basiscli.files import activations, hdf5, kinds
+from basiscli.files.source import renamed
 from basiscli.files.writer import Writer, writing
 from basiscli.names import EVERY
 from basiscli.notes import log
@@ -39,21 +40,26 @@ def correlate_files(
     dataset: str | None = None,
     channels: str | None = None,
     ids: str | None = None,
+    renames: Sequence[tuple[str, str]] = (),
     positions: str | int = "all",
     intervals: bool = False,
+    memory: int | None = None,
     out: Path | None = None,
     plot: Path | None = None,
     force: bool = False,
 ) -> Iterator[dict]:
     """Yield a record a pair and layer and, with intervals, one of a layer's mean over pairs.
 
-    The files are networks or arrays (samples, ..., units), opened as `activations.open_all` says. Matrices and
+    The files are networks or arrays (samples, ..., units), opened as `activations.open_all` says. renames: rules for
+    the names of layers, see `names.renamed`. memory: bytes that
+    may be taken, None: most of the free memory; where there is less, files are read several times. Matrices and
     permutations go into the HDF5 file `out`, a figure into `plot`, which is drawn after the last record.
 
     Raises BadInput for files that do not fit together, and if `out` or `plot` exists, unless `force`. For layers that
     cannot be compared it raises BadInput at the end, after the other layers are written.
     """
     opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids)
+    opened = [renamed(source, renames) for source in opened]
     for target, kind in ((plot, kinds.FIGURE), (out, kinds.results_of("correlate"))):
         if target:
             kinds.require_target(target, kind, force, paths)
@@ -65,7 +71,8 @@ def correlate_files(
             results.attributes(
                 {"kind": hdf5.RESULTS, "analysis": "correlate", "files": list(paths), "seed": request.seed}
             )
-        yield from _records(opened, request, positions, intervals, results, drawn if plot else None, failed)
+        reading = request.reading(positions, len(opened) == 1, memory)
+        yield from _records(opened, request, reading, intervals, results, drawn if plot else None, failed)
     if plot:
         _draw(plot, paths, drawn, per_layer=bool(request.nulls or intervals))
     if failed:
@@ -75,7 +82,7 @@ def correlate_files(
 def _records(
     opened: Sequence,
     request: CorrelationRequest,
-    positions: str | int,
+    reading: Reading,
     intervals: bool,
     results: Writer | None,
     drawn: list | None,
@@ -86,34 +93,46 @@ def _records(
     Arrays go into the open file `results`, assessments for a figure into `drawn`, and layers that cannot be compared
     into `failed`, with the reason. Raises the first reason if no layer can be compared.
     """
-    shared = pairs.shared_layers(opened)
+    shared = shared_layers(opened)
     notes = _notes(opened, shared, request)
     width = max(units for source in opened for units in source.layers.values()) if request.nulls else 0
+
+    def fails(layer: str, reason: BadInput) -> None:
+        failed.setdefault(layer, reason)
+        if results:
+            results.remove(f"layers/{layer}")
+
     with nulls.workers(width) as spread:
-        for moments in pairs.layer_moments(
-            opened,
-            request.seed,
-            request.full or len(opened) == 1,
-            positions,
-            norms=request.norms,
-            nested=request.extrapolate,
-            failed=failed.setdefault,
-        ):
-            while notes:  # notes wait until a record is certain, since an error is one line alone
-                log.warning(notes.pop(0))
-            _warn_of_few_rows(moments)
+        layers = layer_moments(opened, reading, failed=fails)
+        for compared, assessments in assess.assess_layers(layers, request, spread, _keep(results, drawn is not None)):
             of_layer: list = []
-            for assessment in assess.assess(moments, request, spread):
-                if results:
-                    _store(results, assessment.pair)
-                of_layer.append(assess.without_arrays(assessment, keep_r=drawn is not None and not of_layer))
-                yield _record(opened, moments, assessment, intervals)
+            for assessment in assessments:
+                while notes:  # notes wait until a record is certain, since an error is one line alone
+                    log.warning(notes.pop(0))
+                if not of_layer:
+                    _warn_of_few_rows(compared)
+                of_layer.append(assessment)
+                yield _record(opened, compared, assessment, intervals)
             if drawn is not None:
                 drawn.append(of_layer)
-            if intervals and len(moments.networks) > 2:
-                yield _mean_record(opened, moments, of_layer)
+            if intervals and len(compared.networks) > 2:
+                yield _mean_record(opened, compared, of_layer)
     if len(failed) == len(shared):
         raise next(iter(failed.values()))
+
+
+def _keep(results: hdf5.Writer | None, drawn: bool) -> Callable[[Assessment], Assessment]:
+    """Return the function that stores an assessment's arrays, and returns the rest; of a layer's first pair all."""
+    seen: set[str] = set()
+
+    def keep(assessment: Assessment) -> Assessment:
+        if results:
+            _store(results, assessment.pair)
+        first = drawn and assessment.pair.layer not in seen
+        seen.add(assessment.pair.layer)
+        return assess.without_arrays(assessment, keep_r=first)
+
+    return keep
 
 
 def _notes(opened: Sequence, shared: dict, request: CorrelationRequest) -> list[str]:
@@ -129,36 +148,35 @@ def _notes(opened: Sequence, shared: dict, request: CorrelationRequest) -> list[
     return notes + [assess.explain(name) for name in request.similarities]
 
 
-def _warn_of_few_rows(moments: LayerMoments) -> None:
-    rows, width = sum(half.rows for half in moments.halves), max(len(mean) for mean in moments.halves[0].means)
-    if rows < width:
+def _warn_of_few_rows(compared: Compared) -> None:
+    if compared.rows < compared.widest:
         log.warning(
-            f"layer {moments.layer}: {rows:,} rows of {width:,} units: with fewer rows than units, unrelated networks "
-            "look alike; show more inputs"
+            f"layer {compared.layer}: {compared.rows:,} rows of {compared.widest:,} units: with fewer rows than units, "
+            "unrelated networks look alike; show more inputs"
         )
 
 
-def _record(opened: Sequence, moments, assessment, intervals: bool) -> dict:
+def _record(opened: Sequence, compared: Compared, assessment: Assessment, intervals: bool) -> dict:
     scores = assessment.pair.scores
     record = {
         "a": opened[assessment.pair.a].path,
         "b": opened[assessment.pair.b].path,
-        "layer": moments.layer,
+        "layer": compared.layer,
         "units_a": scores.units[0],
         "units_b": scores.units[1],
         "dead_a": scores.dead[0],
         "dead_b": scores.dead[1],
-        "samples": opened[assessment.pair.a].samples[moments.layer],
+        "samples": opened[assessment.pair.a].samples[compared.layer],
         **assessment.fields,
-        "positions": moments.positions,
+        "positions": compared.positions,
     }
     undefined = [
         name for name, value in assessment.fields.items() if value is None and name in ("cca", "svcca", "pwcca")
     ]
     if undefined:
-        rows = sum(half.rows for half in moments.halves)
         units = f"{record['units_a']} and {record['units_b']} units"
-        log.warning(f"layer {moments.layer}: {rows} rows are too few for {', '.join(undefined)} of {units}: left empty")
+        few = f"{compared.rows} rows are too few for {', '.join(undefined)} of {units}"
+        log.warning(f"layer {compared.layer}: {few}: left empty")
     if intervals:
         record |= {
             f"{name}_{end}": None
@@ -170,22 +188,22 @@ def _record(opened: Sequence, moments, assessment, intervals: bool) -> dict:
     return record
 
 
-def _mean_record(opened: Sequence, moments, of_layer: list) -> dict:
+def _mean_record(opened: Sequence, compared: Compared, of_layer: list) -> dict:
     """Return the record of a layer's mean over pairs; a field that differs between networks is None."""
     units = {u for assessment in of_layer for u in assessment.pair.scores.units}
     width = units.pop() if len(units) == 1 else None
     summary = summarise(of_layer)
     return {
-        "a": f"{len(moments.networks)} networks",
+        "a": f"{len(compared.networks)} networks",
         "b": f"{len(of_layer)} pairs",
-        "layer": moments.layer,
+        "layer": compared.layer,
         "units_a": width,
         "units_b": width,
         "dead_a": sum(assessment.pair.scores.dead[0] for assessment in of_layer) / len(of_layer),
         "dead_b": sum(assessment.pair.scores.dead[1] for assessment in of_layer) / len(of_layer),
-        "samples": opened[moments.networks[0]].samples[moments.layer],
+        "samples": opened[compared.networks[0]].samples[compared.layer],
         **{name: summary[name] for name in of_layer[0].fields},
-        "positions": moments.positions,
+        "positions": compared.positions,
         **{name: value for name, value in summary.items() if name not in of_layer[0].fields},
         "pairs": len(of_layer),
     }

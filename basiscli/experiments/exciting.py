@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from basiscli.analysis.reading import chunks_of
+from basiscli.analysis import chunks
 from basiscli.analysis.universality import UnitScores
 from basiscli.device import placement
 from basiscli.files.datasets import dataset_of
@@ -49,10 +49,10 @@ def exciting(source: Source, units: Mapping[str, np.ndarray], count: int) -> dic
     best = {layer: np.empty((len(of_layer), 0)) for layer, of_layer in units.items()}
     where = {layer: np.empty((len(of_layer), 0), int) for layer, of_layer in units.items()}
     first = 0
-    for chunk in chunks_of([source], dict.fromkeys(units, (0,))):
-        samples = len(next(iter(chunk[0].values())))
+    for chunk in chunks.of_source(source, list(units)):
+        samples = len(next(iter(chunk.values())))
         for layer, of_layer in units.items():
-            table = placement.to_host(chunk[0][layer])[..., of_layer]
+            table = placement.to_host(chunk[layer])[..., of_layer]
             peaks = table.reshape(samples, -1, len(of_layer)).max(axis=1).T
             numbers = np.broadcast_to(np.arange(first, first + samples), peaks.shape)
             values = np.concatenate([best[layer], peaks], axis=1)

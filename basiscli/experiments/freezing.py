@@ -4,17 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from basiscli.analysis import nulls, pairs, statistics
+from basiscli.analysis import nulls, statistics
 from basiscli.analysis.assess import (
     SCORES,
     SHARE_OF,
     Assessment,
     CorrelationRequest,
-    assess,
+    assess_layers,
     bound,
     summarise,
-    without_arrays,
 )
+from basiscli.analysis.passes import layer_moments
 from basiscli.errors import BadInput
 from basiscli.experiments import training
 from basiscli.experiments.training import TrainingJob
@@ -60,6 +60,7 @@ class PrefixSweep:
     """The networks to train, and how to correlate them.
 
     job: the training of all networks, seeds included. prefixes None: those of PREFIXES that leave a layer after them.
+    memory: bytes that correlating may take, None: most of the free memory.
     """
 
     job: TrainingJob
@@ -70,6 +71,7 @@ class PrefixSweep:
     tap: str
     positions: str | int
     request: CorrelationRequest
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def sweep_prefixes(sweep: PrefixSweep) -> Iterator[dict]:
 
     Raises BadInput before training if a prefix leaves no layer after it, and as training does.
     """
-    dataset = load_dataset(sweep.job.dataset)
+    dataset = load_dataset(sweep.job.dataset, sweep.job.channels)
     network, job = training.plan(sweep.job, dataset)
     if sweep.job.out is None:
         job = replace(job, out=f"{job.out}-frozen")
@@ -169,10 +171,9 @@ def _correlate_condition(
     opened = [replace(source, layers={name: source.layers[name] for name in after}) for source in opened]
     assessed = {}
     with nulls.workers(max(units for source in opened for units in source.layers.values())) as spread:
-        for moments in pairs.layer_moments(opened, sweep.request.seed, True, sweep.positions):
-            assessed[moments.layer] = [
-                without_arrays(assessment) for assessment in assess(moments, sweep.request, spread)
-            ]
+        reading = sweep.request.reading(sweep.positions, memory=sweep.memory)
+        for compared, assessments in assess_layers(layer_moments(opened, reading), sweep.request, spread):
+            assessed[compared.layer] = list(assessments)
     accuracies = [record["test_accuracy"] for record in done]
     mean = None if None in accuracies else sum(accuracies) / len(accuracies)
     return ConditionScores(
@@ -186,7 +187,7 @@ def _correlate_condition(
 
 def _fed(sweep: PrefixSweep, layers: Sequence[str], prefix: int) -> frozenset[str]:
     """Return the layers after a prefix whose units a skip ties to frozen ones, one by one."""
-    network, _ = training.plan(sweep.job, load_dataset(sweep.job.dataset))
+    network, _ = training.plan(sweep.job, load_dataset(sweep.job.dataset, sweep.job.channels))
     groups = {
         name: {segment.group for segment in segments} - {None} for name, segments in unit_groups(network).layers.items()
     }

@@ -50,24 +50,22 @@ def rotate_networks(experiment: Experiment, force: bool = False) -> Iterator[dic
     Ctrl-C, when the state is saved.
     """
     training_loop.make_folder(experiment.folder, _bytes(experiment))
-    jobs = [
-        [_job(experiment, k, network, site, force) for k, network in enumerate(experiment.networks)]
-        for site in experiment.sites
-    ]
-    groups = [group for of_site in jobs for job in of_site for group in job.groups]
-    steps = sum(training_loop.steps_left(group, experiment.recipe, experiment.dataset) for group in groups)
-    with (
-        training_loop.alone_in(experiment.folder),
-        training_loop.interruptible("the same command goes on") as stop,
-        Progress(steps) as progress,
-    ):
-        compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
-        for site, of_site in zip(experiment.sites, jobs, strict=True):
-            results: dict[Slice, dict[int, Result]] = {}
-            for job in of_site:
-                for part, result in _finished(experiment, job, progress, stop).items():
-                    results.setdefault(part, {})[job.place] = result
-            yield from site_records(experiment, site, results)
+    # Held from the first look at the files on: no record is about a file that another program wrote since.
+    with training_loop.alone_in(experiment.folder):
+        jobs = [
+            [_job(experiment, k, network, site, force) for k, network in enumerate(experiment.networks)]
+            for site in experiment.sites
+        ]
+        groups = [group for of_site in jobs for job in of_site for group in job.groups]
+        steps = sum(training_loop.steps_left(group, experiment.recipe, experiment.dataset) for group in groups)
+        with training_loop.interruptible("the same command goes on") as stop, Progress(steps) as progress:
+            compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
+            for site, of_site in zip(experiment.sites, jobs, strict=True):
+                results: dict[Slice, dict[int, Result]] = {}
+                for job in of_site:
+                    for part, result in _finished(experiment, job, progress, stop).items():
+                        results.setdefault(part, {})[job.place] = result
+                yield from site_records(experiment, site, results)
 
 
 def start(experiment: Experiment, network: Loaded, site: Site, parts: Sequence[Slice]) -> Run:

@@ -138,7 +138,7 @@ class Site:
 
 
 def sites(network: Network, protocol: Protocol, globs: Sequence[str]) -> list[Site]:
-    """Return the sites of the layers that match any of the globs.
+    """Return the sites of the layers that patterns choose (`names.select`).
 
     Raises BadInput for a glob without a match, and for layers that cannot be rotated (`places`).
     """

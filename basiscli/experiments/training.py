@@ -15,6 +15,7 @@ from basiscli.experiments.training_loop import (
     alone_in,
     grouped,
     interruptible,
+    make_folder,
     seeds_that_fit,
     steps_left,
     train_to_end,
@@ -52,13 +53,15 @@ class TrainingJob:
 
     None stands for the value that the data set, the model and the other options imply (`filled`, docs/models.md).
     width: the units of each hidden layer of an mlp; for other models a factor of all channels. hidden: the units of an
-    mlp's hidden layers one by one. start_weights and freeze are globs over the paths of weights. The first
-    `freeze_prefix` layers come from the network file `donor`, and are frozen unless start_only. out: a folder; `resume`
-    continues from its files, `force` overwrites them. keep: epochs after which networks are kept as unfinished files of
-    their own. seed_batch: how many seeds train at once. command: the command line that the files state as their origin.
+    mlp's hidden layers one by one. channels: the axis of images in a file, see `data.from_arrays`. start_weights and
+    freeze are globs over the paths of weights. The first `freeze_prefix` layers come from the network file `donor`, and
+    are frozen unless start_only. out: a folder; `resume` continues from its files, `force` overwrites them. keep:
+    epochs after which networks are kept as unfinished files of their own. seed_batch: how many seeds train at once.
+    command: the command line that the files state as their origin.
     """
 
     dataset: str = "digits"
+    channels: str | None = None
     model: str = "mlp"
     width: float | None = None
     depth: int | None = None
@@ -179,33 +182,36 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
     Raises BadInput before training if the options, the data set or the folder do not fit. Raises Interrupted after
     Ctrl-C, when the state is saved, with the message `go_on`.
     """
-    dataset = load_dataset(job.dataset)
+    dataset = load_dataset(job.dataset, job.channels)
     network, job = plan(job, dataset)
     prefix = _prefix(job, network, dataset)
     recipe = job.recipe(prefix)
     adjust = _transplant(job.start_from, job.start_weights or ("*",), network, prefix)
     size = job.seed_batch or seeds_that_fit(network, recipe)
     folder = job.folder(dataset)
-    files_there = folder.prepare(network, recipe)
-    groups = list(grouped(job.seeds, files_there, size))
+    make_folder(folder.path, folder.bytes(network, recipe))
+    # Held from the first look at the files to the last record: no record names a file that another program wrote since.
+    with alone_in(folder.path):
+        there = folder.prepare(network, recipe)
+        groups = list(grouped(job.seeds, there, size))
+        yield from (_record(folder, file) for file in there.values() if file.status != UNFINISHED)
 
-    for file in files_there.values():
-        if file.status != UNFINISHED:
-            yield _record(folder, file)
-    steps = sum(steps_left(group, recipe, dataset) for group in groups)
-    with alone_in(folder.path), interruptible(go_on) as stop, Progress(steps) as progress:
-        compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
-
-        def train(group: SeedGroup) -> list[NetworkFile]:
+        def begin(group: SeedGroup) -> Run:
             if group.files:
-                run = checkpoint.resume(group.files, dataset)
-            else:
-                run = Run.start(network, recipe, dataset, group.members, adjust)
-            train_to_end(run, partial(folder.checkpoint, run), folder.due(), progress, stop, folder.keep_epoch)
-            return list(folder.finish(run))
+                return checkpoint.resume(group.files, dataset)
+            return Run.start(network, recipe, dataset, group.members, adjust)
 
-        for _, files in train_groups(groups, train):
-            yield from (_record(folder, file) for file in files)
+        steps = sum(steps_left(group, recipe, dataset) for group in groups)
+        with interruptible(go_on) as stop, Progress(steps) as progress:
+            compiling.announce(lambda: progress.note("compiling kernels: once after installation, about half a minute"))
+
+            def train(group: SeedGroup) -> list[NetworkFile]:
+                run = begin(group)
+                train_to_end(run, partial(folder.checkpoint, run), folder.due(), progress, stop, folder.keep_epoch)
+                return list(folder.finish(run))
+
+            for _, files in train_groups(groups, train):
+                yield from (_record(folder, file) for file in files)
 
 
 def dry_run(job: TrainingJob) -> Iterator[dict]:
@@ -214,7 +220,7 @@ def dry_run(job: TrainingJob) -> Iterator[dict]:
     seconds: without the compilation of kernels, from a few measured steps and a measured evaluation. memory: of the
     seeds that train at once. disk: of all files. Raises BadInput as `train_networks` does. Nothing is written.
     """
-    dataset = load_dataset(job.dataset)
+    dataset = load_dataset(job.dataset, job.channels)
     network, job = plan(job, dataset)
     prefix = _prefix(job, network, dataset)
     recipe, seeds = job.recipe(prefix), job.seeds

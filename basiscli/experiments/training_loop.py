@@ -88,12 +88,11 @@ class Folder:
         return self.path / (f"seed{seed}.h5" if epoch is None else f"seed{seed}-epoch{epoch}.h5")
 
     def prepare(self, network: Network, recipe: Recipe) -> dict[int, NetworkFile]:
-        """Make the folder and, if the job resumes, return its networks that exist already, by seed.
+        """Return, if the job resumes, its networks that exist already, by seed.
 
-        Raises BadInput if the folder cannot be made or written or has too little space, if networks exist and the job
-        neither resumes nor overwrites, or if networks to be resumed were trained differently.
+        Raises BadInput if networks exist and the job neither resumes nor overwrites, or if networks to be resumed were
+        trained differently.
         """
-        make_folder(self.path, self.bytes(network, recipe))
         files = {}
         for seed in self.seeds:
             path = self.file(seed)

@@ -1,13 +1,14 @@
 """Units that all networks share, and cycles of partners, layer by layer, as records (docs/privilege.md)."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from basiscli.analysis import nulls, pairs
-from basiscli.analysis.pairs import LayerMoments
+from basiscli.analysis import nulls
+from basiscli.analysis.passes import LayerMoments, Reading, layer_moments
 from basiscli.analysis.universality import FALSE_DISCOVERIES, UnitScores, cycles, universality
 from basiscli.errors import BadInput
 from basiscli.files import activations
@@ -104,7 +105,7 @@ def cycles_of_files(
             "null_deviation": float(closed.draws.std(ddof=1)),
             "excess": None if value is None else value - null,
             "beaten": None if value is None else float((closed.draws < value).mean()),
-            "positions": layer.positions,
+            "positions": layer.compared.positions,
         }
 
     yield from _by_layer(opened, request, records)
@@ -119,9 +120,9 @@ def _by_layer(
     failed: dict[str, BadInput] = {}
     width = max(units for source in opened for units in source.layers.values())
     with nulls.workers(width) as spread:
-        for layer in pairs.layer_moments(
-            opened, request.seed, full=True, positions=request.positions, failed=failed.setdefault
-        ):
+        # The networks of a unit's score are all needed at once, so they are one block.
+        reading = Reading(request.seed, full=True, positions=request.positions, memory=sys.maxsize)
+        for layer in layer_moments(opened, reading, failed=failed.setdefault):
             try:
                 yield from records(layer, spread)
             except BadInput as error:
@@ -153,7 +154,7 @@ def _unit_records(opened: Sequence, layer: LayerMoments, scores: UnitScores, rat
             "stability": float(scores.stable[:, unit].mean()),
             "rate": rate,
             "samples": opened[scores.network].samples[layer.layer],
-            "positions": layer.positions,
+            "positions": layer.compared.positions,
         }
 
 

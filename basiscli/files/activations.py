@@ -1,8 +1,9 @@
 """Sources of activations: arrays in a file, or a network that computes them chunk by chunk."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from basiscli.device import placement
 from basiscli.errors import BadInput, printable
 from basiscli.files import arrays, hdf5, kinds, networks, schema
 from basiscli.files.datasets import dataset_of
+from basiscli.files.pool import Pool
+from basiscli.files.rows import forget
 from basiscli.files.source import Source
 from basiscli.files.writer import Writer, writing
 from basiscli.names import EVERY, choose
@@ -50,8 +53,10 @@ def open_all(
 
     Raises BadInput for files of different inputs, and for files with the same samples in different orders.
     """
+    files = Pool()
     sources = [
-        narrow(open_source(path, split, tap, dataset, layers, channels, ids, network_tap), samples) for path in paths
+        narrow(open_source(path, split, tap, dataset, layers, channels, ids, network_tap, files), samples)
+        for path in paths
     ]
     first = sources[0]
     for other in sources[1:]:
@@ -70,18 +75,20 @@ def open_source(
     channels: str | None = None,
     ids: str | None = None,
     network_tap: str = "post",
+    files: Pool | None = None,
 ) -> Source:
-    """Return the source of one file; see `open_all`."""
+    """Return the source of one file; see `open_all`. files: the open files of several sources."""
     suffix = Path(path).suffix
     if suffix in (".npz", ".npy"):
         return arrays.source_of(path, arrays.of_numpy(path), layers, channels, ids)
     if suffix in arrays.ELSEWHERE:
         raise BadInput(f"{path}: {arrays.ELSEWHERE[suffix]}")
-    reader = hdf5.open_reader(path)
+    files = files or Pool()
+    reader = files.reader(path)
     if reader.kind == hdf5.RESULTS:
         raise BadInput(f"{path}: holds results of an analysis, not activations")
     if reader.kind == hdf5.ARRAYS:
-        return arrays.source_of(path, arrays.of_hdf5(reader), layers, channels, ids)
+        return arrays.source_of(path, arrays.of_hdf5(reader, files), layers, channels, ids)
     splits = recorded(reader)
     if reader.kind == hdf5.NETWORK:
         split, tap = split or "test", tap or network_tap
@@ -94,7 +101,7 @@ def open_source(
     if split not in splits or tap not in (None, splits[split]["tap"]):
         held = ", ".join(f"{name} {part['tap']}" for name, part in splits.items())
         raise BadInput(f"{path}: holds no {tap or ''} activations of the split {split}, only {held or 'none'}")
-    return chosen(_stored(reader, splits[split]["arrays"], split), layers)
+    return chosen(_stored(reader, splits[split]["arrays"], split, files), layers)
 
 
 def _require_same_samples(first: Source, other: Source) -> None:
@@ -129,13 +136,13 @@ def recorded(reader: hdf5.Reader) -> dict[str, dict]:
     return splits
 
 
-def _stored(reader: hdf5.Reader, layers: dict, split: str) -> Source:
+def _stored(reader: hdf5.Reader, layers: dict, split: str, files: Pool) -> Source:
     """Return a source of the activations that `record` stored for a split."""
     path = reader.path
     if not layers:
         raise BadInput(f"{path}: holds no array (samples, ..., units)")
     dataset: dict = schema.read(schema.OF_KIND[reader.kind], reader).dataset
-    readers = {name: reader.row_reader(array) for name, array in layers.items()}
+    readers = {name: files.rows_of(path, array) for name, array in layers.items()}
 
     def read(wanted: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
         return {name: placement.to_device(readers[name](start, stop)) for name in wanted}
@@ -148,6 +155,8 @@ def _stored(reader: hdf5.Reader, layers: dict, split: str) -> Source:
         stored=True,
         inputs=f"{dataset['checksum']}/{split}",
         read=read,
+        held=max(rows.held for rows in readers.values()),
+        release=partial(forget, readers.values()),
     )
 
 
@@ -155,7 +164,7 @@ def computed(path: str, split: str, tap: str, dataset: str | None = None) -> Sou
     """Return a source that runs a network over a split of its data set. `dataset`: its path, if it has moved."""
     loaded = networks.load(path)
     images = dataset_of(loaded, dataset)
-    return of_network(path, loaded.network, loaded.arrays, loaded.standard, images, split, tap)
+    return _running(path, loaded.network, lambda: networks.load(path).arrays, loaded.standard, images, split, tap)
 
 
 def of_network(
@@ -168,10 +177,23 @@ def of_network(
     tap: str,
 ) -> Source:
     """Return a source that runs a network with arrays `weights` (1, ...) over a split of a data set."""
+    return _running(path, network, lambda: weights, standard, images, split, tap)
+
+
+def _running(
+    path: str,
+    network: Network,
+    weights: Callable[[], Mapping[str, np.ndarray]],
+    standard: Standardisation,
+    images: Dataset,
+    split: str,
+    tap: str,
+) -> Source:
+    """Return a source that runs a network. weights: returns its arrays (1, ...), again after each pass."""
     part = getattr(images, split.partition("-")[0])
     taps = {name: network.tap(name, tap) for name in network.layers}
     at_once = cost.evaluated_at_once(network)
-    weights_on_device = cache(lambda: placement.tree_to_device(weights))
+    weights_on_device = cache(lambda: placement.tree_to_device(weights()))
 
     def activations_of(layers: Sequence[str], rows: range) -> dict[str, np.ndarray]:
         x, _ = probe_batch(part, standard, rows, shifted=_copies(split) > 1)
@@ -194,6 +216,8 @@ def of_network(
         stored=False,
         inputs=f"{images.checksum}/{split}",
         read=read,
+        held=cost.FLOAT_BYTES * sum(math.prod(weight.shape) for weight in network.weights.values()),
+        release=weights_on_device.cache_clear,
     )
 
 

@@ -5,9 +5,10 @@ shapes of the arrays decide whether activations of images are read as (samples, 
 channels, H, W).
 """
 
+import math
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,15 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from basiscli.analysis.measures import floats
+from basiscli.data.axes import FIRST, told
 from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.files.hdf5 import Reader
+from basiscli.files.pool import Pool
+from basiscli.files.rows import RowReader, forget
 from basiscli.files.source import Source
 from basiscli.files.tree import Unreadable
 from basiscli.names import choose, natural
 
-FIRST, LAST = "first", "last"
-CHANNELS = (FIRST, LAST)
 # An array with one of these names and one value for each sample identifies the samples.
 IDS = ("ids", "labels")
 # An array with this many times more units than samples is probably transposed.
@@ -39,18 +41,21 @@ ELSEWHERE = {
 }
 ELSEWHERE[".pth"] = ELSEWHERE[".pt"]
 
+# Reads what cannot be read.
+NOTHING = RowReader(lambda start, stop: np.empty((0, 0)), 0, 0, 0)
+
 
 @dataclass(frozen=True)
 class Array:
     """An array of a file.
 
-    read: returns the rows start to stop. problem: the reason why the array is no layer, None for a layer. note: a line
+    read: reads rows. problem: the reason why the array is no layer, None for a layer. note: a line
     for the user about an array that is read.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    read: Callable[[int, int], np.ndarray]
+    read: RowReader
     problem: str | None = None
     note: str | None = None
 
@@ -99,16 +104,18 @@ def source_of(
         inputs=None,
         read=read,
         ids=identity,
+        held=max(array.read.held for array in chosen.values()),
+        release=partial(forget, [array.read for array in chosen.values()]),
         notes=tuple(notes),
     )
 
 
-def of_hdf5(reader: Reader) -> dict[str, Array]:
-    """Return the members of another program's HDF5 file, by path."""
+def of_hdf5(reader: Reader, files: Pool) -> dict[str, Array]:
+    """Return the members of another program's HDF5 file, by path. Their rows are read from a pool's files."""
     arrays = {}
     for name, node in reader.members().items():
         if isinstance(node, Unreadable):
-            arrays[name] = Array((), np.dtype(object), _nothing, problem=f"cannot be read: {node}")
+            arrays[name] = Array((), np.dtype(object), NOTHING, problem=f"cannot be read: {node}")
             continue
         try:
             reader.require_numbers(node)
@@ -117,9 +124,10 @@ def of_hdf5(reader: Reader) -> dict[str, Array]:
             problem = str(error).removeprefix(f"{reader.path}: ").removeprefix(f"{node.name} ")
         with reader.checked(name):
             if problem:
-                arrays[name] = Array(node.shape or (), np.dtype(object), _nothing, problem)
+                arrays[name] = Array(node.shape or (), np.dtype(object), NOTHING, problem)
             else:
-                arrays[name] = Array(node.shape, node.dtype, reader.row_reader(node), None, reader.unwritten(node))
+                rows = files.rows_of(reader.path, node)
+                arrays[name] = Array(node.shape, node.dtype, rows, None, reader.unwritten(node))
     return arrays
 
 
@@ -128,7 +136,8 @@ def of_numpy(path: str) -> dict[str, Array]:
     try:
         if Path(path).suffix == ".npy":
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-            return {Path(path).stem: Array(array.shape, array.dtype, lambda start, stop: np.array(array[start:stop]))}
+            rows = RowReader(partial(_rows_of_npy, path), len(array) if array.ndim else 0, 1, array.nbytes)
+            return {Path(path).stem: Array(array.shape, array.dtype, rows)}
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
             headers = {name: _header(archive, f"{name}.npy") for name in names}
@@ -136,29 +145,26 @@ def of_numpy(path: str) -> dict[str, Array]:
         raise BadInput(f"{path}: no such file") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path}: cannot be read ({error})") from error
-    read = _members(path)
-    return {name: Array(*headers[name], partial(_rows, read, name)) for name in sorted(headers, key=natural)}
+    return {name: Array(*headers[name], _member(path, name, *headers[name])) for name in sorted(headers, key=natural)}
 
 
-def _members(path: str) -> Callable[[str], np.ndarray]:
-    """Return a function that reads an array of an .npz file by name. It keeps the last array in memory."""
-    kept: dict[str, np.ndarray] = {}
+def _member(path: str, name: str, shape: tuple[int, ...], dtype: np.dtype) -> RowReader:
+    """Return what reads rows of an array of an .npz file: the array is one chunk, since it is unpacked as a whole."""
 
-    def read(name: str) -> np.ndarray:
-        if name not in kept:
-            kept.clear()
-            try:
-                with np.load(path, allow_pickle=False) as file:
-                    kept[name] = file[name]
-            except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-                raise BadInput(f"{path}: {name} is damaged ({error}); make the file anew") from error
-        return kept[name]
+    def read(start: int, stop: int) -> np.ndarray:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return file[name][start:stop]
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise BadInput(f"{path}: {name} is damaged ({error}); make the file anew") from error
 
-    return read
+    rows = shape[0] if shape else 0
+    return RowReader(read, rows, rows, math.prod(shape) * dtype.itemsize, whole=True)
 
 
-def _rows(read: Callable[[str], np.ndarray], name: str, start: int, stop: int) -> np.ndarray:
-    return read(name)[start:stop]
+def _rows_of_npy(path: str, start: int, stop: int) -> np.ndarray:
+    """Return rows of an .npy file, which is open for this long only."""
+    return np.array(np.load(path, mmap_mode="r", allow_pickle=False)[start:stop])
 
 
 def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype]:
@@ -167,10 +173,6 @@ def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
         return shape, dtype
-
-
-def _nothing(start: int, stop: int) -> np.ndarray:
-    raise ValueError("an array that cannot be read")
 
 
 def _judged(array: Array) -> Array:
@@ -191,19 +193,11 @@ def _channels_first(shape: tuple[int, ...], channels: str | None, layers: Mappin
     """Return whether axis 1 holds the units. If the shape does not decide it, the other layers of the file do."""
     if channels or len(shape) < 3:
         return channels == FIRST and len(shape) > 2
-    own = _told(shape)
+    own = told(shape)
     if own is None and len(shape) > 3:
-        others = {_told(array.shape) for array in layers.values()} - {None}
+        others = {told(array.shape) for array in layers.values()} - {None}
         own = others.pop() if len(others) == 1 else None
     return own == FIRST
-
-
-def _told(shape: tuple[int, ...]) -> str | None:
-    """Return FIRST or LAST for a shape (samples, a, ..., z), by the square that positions form; None if unclear."""
-    if len(shape) < 4:
-        return None
-    first, last = len(set(shape[2:])) == 1, len(set(shape[1:-1])) == 1
-    return None if first == last else FIRST if first else LAST
 
 
 def _units_last(values: np.ndarray, first: bool) -> np.ndarray:
@@ -245,7 +239,7 @@ def _reading(path: str, layers: Mapping[str, Array], first: set[str], channels: 
         )
     doubtful = [
         name for name, array in layers.items()
-        if name not in first and len(array.shape) > 3 and _told(array.shape) is None
+        if name not in first and len(array.shape) > 3 and told(array.shape) is None
     ]  # fmt: skip
     if doubtful:
         notes.append(

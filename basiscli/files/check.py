@@ -42,6 +42,6 @@ def _require_whole(reader: hdf5.Reader) -> None:
         reader.require_numbers(array)
         if not reader.sealed and array.ndim:
             for start in range(0, len(array), ROWS):
-                reader.rows(array, start, start + ROWS)
+                reader.part(array.name, start, min(start + ROWS, len(array)))
         elif not reader.sealed:
             reader.array(name)

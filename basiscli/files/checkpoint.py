@@ -30,6 +30,7 @@ def snapshot(run: Run, s: int, command: str) -> NetworkFile:
             "checksum": run.dataset.checksum,
             "mean": run.standard.mean.tolist(),
             "inverse_deviation": run.standard.inverse.tolist(),
+            **({"channels": run.dataset.channels} if run.dataset.channels else {}),
         },
         seed=run.seeds[s],
         status=status,

@@ -20,7 +20,7 @@ def dataset_of(loaded: networks.Loaded, name: str | None = None) -> Dataset:
     own = loaded.file.dataset["name"]
     if name is None and own not in data.names() and not Path(own).is_file():
         raise BadInput(f"{loaded.path}: its data set {own} is gone; say where it is now with `dataset`")
-    images = load_dataset(name or own)
+    images = load_dataset(name or own, loaded.file.dataset.get("channels"))
     if images.checksum != loaded.file.dataset.get("checksum"):
         raise BadInput(
             f"{loaded.path}: the data set {images.name} is not the one it was trained on; name that one with `dataset`"
@@ -29,11 +29,16 @@ def dataset_of(loaded: networks.Loaded, name: str | None = None) -> Dataset:
 
 
 @lru_cache(maxsize=2)
-def load_dataset(name: str) -> Dataset:
-    """Return a data set by name or by the path of an HDF5 or .npz file."""
+def load_dataset(name: str, channels: str | None = None) -> Dataset:
+    """Return a data set by name or by the path of an HDF5 or .npz file. channels: of images in a file, first or last.
+
+    Raises BadInput for `channels` of a named data set, whose images are known.
+    """
+    if channels and name in data.names():
+        raise BadInput(f"{name}: `channels` is for files; the images of this data set are known")
     if name not in data.names() and Path(name).suffix in (".h5", ".hdf5"):
-        return data.from_arrays(name, dataset_arrays(name))
-    return data.load(name)
+        return data.from_arrays(name, dataset_arrays(name), channels)
+    return data.load(name, channels)
 
 
 def dataset_arrays(path: str | Path) -> dict[str, np.ndarray]:

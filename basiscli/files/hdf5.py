@@ -4,7 +4,7 @@ Reading trusts nothing. Bytes of our files are compared with their digests befor
 external data, strange types, sizes beyond the memory and damaged bytes are refused with a line that names them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from math import prod
@@ -15,7 +15,7 @@ import numpy as np
 
 from basiscli.device import memory
 from basiscli.errors import BadInput
-from basiscli.files import digests, probe, rows, tree
+from basiscli.files import digests, probe, tree
 from basiscli.notes import log
 
 # Files of format 1 have no digests.
@@ -123,25 +123,26 @@ class Reader:
         node = self._child(path)
         if not isinstance(node, h5py.Dataset):
             raise BadInput(f"{self.path}: no array {path}")
-        return self.rows(self.require_numbers(node), 0, None)
+        with self.checked(self.require_numbers(node).name):
+            self._require_memory(node.name, node.size * node.dtype.itemsize)
+            return node[()]
 
     def arrays(self, group: str) -> dict[str, np.ndarray]:
         """Return all arrays below a group."""
         return {name: self.array(f"{group}/{name}") for name in self.datasets(group)}
 
-    def rows(self, dataset: h5py.Dataset, start: int, stop: int | None) -> np.ndarray:
-        """Return the rows start to stop of an array that `require_numbers` accepted. `stop` None: all rows."""
-        with self.checked(dataset.name):
-            if stop is None:
-                self._require_memory(dataset.name, dataset.size * dataset.dtype.itemsize)
-                return dataset[()]
-            self._require_memory(dataset.name, (stop - start) * prod(dataset.shape[1:]) * dataset.dtype.itemsize)
-            return dataset[start:stop]
+    def part(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return rows of an array that `require_numbers` accepted, by its path."""
+        with self.checked(name):
+            array = self._file[name]
+            self._require_memory(name, (stop - start) * prod(array.shape[1:]) * array.dtype.itemsize)
+            return array[start:stop]
 
-    def row_reader(self, dataset: h5py.Dataset) -> Callable[[int, int], np.ndarray]:
-        """Return a function that reads rows start to stop of an array, fast when called in order (`rows.reader`)."""
-        length = dataset.chunks[0] if dataset.chunks else 1
-        return rows.reader(partial(self.rows, dataset), len(dataset), length, dataset.nbytes)
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        if self._content:
+            self._content.close()
 
     def require_numbers(self, dataset: h5py.Dataset) -> h5py.Dataset:
         """Return the array if it holds numbers and lies in this file. Raises BadInput otherwise."""
@@ -214,11 +215,14 @@ def reading(path: str | Path) -> Iterator[Reader]:
     try:
         yield reader
     finally:
-        reader._file.close()
+        reader.close()
 
 
-def open_reader(path: str | Path) -> Reader:
-    """Open a file for reading. Raises BadInput if it is missing, no HDF5, truncated, or of a newer format."""
+def open_reader(path: str | Path, known: bool = False) -> Reader:
+    """Open a file for reading. Raises BadInput if it is missing, no HDF5, truncated, or of a newer format.
+
+    known: this program has opened the file before, so it does not hang libhdf5.
+    """
     path = str(path)
     if not Path(path).exists():
         raise BadInput(f"{path}: no such file")
@@ -232,7 +236,7 @@ def open_reader(path: str | Path) -> Reader:
         raise BadInput(f"{path}: is damaged ({error}); make the file anew") from error
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({digests.reason(error)})") from error
-    if content is None:
+    if content is None and not known:
         _require_survey(path)
     try:
         file = h5py.File(path if content is None else content, "r")

@@ -1,6 +1,6 @@
 """Rows of an array in a file, read in order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -10,27 +10,47 @@ from basiscli.device import memory
 KEPT_PART = 0.25
 
 
-def reader(
-    read: Callable[[int, int], np.ndarray], rows: int, chunk_rows: int, size: int
-) -> Callable[[int, int], np.ndarray]:
-    """Return a function that reads the rows start to stop of an array.
+class RowReader:
+    """Reads rows start to stop of an array, fast when called in order.
 
-    read: reads rows start to stop from the file. rows, size: the array's number of rows and of bytes. chunk_rows: the
-    rows of a chunk in the file. HDF5 unpacks a whole chunk even for a few of its rows. So long chunks are read as a
-    whole and kept until all their rows are used, unless they take more than KEPT_PART of the free memory.
+    HDF5 unpacks a whole chunk even for a few of its rows. So long chunks are read as a whole and kept until all their
+    rows are used, unless they take more than KEPT_PART of the free memory.
     """
-    kept = 0, 0, np.empty(0)
 
-    def rows_from(start: int, stop: int) -> np.ndarray:
-        nonlocal kept
-        first, last, block = kept
+    def __init__(
+        self, read: Callable[[int, int], np.ndarray], rows: int, chunk_rows: int, size: int, whole: bool = False
+    ) -> None:
+        """Take the function that reads rows from the file, the array's rows and bytes, and the rows of a chunk.
+
+        whole: always keep a chunk, because the file cannot be read in parts.
+        """
+        self._read, self._rows, self._chunk_rows, self._whole = read, rows, max(chunk_rows, 1), whole
+        self._row_bytes = size / max(rows, 1)
+        self._kept = 0, 0, np.empty(0)
+
+    @property
+    def held(self) -> int:
+        """The bytes of a chunk."""
+        return int(min(self._chunk_rows, self._rows) * self._row_bytes)
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        first, last, block = self._kept
         if first <= start and stop <= last:
             return block[start - first : stop - first]
-        first, last = start // chunk_rows * chunk_rows, min(-(-stop // chunk_rows) * chunk_rows, rows)
-        too_large = (last - first) * size > KEPT_PART * memory.available() * rows
-        if 4 * (stop - start) >= last - first or too_large:
-            return read(start, stop)
-        kept = first, last, read(first, last)
-        return kept[2][start - first : stop - first]
+        first = start // self._chunk_rows * self._chunk_rows
+        last = min(-(-stop // self._chunk_rows) * self._chunk_rows, self._rows)
+        too_large = (last - first) * self._row_bytes > KEPT_PART * memory.available()
+        if not self._whole and (4 * (stop - start) >= last - first or too_large):
+            return self._read(start, stop)
+        self._kept = first, last, self._read(first, last)
+        return self._kept[2][start - first : stop - first]
 
-    return rows_from
+    def forget(self) -> None:
+        """Give back the chunk that is kept."""
+        self._kept = 0, 0, np.empty(0)
+
+
+def forget(readers: Iterable[RowReader]) -> None:
+    """Give back the chunks that readers keep."""
+    for reader in readers:
+        reader.forget()

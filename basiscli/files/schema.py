@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
+from basiscli.data.axes import CHANNELS
 from basiscli.errors import BadInput
 from basiscli.files import hdf5
 from basiscli.training import optim
@@ -155,6 +156,7 @@ class TrainedOn:
     checksum: Annotated[str, TEXT, "SHA-256 of its arrays"]
     mean: Annotated[list, list_of(NUMBER), "the mean of each channel, which standardises images"]
     inverse_deviation: Annotated[list, list_of(POSITIVE), "1 / the standard deviation of each channel, likewise"]
+    channels: Annotated[str | None, one_of(CHANNELS), "where a file's images have them, if `--channels` said so"] = None
 
 
 @dataclass(kw_only=True)

@@ -70,6 +70,10 @@ class Writer:
             self._sink.check()
             start += len(next(iter(chunk.values())))
 
+    def remove(self, group: str) -> None:
+        """Take a group with all its arrays out of the file, if it exists."""
+        self._file.pop(group, None)
+
     def _group(self, path: str) -> None:
         """Make a group and its parents unless they exist. Members keep the order in which they are written."""
         above = path.rpartition("/")[0]

@@ -17,12 +17,12 @@ ALIGNMENT = 16
 
 
 def select(paths: Iterable[str], globs: Iterable[str]) -> list[str]:
-    """Return the paths that match any of the globs, in the order of the paths. `*` matches across slashes.
+    """Return the paths that globs choose as in `names.select`, in the order of the paths. `*` matches across slashes.
 
     Raises BadInput for a glob that matches nothing.
     """
     paths = list(paths)
-    return names.select(paths, globs, lambda glob: f"no weight matches '{glob}'; there are {', '.join(paths)}")
+    return names.select(paths, tuple(globs), lambda glob: f"no weight matches '{glob}'; there are {', '.join(paths)}")
 
 
 def checksum(arrays: Iterable[np.ndarray]) -> str:

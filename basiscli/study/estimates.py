@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from basiscli import names
+from basiscli.analysis import passes
 from basiscli.experiments import training
 from basiscli.experiments.training import TrainingJob
 from basiscli.files.datasets import load_dataset
@@ -16,7 +17,6 @@ from basiscli.study.steps import Step
 from basiscli.training import defaults
 from basiscli.training.images import steps_per_epoch
 
-FLOAT64_BYTES = 8
 SHIFTS = 9
 # Multiply-adds of a rotated draw over units³: the rotation, turning the moments of two halves, matching twice.
 PER_DRAW = 30
@@ -87,7 +87,7 @@ def _training(job: TrainingJob, measured: dict[TrainingJob, dict]) -> dict:
 
 
 def _known(job: TrainingJob, record: Mapping) -> _Trained:
-    dataset = load_dataset(job.dataset)
+    dataset = load_dataset(job.dataset, job.channels)
     network, job = training.plan(job, dataset)
     recipe = job.recipe()
     work = TRAINING * record["multiply_adds"] * job.batch_size * record["seeds_at_once"]
@@ -106,12 +106,12 @@ def _known(job: TrainingJob, record: Mapping) -> _Trained:
 def _analysis(command: str, options: Mapping, networks: Sequence[_Trained]) -> dict:
     work = {"rotate": _rotation, "correlate": _correlation, "freeze": _correlation, "connectivity": _connectivity}
     seconds = sum(work[command](options, one) / one.speed for one in networks)
-    memory = sum((one.seeds + one.seeds**2) * sum(u**2 for u in _units(one)) * FLOAT64_BYTES for one in networks)
+    memory = max((passes.estimate(_units(one), one.seeds, one.probed) for one in networks), default=0)
     return {"seconds": round(seconds, 1), "memory_mb": round(memory / 1e6), "disk_mb": 0.0}
 
 
 def _rotation(options: Mapping, one: _Trained) -> float:
-    layers = sum(any(names.matches(layer, glob) for glob in options["layers"]) for layer in one.network.layers)
+    layers = len(names.choose(one.network.layers, options["layers"], "layers"))
     arms = layers * len(options["kinds"] or KINDS) * options["repeats"] * one.seeds
     return arms * RETRAINING * one.multiply_adds * one.shown * (options["epochs"] or one.epochs)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from basiscli.analysis import nulls, pairs, similarity
+from basiscli.analysis import nulls, passes, similarity
 from basiscli.analysis.assess import (
     SHARE_OF,
     CorrelationRequest,
@@ -13,7 +13,7 @@ from basiscli.analysis.assess import (
     summarise,
     without_arrays,
 )
-from basiscli.analysis.similarity import SIMILARITIES
+from basiscli.analysis.similarity import OF_SPACES, SIMILARITIES
 from basiscli.analysis.statistics import share
 from tests.helpers.features import haar, relu_features
 from tests.helpers.memory import MemorySource
@@ -21,7 +21,7 @@ from tests.helpers.memory import MemorySource
 
 def layer_of(*arrays: np.ndarray):
     sources = [MemorySource(f"{k}.h5", {"h": array}) for k, array in enumerate(arrays)]
-    (found,) = pairs.layer_moments(sources, seed=0, full=True, norms=True)
+    (found,) = passes.layer_moments(sources, passes.Reading(0, full=True, norms=True))
     return found
 
 
@@ -124,3 +124,25 @@ def test_which_fields_have_intervals():
 def test_similarities_are_explained():
     assert "higher is more alike" in explain("cka")
     assert "rotation" in explain("procrustes")
+
+
+def test_similarities_of_dead_layers_are_empty():
+    found = layer_of(relu_features(0), np.zeros((len(relu_features(0)), 12)))
+    (one,) = assess(found, CorrelationRequest(("shuffled",), 3, tuple(SIMILARITIES)))
+    names = [name for name in one.fields if name.startswith(("cka", "cca", "svcca", "pwcca", "procrustes", "soft"))]
+    assert len(names) == 32
+    assert [one.fields[name] for name in names] == [None] * 32
+
+
+def test_similarities_of_shuffled_samples_are_what_shuffling_gives():
+    rng = np.random.default_rng(0)
+    a, b = relu_features(0)[:60], relu_features(1)[:60]
+    (one,) = assess(layer_of(a, b), CorrelationRequest(("shuffled",), 200, OF_SPACES))
+    for name in OF_SPACES:
+        function = SIMILARITIES[name].function
+        halves = [layer_of(a, b[rng.permutation(60)]).halves for _ in range(60)]
+        shuffled = np.array([function(x + y) for x, y in halves])
+        mean, deviation = one.fields[f"{name}_shuffled_mean"], one.fields[f"{name}_shuffled_deviation"]
+        assert mean == pytest.approx(shuffled.mean(), abs=4 * deviation / np.sqrt(60))
+        assert deviation == pytest.approx(shuffled.std(), rel=0.35)
+        assert one.fields[f"{name}_shuffled_excess"] == one.fields[name] - mean

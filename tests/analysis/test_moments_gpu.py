@@ -38,7 +38,9 @@ def assert_alike(ours, theirs):
         np.testing.assert_allclose(theirs.cross[pair], a, rtol=1e-5, atol=1e-5 * max(1, np.abs(a).max()))
 
 
-@pytest.mark.parametrize("options", [{}, {"full": True}, {"star": True}, {"full": True, "norms": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"full": True}, {"products": [(0, range(1, 3))]}, {"full": True, "norms": True}]
+)
 def test_moments_of_the_device(device, options):
     ours, theirs = both(tables_of(1, 700, [5, 3, 9]), [1, 400], **options)
     before = device.waits

@@ -149,6 +149,17 @@ def test_draws_do_not_depend_on_how_they_are_spread():
     assert not np.allclose(rotated(halves, 2, 1).in_sample, alone.in_sample[:2], atol=1e-6)
 
 
+def test_draws_do_not_depend_on_rotations_that_are_kept(monkeypatch):
+    halves = split(relu_features(3), relu_features(4))
+    nulls._rotations.cache_clear()
+    first, again = (rotated(halves, 4, seed=6).held_out for _ in range(2))
+    monkeypatch.setattr(nulls, "KEPT_BYTES", 0)
+    nulls._rotations.cache_clear()
+    for draws in (again, rotated(halves, 4, seed=6).held_out):
+        np.testing.assert_array_equal(draws, first)
+    assert not nulls._rotations(6, 12)
+
+
 def test_one_half_alone():
     a = relu_features(0)
     null = rotated([moments_of(a, a)], 5, 0)

@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from basiscli.analysis import correlate, moments, pairs, reading
+from basiscli.analysis import chunks, correlate, moments, pairs, passes
+from basiscli.analysis.passes import Reading
 from basiscli.errors import BadInput
 from tests.helpers.features import relu_features
 from tests.helpers.memory import MemorySource
@@ -14,14 +15,14 @@ from tests.helpers.memory import MemorySource
 def scores(sources: list, **options) -> dict:
     return {
         (found.a, found.b, found.layer): found.scores
-        for layer in pairs.layer_moments(sources, seed=0)
+        for layer in passes.layer_moments(sources, Reading(0))
         for found in pairs.compare_pairs(layer, **options)
     }
 
 
 @pytest.mark.parametrize("chunk_bytes", [64, 1000, 1 << 20])
 def test_all_pairs_equal_numpy_for_any_chunk(monkeypatch, chunk_bytes):
-    monkeypatch.setattr(reading, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", chunk_bytes)
     arrays = [relu_features(k, 300, 4 + k) for k in range(3)]
     found = scores([MemorySource(f"{k}.h5", {"h": x}) for k, x in enumerate(arrays)])
     assert list(found) == [(0, 1, "h"), (0, 2, "h"), (1, 2, "h")]
@@ -39,7 +40,7 @@ def test_each_pair_has_its_own_common_layers():
             {"three": relu_features(4, 300, 6), "two": relu_features(5, 300, 6), "alone": relu_features(6, 300, 6)},
         ),
     ]
-    assert pairs.shared_layers(sources) == {"two": (0, 1, 2), "three": (1, 2)}
+    assert passes.shared_layers(sources) == {"two": (0, 1, 2), "three": (1, 2)}
     assert list(scores(sources)) == [(0, 1, "two"), (0, 2, "two"), (1, 2, "two"), (1, 2, "three")]
 
 
@@ -107,7 +108,7 @@ def test_large_activations_correlate_as_small_ones_do():
 
 
 def test_products_that_overflow(monkeypatch):
-    monkeypatch.setattr(reading, "CHUNK_BYTES", 500)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 500)
     late = relu_features(1, 300, 6)
     late[100:] *= 1e30  # the first chunk, which sets the scale, is small
     with pytest.raises(BadInput, match=r"b.h5: layer h: activations so large"):
@@ -115,7 +116,7 @@ def test_products_that_overflow(monkeypatch):
 
 
 def test_every_value_that_is_not_finite_is_counted(monkeypatch):
-    monkeypatch.setattr(reading, "CHUNK_BYTES", 500)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 500)
     bad = relu_features(1, 300, 6)
     bad[[3, 200], [0, 5]] = np.nan, -np.inf
     with pytest.raises(BadInput, match=r"b.h5: layer h: 2 activations"):
@@ -140,7 +141,7 @@ def test_an_error_while_reading_ahead_reaches_the_caller():
         yield 1
         raise BadInput("cut short")
 
-    found = pairs.ahead(items())
+    found = chunks.ahead(items())
     assert next(found) == 1
     with pytest.raises(BadInput, match="cut short"):
         next(found)
@@ -153,10 +154,10 @@ def test_positions_of_a_convolution(positions, words):
     rng = np.random.default_rng(0)
     a = rng.standard_normal((80, 3, 4, 6)) + rng.standard_normal((80, 1, 1, 6))
     sources = [MemorySource("a", {"c": a}, copies=2), MemorySource("b", {"c": a[..., ::-1]}, copies=2)]
-    (found,) = pairs.layer_moments(sources, seed=0, positions=positions)
+    (found,) = passes.layer_moments(sources, Reading(0, positions=positions))
     rows = {"all": 12, "mean": 1, 5: 5, 99: 12}[positions]
-    assert found.positions == words
-    assert found.rows_per_image == 2 * rows
+    assert found.compared.positions == words
+    assert found.compared.rows_per_image == 2 * rows
     assert sum(half.rows for half in found.halves) == 80 * rows
     (pair,) = pairs.compare_pairs(found)
     assert pair.scores.matched_held_out == pytest.approx(1, abs=1e-5)
@@ -168,12 +169,12 @@ def test_positions_of_a_convolution(positions, words):
 def test_dense_layers_have_one_position():
     sources = [MemorySource("a", {"h": relu_features(0, 300, 6)}), MemorySource("b", {"h": relu_features(1, 300, 6)})]
     for positions in ("all", "mean", 4):
-        (found,) = pairs.layer_moments(sources, seed=0, positions=positions)
-        assert (found.positions, found.rows_per_image) == ("1", 1)
+        (found,) = passes.layer_moments(sources, Reading(0, positions=positions))
+        assert (found.compared.positions, found.compared.rows_per_image) == ("1", 1)
 
 
 def test_a_single_network_is_paired_with_itself():
-    (found,) = pairs.layer_moments([MemorySource("a", {"h": relu_features(0, 300, 6)})], seed=0, full=True)
+    (found,) = passes.layer_moments([MemorySource("a", {"h": relu_features(0, 300, 6)})], Reading(0, full=True))
     (pair,) = pairs.compare_pairs(found)
     assert (pair.a, pair.b) == (0, 0)
     assert pair.scores.identity == pytest.approx(1, abs=1e-6)
@@ -186,7 +187,7 @@ def test_a_bad_layer_does_not_end_the_run():
     for stored in (True, False):
         a, b = (MemorySource(name, {"bad": bad, "good": good}, stored=stored) for name in ("a.h5", "b.h5"))
         failed: dict = {}
-        (found,) = pairs.layer_moments([a, b], seed=0, failed=failed.setdefault)
+        (found,) = passes.layer_moments([a, b], Reading(0), failed=failed.setdefault)
         assert found.layer == "good" and "b.h5" not in str(failed["bad"]) and "a.h5: layer bad" in str(failed["bad"])
 
 
@@ -196,16 +197,16 @@ def test_layers_may_differ_in_their_samples():
         MemorySource(name, {"x": rng.standard_normal((50, 4)), "y": rng.standard_normal((30, 4))})
         for name in ("a.h5", "b.h5")
     )
-    assert [sum(half.rows for half in found.halves) for found in pairs.layer_moments([a, b], seed=0)] == [50, 30]
+    assert [sum(half.rows for half in found.halves) for found in passes.layer_moments([a, b], Reading(0))] == [50, 30]
 
 
 def test_means_over_positions_compare_different_numbers_of_tokens():
     rng = np.random.default_rng(0)
     a, b = (MemorySource(name, {"x": rng.standard_normal((50, tokens, 4))}) for name, tokens in (("a", 16), ("b", 17)))
-    (found,) = pairs.layer_moments([a, b], seed=0, positions="mean")
+    (found,) = passes.layer_moments([a, b], Reading(0, positions="mean"))
     assert sum(half.rows for half in found.halves) == 50
     with pytest.raises(BadInput, match="17 positions"):
-        list(pairs.layer_moments([a, b], seed=0))
+        list(passes.layer_moments([a, b], Reading(0)))
 
 
 def test_nested_parts_add_up_to_the_halves_and_score_less():
@@ -214,8 +215,8 @@ def test_nested_parts_add_up_to_the_halves_and_score_less():
     a = rng.standard_normal((400, 30)).astype(np.float32)
     b = (a[:, ::-1] + 3 * rng.standard_normal(a.shape)).astype(np.float32)
     sources = [MemorySource(f"{k}.h5", {"h": array}) for k, array in enumerate((a, b))]
-    (plain,) = pairs.layer_moments(sources, seed=0)
-    (found,) = pairs.layer_moments(sources, seed=0, nested=True)
+    (plain,) = passes.layer_moments(sources, Reading(0))
+    (found,) = passes.layer_moments(sources, Reading(0, nested=True))
     assert [[part.rows for part in of_half] for of_half in found.nested] == [[50, 100]] * 2
     for half, expected in zip(found.halves, plain.halves, strict=True):
         np.testing.assert_allclose(half.cross[0, 1], expected.cross[0, 1], atol=1e-3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kurtosis
 
-from basiscli.analysis import powers, reading
+from basiscli.analysis import chunks, powers
 from basiscli.analysis.measures import source
 from basiscli.analysis.privilege import layer_privileges
 from basiscli.analysis.random_maps import haar
@@ -94,7 +94,7 @@ def test_large_layers_share_a_matrix_and_every_rotation_is_orthogonal(monkeypatc
 def test_not_a_bit_depends_on_chunks_or_on_kept_rotations(monkeypatch, kept):
     arrays = {"h": laplace(rows=5000) + 1, "conv": laplace(rows=600).reshape(50, 3, 4, UNITS)}
     whole = list(layer_privileges(MemorySource("a.h5", arrays), draws=3))
-    monkeypatch.setattr(reading, "CHUNK_BYTES", 5000)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 5000)
     monkeypatch.setattr(powers, "KEPT", kept)
     for a, b in zip(whole, layer_privileges(MemorySource("a.h5", arrays, stored=False), draws=3), strict=True):
         assert a.scores == b.scores and a.rows == b.rows

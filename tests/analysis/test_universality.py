@@ -5,14 +5,14 @@ from functools import cache
 import numpy as np
 import pytest
 
-from basiscli.analysis.pairs import layer_moments
+from basiscli.analysis.passes import Reading, layer_moments
 from basiscli.analysis.universality import cycles, discoveries, universality
 from basiscli.rng import generator
 from tests.helpers.memory import MemorySource
 
 
 def moments_of(arrays):
-    (layer,) = layer_moments([MemorySource(f"{k}.h5", {"h": x}) for k, x in enumerate(arrays)], 0, full=True)
+    (layer,) = layer_moments([MemorySource(f"{k}.h5", {"h": x}) for k, x in enumerate(arrays)], Reading(0, full=True))
     return layer
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import basiscli
-from basiscli.analysis.pairs import compare_pairs, layer_moments
-from basiscli.analysis.reading import CHUNK_SAMPLES
+from basiscli.analysis.chunks import CHUNK_SAMPLES
+from basiscli.analysis.pairs import compare_pairs
+from basiscli.analysis.passes import Reading, layer_moments
 from tests.helpers.command_line import done
 from tests.helpers.features import haar, relu_features
 from tests.helpers.memory import MemorySource
@@ -91,7 +92,7 @@ def test_too_few_samples_for_canonical_correlations_are_undefined():
 def test_ids_of_images_split_the_halves_as_shifted_copies_do():
     """Nine copies of an image, in order, are what the split test-shifts of a network holds."""
     x, y = (array[:270] for array in ARRAYS.values())
-    (moments,) = layer_moments([MemorySource("x", {"": x}, 9), MemorySource("y", {"": y}, 9)], 0)
+    (moments,) = layer_moments([MemorySource("x", {"": x}, 9), MemorySource("y", {"": y}, 9)], Reading(0))
     (expected,) = compare_pairs(moments)
     for ids in (np.arange(270) // 9, np.repeat([f"image {k:02}" for k in range(30)], 9)):
         assert basiscli.correlate(x, y, null=None, groups=ids).matched_held_out == expected.scores.matched_held_out
@@ -235,3 +236,28 @@ def test_little_is_imported():
         "assert not {'numba', 'matplotlib', 'h5py', 'click'} & set(sys.modules), set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_channels_first_and_last_give_the_same_numbers(caplog):
+    last = relu_features(0, 60, 150).reshape(60, 5, 5, 6)
+    other = relu_features(1, 60, 175).reshape(60, 5, 5, 7)
+    expected = basiscli.correlate(last, other, null=None)
+    assert not caplog.records
+    first = [np.moveaxis(x, -1, 1) for x in (last, other)]
+    found = basiscli.correlate(*first, null=None)
+    assert len(caplog.records) == 2 and "read as (samples, channels, ...)" in caplog.records[0].message
+    told = basiscli.correlate(*first, null=None, channels="first")
+    assert len(caplog.records) == 2
+    assert found.scores == told.scores == expected.scores
+    assert basiscli.cka(*first, channels="first") == basiscli.cka(last, other)
+    with pytest.raises(basiscli.BadInput, match="`channels` is 'middle'"):
+        basiscli.cka(last, other, channels="middle")
+
+
+def test_a_cube_is_read_channels_last_with_a_note(caplog):
+    x, y = (np.random.default_rng(k).random((20, 4, 4, 4)) for k in range(2))
+    basiscli.correlate(x, y, null=None)
+    assert "no shape tells" in caplog.records[0].message
+    caplog.clear()
+    assert basiscli.correlate(x, np.random.default_rng(2).random((20, 5, 4, 4)), null=None).units == (4, 5)
+    assert "read as (samples, channels, ...)" in caplog.records[0].message

@@ -18,7 +18,7 @@ from subprocess import DEVNULL
 import h5py
 import numpy as np
 
-from basiscli.analysis import pairs
+from basiscli.analysis import pairs, passes
 from basiscli.files import activations
 
 
@@ -83,7 +83,7 @@ def interleaved(functions: dict[str, Callable], repeat: int) -> dict[str, float]
 
 def correlate(paths: list[str], full: bool) -> np.ndarray:
     """Return the correlations of the only pair and layer, everything worked out that the command prints."""
-    for moments in pairs.layer_moments(activations.open_all(paths), seed=0, full=full):
+    for moments in passes.layer_moments(activations.open_all(paths), passes.Reading(0, full)):
         for pair in pairs.compare_pairs(moments):
             return pair.scores.r
     raise AssertionError("no pair")

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from basiscli.analysis import nulls, pairs
+from basiscli.analysis import nulls, pairs, passes
 from basiscli.analysis.accumulator import Accumulator
 from basiscli.files import activations
 
@@ -78,7 +78,7 @@ def moments(a: np.ndarray, b: np.ndarray):
 
 
 def all_pairs(paths: list[str]) -> None:
-    for found in pairs.layer_moments(activations.open_all(paths), seed=0):
+    for found in passes.layer_moments(activations.open_all(paths), passes.Reading(0)):
         for _ in pairs.compare_pairs(found):
             pass
 

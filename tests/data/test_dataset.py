@@ -103,3 +103,37 @@ def test_example_of_the_documentation_is_a_data_set(tmp_path, monkeypatch):
     dataset = load("mine.npz")
     assert dataset.train.images.shape == (800, 16, 16, 1)
     assert dataset.classes == 2
+
+
+def coloured(shape: tuple[int, ...], **options):
+    images = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    arrays = GOOD | {"train/images": images, "test/images": images[:2]}
+    return images, from_arrays("mine", arrays, **options)
+
+
+@pytest.mark.parametrize(
+    ("shape", "first", "note"),
+    [
+        ((5, 3, 16, 16), True, "(N, C, H, W)"),
+        ((5, 1, 8, 9), True, "(N, C, H, W)"),
+        ((5, 16, 16, 3), False, None),
+        ((5, 8, 9, 1), False, None),
+        ((5, 4, 16, 16), True, "(N, C, H, W)"),
+        ((5, 16, 16, 4), False, None),
+        ((5, 3, 16, 3), False, "no shape tells"),
+        ((5, 8, 8, 8), False, "no shape tells"),
+    ],
+)
+def test_channels_are_told_by_the_shape(caplog, shape, first, note):
+    images, dataset = coloured(shape)
+    np.testing.assert_array_equal(dataset.train.images, np.moveaxis(images, 1, -1) if first else images)
+    assert [note in record.message for record in caplog.records] == [True] * bool(note)
+
+
+def test_channels_as_told(caplog):
+    images, dataset = coloured((5, 8, 8, 8), channels="first")
+    np.testing.assert_array_equal(dataset.train.images, np.moveaxis(images, 1, -1))
+    assert dataset.channels == "first" and not caplog.records
+    assert coloured((5, 3, 16, 16), channels="last")[1].train.images.shape == (5, 3, 16, 16)
+    _, plain = coloured((5, 8, 8))
+    assert plain.train.images.shape == (5, 8, 8, 1) and not caplog.records

@@ -73,3 +73,17 @@ def test_two_trainings_into_one_folder_do_not_meet(tmp_path):
     with alone_in(tmp_path), pytest.raises(BadInput, match="another program trains here"):
         next(training.train_networks(job))
     assert [record["seed"] for record in training.train_networks(job)] == [0]
+
+
+def test_no_record_names_a_network_while_another_program_may_overwrite_it(tmp_path):
+    job = TrainingJob(hidden=(8,), epochs=1, seeds=(0,), out=str(tmp_path), resume=True)
+    (record,) = training.train_networks(job)
+    with alone_in(tmp_path), pytest.raises(BadInput, match="another program trains here"):
+        next(training.train_networks(job))  # finished, but the other program may be about to replace it
+    assert list(training.train_networks(job)) == [record]
+    with pytest.raises(BadInput, match="exists"):
+        list(training.train_networks(replace(job, resume=False)))
+    records = training.train_networks(job)
+    assert next(records) == record
+    with pytest.raises(BadInput, match="another program trains here"):  # not before the last record is out
+        next(training.train_networks(replace(job, resume=False, force=True)))

@@ -13,7 +13,7 @@ class MemorySource:
         self.samples = {layer: len(array) for layer, array in arrays.items()}
         self.copies = copies
         self.groups = None
-        self.groups = None
+        self.held = 0
         self.stored = stored
         self.passes: list[list[str]] = []
 

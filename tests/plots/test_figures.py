@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from basiscli.analysis import pairs
+from basiscli.analysis import passes
 from basiscli.analysis.assess import CorrelationRequest, assess
 from basiscli.analysis.barriers import Curve, evenly
 from basiscli.plots import experiments, style
@@ -23,7 +23,7 @@ def assessed(*networks: list[np.ndarray], request: CorrelationRequest) -> list:
         MemorySource(f"{k}.h5", {f"layer{i}": array for i, array in enumerate(arrays)})
         for k, arrays in enumerate(networks)
     ]
-    return [list(assess(found, request)) for found in pairs.layer_moments(sources, 0, full=True)]
+    return [list(assess(found, request)) for found in passes.layer_moments(sources, passes.Reading(0, full=True))]
 
 
 def texts(figure) -> str:

@@ -77,6 +77,7 @@ def command(
     tap,
     positions,
     dead,
+    memory,
     **chosen,
 ) -> None:
     """Does width lower the barrier, and is the reason that the bases correlate more?
@@ -120,6 +121,7 @@ def command(
         degrade=degrade or degrade_to is not None,
         degrade_to=degrade_to,
         dataset=chosen["dataset"] if files and _given(context, "dataset") else None,
+        memory=memory,
     )
     results = connectivity.sweep_widths(sweep, groups)
     records.emit(drawn_at_end(results, "connectivity_figure", plot, chosen["force"]), style, row=_row)

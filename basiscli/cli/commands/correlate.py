@@ -7,7 +7,7 @@ import click
 
 from basiscli.cli import options, records
 from basiscli.cli.help import Command, of_output
-from basiscli.cli.types import Finite, Names
+from basiscli.cli.types import Finite, Names, Rename
 
 # The columns of a table, the most important first. JSON and CSV have all fields.
 PLAIN = ("pair", "layer", "held_out", "matched", "identity", "units", "dead")
@@ -58,6 +58,11 @@ CYCLES = ("layer", "networks", "cycles", "null", "cycles_low", "cycles_high", "t
     help="With --units: the rate of false discoveries among universal units.",
 )
 @click.option("--intervals", is_flag=True, help="Add the mean over pairs, with intervals over networks.")
+@click.option("--across", is_flag=True, help="Every layer of A with every layer of B, also of other architectures.")
+@click.option(
+    "--rename", "renames", type=Rename(), multiple=True, metavar="OLD=NEW", help="Names of layers: 'module.*=*'."
+)
+@options.memory
 @options.seeded("For halves and nulls.")
 @options.moved_dataset
 @of_output("--out", type=click.Path(path_type=Path), metavar="FILE.h5", help="Keep matrices and permutations.")
@@ -69,7 +74,7 @@ CYCLES = ("layer", "networks", "cycles", "null", "cycles_low", "cycles_high", "t
 @options.computing
 @records.format_option
 def command(
-    files, nulls, draws, similarities, dead, seed, extrapolate, units, cycles, fdr, intervals, style, **chosen
+    files, nulls, draws, similarities, dead, seed, extrapolate, units, cycles, fdr, intervals, across, style, **chosen
 ) -> None:
     """Do the units of two networks pair up?
 
@@ -83,6 +88,7 @@ def command(
     basiscli correlate runs/digits-mlp --null rotated --intervals
     basiscli train --seeds 5 | basiscli correlate - --null rotated
     basiscli correlate runs/digits-mlp --units --tap pre --plot units.png
+    basiscli correlate mine.h5 yours.h5 --across --plot across.png
     """
     from basiscli.analysis.assess import CorrelationRequest
     from basiscli.cli.inputs import paths_from
@@ -91,10 +97,12 @@ def command(
     paths = paths_from(files)
     if units or cycles:
         others = nulls or similarities or extrapolate or intervals or chosen["out"] or dead != "zero"
+        others = others or across or chosen.pop("memory") or chosen.pop("renames")
         if (units and cycles) or others or (cycles and chosen["plot"]):
             raise click.UsageError(
                 f"--{'units' if units else 'cycles'} gives records of its own: leave out --null, --similarity, "
-                "--extrapolate, --intervals, --dead, --out, and " + ("--cycles" if units else "--plot")
+                "--extrapolate, --intervals, --dead, --across, --rename, --memory, --out, and "
+                + ("--cycles" if units else "--plot")
             )
         _emit_units(paths, units, draws, seed, fdr, style, chosen)
         return
@@ -103,6 +111,9 @@ def command(
     if len(paths) < 3 and intervals:
         raise click.UsageError("--intervals are over networks and need three files or more")
     request = CorrelationRequest(nulls, draws, similarities, dead == "drop", seed, extrapolate)
+    if across:
+        _emit_across(paths, request, intervals, style, chosen)
+        return
     results = correlate_files(paths, request, intervals=intervals, **chosen)
     columns = (*CALIBRATED, *SECONDARY) if "rotated" in nulls else PLAIN
     columns += tuple(name.replace("-", "_") for name in similarities)
@@ -126,6 +137,18 @@ def _emit_units(paths, units: bool, draws: int, seed: int, fdr: float, style: st
             chosen.pop(name)
         found = universality.cycles_of_files(paths, request, **chosen)
         records.emit(found, style, CYCLES, words=universality.cycle_sentences, needed=4)
+
+
+def _emit_across(paths: list[str], request, intervals: bool, style: str | None, chosen: dict) -> None:
+    from basiscli.experiments.across import across_files, sentences
+
+    if len(paths) != 2:
+        raise click.UsageError(f"--across compares the layers of two files; these are {len(paths)}")
+    if intervals or chosen.pop("out"):
+        raise click.UsageError("--across compares two networks, without --intervals and --out")
+    results = across_files(paths, request, **chosen)
+    columns = ("layer_a", "layer_b", "held_out", "null", "excess", "ceiling", "cka", *SECONDARY)
+    records.emit(results, style, columns, _row, len(CALIBRATED) - 1, sentences)
 
 
 def _row(record: Mapping) -> dict:

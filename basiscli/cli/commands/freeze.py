@@ -49,7 +49,7 @@ from basiscli.cli.types import Names, Prefixes
 @records.format_option
 @training_options.training(without=training_options.SWEPT)
 @options.correlating
-def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, dead, draws, **chosen) -> None:
+def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, dead, memory, draws, **chosen) -> None:
     """Are the layers after a common prefix more alike?
 
     Trains a donor, free networks of several seeds, and for every K networks of the same seeds whose layers 1 to K are
@@ -76,7 +76,7 @@ def command(prefixes, donors, donor_seed, split, plot, style, tap, positions, de
     if donor_seed in job.seeds:
         raise click.UsageError(f"--donor-seed {donor_seed} is one of --seeds: choose another")
     request = CorrelationRequest(("rotated",), draws, drop_dead=dead == "drop", seed=freezing.SEED)
-    sweep = freezing.PrefixSweep(job, donors, donor_seed, prefixes, split, tap, positions, request)
+    sweep = freezing.PrefixSweep(job, donors, donor_seed, prefixes, split, tap, positions, request, memory)
     results = freezing.sweep_prefixes(sweep)
     records.emit(drawn_at_end(results, "prefixes_figure", plot, job.force), style, row=_row)
 

@@ -49,7 +49,7 @@ def command(files, draws, seed, whiten, positions, style, **chosen) -> None:
 
     \b
     basiscli privilege runs/digits-mlp --plot privilege.png
-    basiscli privilege llama.h5 --layer 'resid*' --whiten --baseline llama-untrained.h5
+    basiscli privilege llama.h5 --whiten --baseline untrained.h5
     """
     from basiscli.cli.inputs import paths_from
     from basiscli.experiments.privilege import PrivilegeRequest, privilege_files, sentences

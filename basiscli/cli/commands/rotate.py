@@ -13,7 +13,7 @@ from basiscli.cli.types import Choice, Finite, Names, Powers
     cls=Command, go_on=GOES_ON, short_help="Rotate representations of trained networks, and try to train them back."
 )
 @click.argument("networks", nargs=-1, required=True, metavar="NET.h5...")
-@click.option("--layer", "layers", multiple=True, default=("*",), metavar="GLOB", help="Which layers.  [default: all]")
+@options.layers
 @click.option(
     "--kind",
     "kinds",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from basiscli.cli import records
+from basiscli.cli import options, records
 from basiscli.cli.help import Command, of_output
 
 SEED = click.IntRange(min=0)
@@ -21,12 +21,12 @@ SEED = click.IntRange(min=0)
     metavar="SEED",
     help="Rotate units by a random rotation, and apply its inverse where they are read.",
 )
-@click.option("--layer", "globs", multiple=True, default=("*",), metavar="GLOB", help="Which layers.  [default: all]")
+@options.layers
 @of_output("--out", type=click.Path(path_type=Path), required=True, metavar="OUT.h5", help="The new network's file.")
 @click.option("--dataset", help="Path of the network's data set, if it has moved.")
 @of_output("--force", is_flag=True, help="Overwrite the file.")
 @records.format_option
-def command(network, permute, rotate, globs, out, dataset, force, style) -> None:
+def command(network, permute, rotate, layers, out, dataset, force, style) -> None:
     """Write a network in another basis, and measure how its outputs change.
 
     A permutation moves units in every array that makes, scales or reads them, along residual streams too; the network
@@ -45,5 +45,5 @@ def command(network, permute, rotate, globs, out, dataset, force, style) -> None
 
     kinds.require_target(out, kinds.NETWORK, force, [network])
     how, seed = (transform.PERMUTE, permute) if rotate is None else (transform.ROTATE, rotate)
-    change = transform.Change(how, seed, globs)
+    change = transform.Change(how, seed, layers)
     records.emit([transform.transform_network(network, change, out, dataset, records.command_line(), force)], style)

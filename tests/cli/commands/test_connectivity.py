@@ -19,7 +19,7 @@ FIELDS = [
     *(f"{name}_{end}" for name in ("barrier", "midpoint", "accuracy_barrier", "accuracy_midpoint")
       for end in ("low", "high", "error")),
     *(f"{name}{end}" for name in ("barrier_log_ratio", "accuracy_barrier_log_ratio") for end in ENDS),
-    "networks", "epochs", "optimizer", "test_accuracy", "dead",
+    "networks", "epochs", "optimizer", "test_accuracy", "dead", "fewest_units",
     "matched_images", "correlated_on", "correlated_images", "degraded_to", "equal_correlation",
     *(f"{name}{end}" for name in ("correlation", *CORRELATION, "share") for end in ENDS),
 ]  # fmt: skip

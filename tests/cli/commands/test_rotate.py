@@ -10,6 +10,7 @@ from basiscli import data
 from basiscli.experiments import rotation
 from basiscli.experiments.rotation_experiment import Experiment, chance_loss
 from basiscli.experiments.rotation_sites import Protocol
+from basiscli.experiments.training_loop import alone_in
 from basiscli.files import checkpoint
 from basiscli.files.datasets import load_dataset
 from basiscli.files.networks import load_network, save_network
@@ -380,3 +381,11 @@ def test_train_pipes_into_rotate(tmp_path):
     assert outcome.returncode in (0, 141), outcome.stderr
     record = json.loads(outcome.stdout)
     assert (record["kind"], record["networks"]) == ("orthogonal", 3)
+
+
+def test_no_record_is_about_files_that_another_program_may_overwrite(networks, tmp_path):
+    out = tmp_path / "rotated"
+    command = ("rotate", networks[0], "--layer", "hidden1", *QUICK, "--repeats", 1, "--out", out)
+    assert call(*command).code == 0
+    with alone_in(next(out.iterdir())):
+        call(*command).refused("another program trains here")

@@ -287,3 +287,22 @@ def test_what_cannot_be_trained_is_refused(basiscli, networks, tmp_path):
     basiscli("train", "--out", tmp_path / "file").refused("file: cannot be made (File exists)")
     basiscli("train", "--out", tmp_path / "file" / "b").refused("cannot be made (Not a directory)")
     assert not (tmp_path / "a").exists()
+
+
+def test_images_of_a_file_with_channels_first(basiscli, tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (20, 3, 8, 8), np.uint8)
+    labels = np.arange(20) % 2
+    content = {"train/images": images, "train/labels": labels, "test/images": images[:6], "test/labels": labels[:6]}
+    np.savez(tmp_path / "first.npz", **content)
+    train = ("train", "--dataset", tmp_path / "first.npz", "--hidden", 4, "--epochs", 0)
+    done = basiscli(*train, "--out", tmp_path / "a")
+    assert done.code == 0 and "read as (N, C, H, W), channels first" in done.stderr
+    assert len(load_network(tmp_path / "a/seed0.h5").dataset["mean"]) == 3
+    cube = {key: x.transpose(0, 2, 3, 1)[:, :3, :, :][:, :, :3, :] for key, x in content.items() if x.ndim == 4}
+    np.savez(tmp_path / "cube.npz", **content | cube)
+    told = ("train", "--dataset", tmp_path / "cube.npz", "--channels", "first", "--hidden", 4, "--epochs", 0)
+    assert basiscli(*told, "--out", tmp_path / "b").code == 0
+    recorded = basiscli("record", tmp_path / "b/seed0.h5")  # its data set is read as it was for the training
+    assert recorded.code == 0, recorded.stderr
+    basiscli("train", "--channels", "first", "--out", tmp_path / "c").refused("digits", "--channels")
