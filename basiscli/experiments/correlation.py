@@ -121,7 +121,7 @@ def _records(
         raise next(iter(failed.values()))
 
 
-def _keep(results: hdf5.Writer | None, drawn: bool) -> Callable[[Assessment], Assessment]:
+def _keep(results: Writer | None, drawn: bool) -> Callable[[Assessment], Assessment]:
     """Return the function that stores an assessment's arrays, and returns the rest; of a layer's first pair all."""
     seen: set[str] = set()
 

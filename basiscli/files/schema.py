@@ -156,7 +156,7 @@ class TrainedOn:
     checksum: Annotated[str, TEXT, "SHA-256 of its arrays"]
     mean: Annotated[list, list_of(NUMBER), "the mean of each channel, which standardises images"]
     inverse_deviation: Annotated[list, list_of(POSITIVE), "1 / the standard deviation of each channel, likewise"]
-    channels: Annotated[str | None, one_of(CHANNELS), "where a file's images have them, if `--channels` said so"] = None
+    channels: Annotated[str | None, one_of(CHANNELS), "where a file's images have them, if `channels` said so"] = None
 
 
 @dataclass(kw_only=True)
