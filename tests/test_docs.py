@@ -32,6 +32,11 @@ def test_the_page_of_functions_is_that_of_the_docstrings():
     assert (ROOT / "docs/api.md").read_text() == maker["page"](), "run python docs/make_api.py"
 
 
+def test_the_page_of_files_is_that_of_the_schema():
+    maker = runpy.run_path(str(ROOT / "docs/make_format.py"))
+    assert (ROOT / "docs/format.md").read_text() == maker["page"](), "run python docs/make_format.py"
+
+
 def test_the_session_of_the_readme_is_that_of_the_package():
     """Which a test of tests/api runs."""
     (session,) = re.findall(r"```pycon\n(.*?)\n```", README, re.S)

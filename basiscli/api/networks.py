@@ -18,9 +18,9 @@ from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.experiments.training import TrainingJob, train_networks
 from basiscli.files import activations, kinds
-from basiscli.files.activations import TAPS
 from basiscli.files.networks import Loaded, require_finite, save_network
 from basiscli.files.networks import load as load_file
+from basiscli.files.schema import TAPS
 from basiscli.names import in_html
 from basiscli.nn import cost
 from basiscli.nn.graph import predict

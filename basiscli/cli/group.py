@@ -15,6 +15,7 @@ from basiscli.errors import BadInput, suggestion
 
 # Command modules import click at the top and all heavy modules inside their functions, so `--help` stays fast.
 COMMANDS = {
+    "check": "basiscli.cli.commands.check",
     "compare": "basiscli.cli.commands.compare",
     "connectivity": "basiscli.cli.commands.connectivity",
     "correlate": "basiscli.cli.commands.correlate",

@@ -124,7 +124,7 @@ def tapped(default: str) -> Callable:
     """Return the option `--tap`, with the tap of networks where it is not given."""
     return of_activations(
         "--tap",
-        type=Choice("basiscli.files.activations:TAPS"),
+        type=Choice("basiscli.files.schema:TAPS"),
         help=f"After or before the nonlinearity.  [default: {default}, or what a recorded file holds]",
     )
 

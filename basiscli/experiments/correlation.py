@@ -10,6 +10,7 @@ from basiscli.analysis.passes import Compared, Reading, layer_moments, shared_la
 from basiscli.errors import BadInput
 from basiscli.files import activations, hdf5, kinds
 from basiscli.files.source import renamed
+from basiscli.files.writer import Writer, writing
 from basiscli.names import EVERY
 from basiscli.notes import log
 
@@ -65,7 +66,7 @@ def correlate_files(
     drawn: list = []
     failed: dict[str, BadInput] = {}
     with ExitStack() as stack:
-        results = stack.enter_context(hdf5.writing(out, force)) if out else None
+        results = stack.enter_context(writing(out, force)) if out else None
         if results:
             results.attributes(
                 {"kind": hdf5.RESULTS, "analysis": "correlate", "files": list(paths), "seed": request.seed}
@@ -83,7 +84,7 @@ def _records(
     request: CorrelationRequest,
     reading: Reading,
     intervals: bool,
-    results: hdf5.Writer | None,
+    results: Writer | None,
     drawn: list | None,
     failed: dict[str, BadInput],
 ) -> Iterator[dict]:
@@ -120,7 +121,7 @@ def _records(
         raise next(iter(failed.values()))
 
 
-def _keep(results: hdf5.Writer | None, drawn: bool) -> Callable[[Assessment], Assessment]:
+def _keep(results: Writer | None, drawn: bool) -> Callable[[Assessment], Assessment]:
     """Return the function that stores an assessment's arrays, and returns the rest; of a layer's first pair all."""
     seen: set[str] = set()
 

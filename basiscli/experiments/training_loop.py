@@ -16,8 +16,9 @@ from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
 from basiscli.files import activations as sources
-from basiscli.files import checkpoint, hdf5, kinds, networks
+from basiscli.files import checkpoint, kinds, networks
 from basiscli.files.networks import UNFINISHED, NetworkFile, load_network, write_network
+from basiscli.files.writer import writing
 from basiscli.nn import cost, weights
 from basiscli.nn.graph import Network
 from basiscli.notes import log
@@ -111,7 +112,7 @@ class Folder:
         """
         file = checkpoint.snapshot(run, s, self.command)
         path = self.file(file.seed, epoch)
-        with hdf5.writing(path, force=True) as writer:
+        with writing(path, force=True) as writer:
             write_network(writer, file)
             if activations:
                 arrays = {name: values[None] for name, values in (file.weights | file.state).items()}

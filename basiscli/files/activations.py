@@ -12,17 +12,17 @@ import numpy as np
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput, printable
-from basiscli.files import arrays, hdf5, kinds, networks
+from basiscli.files import arrays, hdf5, kinds, networks, schema
 from basiscli.files.datasets import dataset_of
 from basiscli.files.pool import Pool
 from basiscli.files.rows import forget
 from basiscli.files.source import Source
+from basiscli.files.writer import Writer, writing
 from basiscli.names import EVERY, choose
 from basiscli.nn import cost
 from basiscli.nn.graph import Network, forward
 from basiscli.training.images import SHIFTS, Standardisation, probe_batch
 
-TAPS = ("post", "pre")
 # The images that a network runs on: a part of its data set, or this part with each image in all nine shifts.
 SPLITS = ("test", "train", "test-shifts", "train-shifts")
 # Activations are written in chunks of about RECORDED_BYTES, and of at most RECORDED_AT_ONCE samples.
@@ -87,21 +87,21 @@ def open_source(
     reader = files.reader(path)
     if reader.kind == hdf5.RESULTS:
         raise BadInput(f"{path}: holds results of an analysis, not activations")
-    if reader.kind == "arrays":
+    if reader.kind == hdf5.ARRAYS:
         return arrays.source_of(path, arrays.of_hdf5(reader, files), layers, channels, ids)
-    recorded = _recorded(reader)
+    splits = recorded(reader)
     if reader.kind == hdf5.NETWORK:
         split, tap = split or "test", tap or network_tap
-        if recorded.get(split, {}).get("tap") != tap:
+        if splits.get(split, {}).get("tap") != tap:
             return chosen(computed(path, split, tap, dataset), layers)
     elif split is None:
-        if len(recorded) != 1:
-            raise BadInput(f"{path}: holds the splits {', '.join(recorded) or 'none'}; choose one with `split`")
-        split = next(iter(recorded))
-    if split not in recorded or tap not in (None, recorded[split]["tap"]):
-        held = ", ".join(f"{name} {part['tap']}" for name, part in recorded.items())
+        if len(splits) != 1:
+            raise BadInput(f"{path}: holds the splits {', '.join(splits) or 'none'}; choose one with `split`")
+        split = next(iter(splits))
+    if split not in splits or tap not in (None, splits[split]["tap"]):
+        held = ", ".join(f"{name} {part['tap']}" for name, part in splits.items())
         raise BadInput(f"{path}: holds no {tap or ''} activations of the split {split}, only {held or 'none'}")
-    return chosen(_stored(reader, recorded[split]["arrays"], split, files), layers)
+    return chosen(_stored(reader, splits[split]["arrays"], split, files), layers)
 
 
 def _require_same_samples(first: Source, other: Source) -> None:
@@ -122,13 +122,17 @@ def _require_same_samples(first: Source, other: Source) -> None:
     )
 
 
-def _recorded(reader: hdf5.Reader) -> dict[str, dict]:
-    """Return the arrays and the tap of each recorded split in a file."""
+def recorded(reader: hdf5.Reader) -> dict[str, dict]:
+    """Return the arrays and the tap of each recorded split in a file. Raises BadInput for other arrays than those."""
     splits: dict[str, dict] = {}
     for name, array in reader.datasets("activations").items():
         split, _, layer = name.partition("/")
-        part = splits.setdefault(split, {"arrays": {}, "tap": reader.attribute("tap", f"activations/{name}")})
-        part["arrays"][layer] = array
+        tap = schema.read(schema.ArrayAttributes, reader, f"activations/{name}").tap
+        part = splits.setdefault(split, {"arrays": {}, "tap": tap})
+        part["arrays"][layer] = reader.require_numbers(array)
+        if not array.size or array.ndim < 2 or array.dtype != np.float32:
+            said = f"{name} is {array.dtype} {array.shape!s:.60}"
+            raise BadInput(f"{reader.path}: {said}, not float32 (samples, ..., units)")
     return splits
 
 
@@ -137,14 +141,11 @@ def _stored(reader: hdf5.Reader, layers: dict, split: str, files: Pool) -> Sourc
     path = reader.path
     if not layers:
         raise BadInput(f"{path}: holds no array (samples, ..., units)")
-    for name, array in layers.items():
-        reader.require_numbers(array)
-        if not array.size or array.ndim < 2:
-            raise BadInput(f"{path}: {name} has the shape {array.shape}, not (samples, ..., units)")
+    dataset: dict = schema.read(schema.OF_KIND[reader.kind], reader).dataset
     readers = {name: files.rows_of(path, array) for name, array in layers.items()}
 
     def read(wanted: Sequence[str], start: int, stop: int) -> dict[str, np.ndarray]:
-        return {name: placement.to_device(readers[name](start, stop).astype(np.float32, copy=False)) for name in wanted}
+        return {name: placement.to_device(readers[name](start, stop)) for name in wanted}
 
     return Source(
         path=path,
@@ -152,7 +153,7 @@ def _stored(reader: hdf5.Reader, layers: dict, split: str, files: Pool) -> Sourc
         samples={name: array.shape[0] for name, array in layers.items()},
         copies=_copies(split),
         stored=True,
-        inputs=f"{reader.json('dataset').get('checksum')}/{split}",
+        inputs=f"{dataset['checksum']}/{split}",
         read=read,
         held=max(rows.held for rows in readers.values()),
         release=partial(forget, readers.values()),
@@ -244,7 +245,7 @@ def record_files(
         if make_folders:
             target.parent.mkdir(exist_ok=True)
         kinds.require_target(target, kinds.ACTIVATIONS, force, targets)
-        with hdf5.writing(target, force) as writer:
+        with writing(target, force) as writer:
             writer.attributes(
                 {
                     "kind": hdf5.ACTIVATIONS,
@@ -264,7 +265,7 @@ def record_files(
         }
 
 
-def record(writer: hdf5.Writer, source: Source, split: str, tap: str) -> None:
+def record(writer: Writer, source: Source, split: str, tap: str) -> None:
     """Write all layers of a source into a file, a chunk of samples at a time."""
     row = sum(values.nbytes for values in source.read(list(source.layers), 0, 1).values())
     read = source.chunks(list(source.layers), max(1, min(RECORDED_AT_ONCE, RECORDED_BYTES // row)))

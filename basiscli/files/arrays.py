@@ -19,10 +19,11 @@ from basiscli.analysis.measures import floats
 from basiscli.data.axes import FIRST, told
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.files.hdf5 import Reader, Unreadable
+from basiscli.files.hdf5 import Reader
 from basiscli.files.pool import Pool
 from basiscli.files.rows import RowReader, forget
 from basiscli.files.source import Source
+from basiscli.files.tree import Unreadable
 from basiscli.names import choose, natural
 
 # An array with one of these names and one value for each sample identifies the samples.
@@ -121,8 +122,12 @@ def of_hdf5(reader: Reader, files: Pool) -> dict[str, Array]:
             problem = None
         except BadInput as error:
             problem = str(error).removeprefix(f"{reader.path}: ").removeprefix(f"{node.name} ")
-        note = None if problem else reader.unwritten(node)
-        arrays[name] = Array(node.shape or (), node.dtype, files.rows_of(reader.path, node), problem, note)
+        with reader.checked(name):
+            if problem:
+                arrays[name] = Array(node.shape or (), np.dtype(object), NOTHING, problem)
+            else:
+                rows = files.rows_of(reader.path, node)
+                arrays[name] = Array(node.shape, node.dtype, rows, None, reader.unwritten(node))
     return arrays
 
 

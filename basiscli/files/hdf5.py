@@ -1,152 +1,62 @@
-"""The HDF5 files (docs/format.md): networks, activations, results. Nothing else imports h5py.
+"""Read HDF5 files (docs/format.md): networks, activations, results, and those of other programs.
 
-A file is written under a temporary name in the same folder and then renamed, so it is either complete or absent.
-Reading trusts nothing: links, virtual and external data, strange types and damaged bytes are refused with a line that
-names them.
+Reading trusts nothing. Bytes of our files are compared with their digests before libhdf5 sees them. Links, virtual and
+external data, strange types, sizes beyond the memory and damaged bytes are refused with a line that names them.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from basiscli import __version__, atomic
+from basiscli.device import memory
 from basiscli.errors import BadInput
-from basiscli.files.sink import Sink
-from basiscli.files.targets import require_new
-from basiscli.names import natural
+from basiscli.files import digests, probe, tree
+from basiscli.notes import log
 
-FORMAT = 1
-NETWORK, ACTIVATIONS, RESULTS = "network", "activations", "results"
-# Checksums, compression and reading work on whole chunks of about this size.
-CHUNK_BYTES = 1 << 20
-
-
-class Writer:
-    """An HDF5 file being written; see `writing`."""
-
-    def __init__(self, file: h5py.File, sink: "Sink"):
-        self._file, self._sink = file, sink
-
-    def attributes(self, values: Mapping[str, Any], path: str = "/") -> None:
-        """Set attributes of a group or array; dicts and lists are stored as JSON."""
-        attributes = self._file[path].attrs
-        for name, value in values.items():
-            attributes[name] = json.dumps(value) if isinstance(value, dict | list) else value
-
-    def array(self, path: str, values: np.ndarray) -> None:
-        """Store a whole array."""
-        values = np.asarray(values)
-        if not values.size:
-            self._file.create_dataset(path, data=values)
-            return
-        self._create(path, values.shape, values.dtype, compressed=False)[...] = values
-
-    def arrays(self, group: str, values: Mapping[str, np.ndarray]) -> None:
-        """Store arrays in a group. The group is made even if there are no arrays."""
-        self._group(group)
-        for name, array in values.items():
-            self.array(f"{group}/{name}", array)
-
-    def activations(
-        self, split: str, tap: str, shapes: Mapping[str, tuple[int, ...]], chunks: Iterable[Mapping[str, np.ndarray]]
-    ) -> None:
-        """Store the activations of layers, (samples, ..., units) float32, from chunks along the samples.
-
-        About half of the activations after a ReLU are zeros, so LZF, a fast compression, makes the file smaller.
-        Activations of the tap `pre` are stored without compression.
-        """
-        arrays = {}
-        for layer, shape in shapes.items():
-            arrays[layer] = self._create(f"activations/{split}/{layer}", shape, np.float32, compressed=tap == "post")
-            arrays[layer].attrs["tap"] = tap
-        start = 0
-        for chunk in chunks:
-            for layer, values in chunk.items():
-                arrays[layer][start : start + len(values)] = values
-            self._sink.check()
-            start += len(next(iter(chunk.values())))
-
-    def remove(self, group: str) -> None:
-        """Take a group with all its arrays out of the file, if it exists."""
-        self._file.pop(group, None)
-
-    def _group(self, path: str) -> None:
-        """Make a group and its parents unless they exist. Members keep the order in which they are written."""
-        above = path.rpartition("/")[0]
-        if path and path not in self._file:
-            self._group(above)
-            self._file.create_group(path, track_order=True)
-
-    def _create(self, path: str, shape: tuple[int, ...], dtype, compressed: bool) -> h5py.Dataset:
-        self._group(path.rpartition("/")[0])
-        row = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize
-        chunk = (min(shape[0], max(1, CHUNK_BYTES // max(row, 1))), *shape[1:]) if shape else None
-        if chunk is None:
-            return self._file.create_dataset(path, shape, dtype)
-        filters = {"compression": "lzf", "shuffle": True} if compressed else {}
-        return self._file.create_dataset(path, shape, dtype, chunks=chunk, fletcher32=True, **filters)
-
-
-@contextmanager
-def writing(path: str | Path, force: bool = False) -> Iterator[Writer]:
-    """Open a new file for writing. On success the file gets its name; after a failure nothing remains.
-
-    Raises BadInput if the file exists (unless `force`), its folder is missing or not writable, or the disk is full.
-    """
-    target = Path(path)
-    require_new(target, force)
-    try:
-        with atomic.replacing(target) as partial, Sink(partial) as sink:
-            file = h5py.File(sink, "w", track_order=True)
-            try:
-                file.attrs["format"] = FORMAT
-                file.attrs["basiscli"] = __version__
-                yield Writer(file, sink)
-            finally:
-                file.close()
-            sink.check()
-    except OSError as error:
-        raise BadInput(f"{target}: cannot be written ({error.strerror or error})") from error
-
-
-def save_arrays(
-    path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], force: bool = False
-) -> None:
-    """Write the results of an analysis: named arrays, and attributes of the file."""
-    with writing(path, force) as file:
-        file.attributes({"kind": RESULTS, **attributes})
-        for name, values in arrays.items():
-            file.array(name, values)
-
+# Files of format 1 have no digests.
+WITHOUT_DIGESTS, FORMAT = 1, 2
+NETWORK, ACTIVATIONS, RESULTS = KINDS = "network", "activations", "results"
+ARRAYS = "arrays"
+# A network is known by these groups, also when its attributes are gone.
+_OF_A_NETWORK = {"weights", "state", "history"}
 
 # The exceptions of libhdf5 and h5py for damaged files. The place of the damage decides which is raised.
-_DAMAGE = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, MemoryError, OverflowError)
+_DAMAGE = (
+    OSError, RuntimeError, KeyError, IndexError, TypeError, ValueError, AttributeError, MemoryError, OverflowError,
+    SystemError,
+)  # fmt: skip
 # An array that declares more than _UNCHECKED_BYTES must store at least a thousandth of them. Otherwise a damaged or
 # hostile shape could ask for any amount of memory. (LZF packs at most about 1:100.)
 _UNCHECKED_BYTES, _LARGEST_RATIO = 1 << 24, 1000
-
-
-class Unreadable(str):
-    """The reason why a member of a file is not read, as the end of a message."""
+# (samples, ..., units): images in several shifts and times have at most so many axes.
+MOST_AXES = 8
 
 
 class Reader:
-    """An HDF5 file open for reading. Every access checks the data that it reads. See `reading`."""
+    """An HDF5 file open for reading. Every access checks the data that it reads. See `reading`.
 
-    def __init__(self, file: h5py.File, path: str):
-        self._file = file
+    content: the bytes of a file with digests, None for files without.
+    """
+
+    def __init__(self, file: h5py.File, path: str, content: digests.SealedFile | None = None):
+        self._file, self._content = file, content
         self.path = path
+        self._damage: str | None = None
 
     @property
     def kind(self) -> str:
-        """Return "network", "activations" or "results" for files of basiscli, "arrays" for files of other programs."""
-        return str(self.attribute("kind")) if self.ours else "arrays"
+        """Return one of KINDS for files of basiscli, ARRAYS for files of other programs."""
+        if not self.ours:
+            return ARRAYS
+        kind = self.attribute("kind")
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise BadInput(f"{self.path}: its attribute kind is {kind!r:.40}, not one of {', '.join(KINDS)}")
+        return kind
 
     @property
     def ours(self) -> bool:
@@ -155,22 +65,41 @@ class Reader:
             attributes = self._file.attrs
             return "format" in attributes and "basiscli" in attributes
 
+    @property
+    def sealed(self) -> bool:
+        """Whether the file has digests, which all bytes are compared with."""
+        return self._content is not None
+
+    def resembles_ours(self) -> bool:
+        """Whether basiscli seems to have written a file that lacks `format` or `basiscli`."""
+        with self.checked("the file"):
+            if "basiscli" in self._file.attrs or set(self._file) >= _OF_A_NETWORK:
+                return True
+            known = "activations" in self._file or "analysis" in self._file.attrs
+            kind = self.attribute("kind") if known else None
+            return isinstance(kind, str) and kind in KINDS
+
+    def differences(self) -> list[str]:
+        """Return the places of all bytes that differ from their digest, in words."""
+        return list(self._content.differences()) if self._content else []
+
     def attribute(self, name: str, path: str = "/", default=None):
         """Return an attribute as a plain Python value, or `default` if it does not exist."""
         with self.checked(f"the attribute {name}"):
-            value = self._file[path].attrs.get(name, default)
+            attributes = self._file[path].attrs
+            if name not in attributes:
+                return default
+            if self.sealed and self.varies(name, path):
+                raise ValueError("of variable length, which no file of this format has")
+            value = attributes[name]
             if isinstance(value, h5py.Empty):
                 raise ValueError("empty")
-            value = value.decode(errors="replace") if isinstance(value, bytes) else value
+            value = value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
             return value.item() if isinstance(value, np.generic) else value
 
-    def json(self, name: str, default: str | None = None) -> dict:
-        """Return the JSON object in an attribute. `default` is the JSON text that replaces a missing attribute."""
-        with self.checked(f"the attribute {name}"):
-            value = json.loads(self.attribute(name, default=default))
-            if not isinstance(value, dict):
-                raise ValueError("no JSON object")
-            return value
+    def varies(self, name: str, path: str = "/") -> bool:
+        """Whether an attribute is of variable length: HDF5 keeps such values apart, where damage can hang it."""
+        return self._file[path].attrs.get_id(name).dtype.hasobject
 
     def datasets(self, group: str = "/") -> dict[str, h5py.Dataset]:
         """Return all arrays below a group by their path within it. The dict is empty if the group does not exist.
@@ -178,19 +107,16 @@ class Reader:
         Raises BadInput for links and for arrays stored in other files: they could read any file of the user.
         """
         root = self._child(group)
-        arrays = self._walk(root) if isinstance(root, h5py.Group) else {}
-        for node in arrays.values():
-            if isinstance(node, Unreadable):
-                raise BadInput(f"{self.path}: {node}")
-        return arrays
+        take = partial(tree.own, path=self.path)
+        return tree.walk(root, take, self.checked) if isinstance(root, h5py.Group) else {}
 
-    def members(self) -> "dict[str, h5py.Dataset | Unreadable]":
+    def members(self) -> dict[str, h5py.Dataset | tree.Unreadable]:
         """Return all members of another program's file that are no groups, by path, in the file's order.
 
         This is the order of writing if the file keeps it, otherwise the natural order of names. Links within the file
         are followed. Members in other files come as `Unreadable`, so that the user can read the rest.
         """
-        return self._walk(self._file["/"], follow=True)
+        return tree.walk(self._file["/"], tree.linked, self.checked)
 
     def array(self, path: str) -> np.ndarray:
         """Return a whole array of numbers."""
@@ -198,6 +124,7 @@ class Reader:
         if not isinstance(node, h5py.Dataset):
             raise BadInput(f"{self.path}: no array {path}")
         with self.checked(self.require_numbers(node).name):
+            self._require_memory(node.name, node.size * node.dtype.itemsize)
             return node[()]
 
     def arrays(self, group: str) -> dict[str, np.ndarray]:
@@ -207,11 +134,15 @@ class Reader:
     def part(self, name: str, start: int, stop: int) -> np.ndarray:
         """Return rows of an array that `require_numbers` accepted, by its path."""
         with self.checked(name):
-            return self._file[name][start:stop]
+            array = self._file[name]
+            self._require_memory(name, (stop - start) * prod(array.shape[1:]) * array.dtype.itemsize)
+            return array[start:stop]
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        if self._content:
+            self._content.close()
 
     def require_numbers(self, dataset: h5py.Dataset) -> h5py.Dataset:
         """Return the array if it holds numbers and lies in this file. Raises BadInput otherwise."""
@@ -223,7 +154,15 @@ class Reader:
             declared, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
             if declared > _UNCHECKED_BYTES and declared > _LARGEST_RATIO * stored:
                 raise BadInput(f"{self.path}: {dataset.name} declares {declared} bytes and holds {stored}, no data")
+            if dataset.ndim > MOST_AXES:
+                raise BadInput(f"{self.path}: {dataset.name} has {dataset.ndim} axes; at most {MOST_AXES} are read")
+            if dataset.chunks:
+                self._require_memory(f"a chunk of {dataset.name}", prod(dataset.chunks) * dataset.dtype.itemsize)
             return dataset
+
+    def _require_memory(self, what: str, size: int) -> None:
+        if size > _UNCHECKED_BYTES and size > (free := memory.available()):
+            raise BadInput(f"{self.path}: {what} takes {size / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
 
     def unwritten(self, dataset: h5py.Dataset) -> str | None:
         """Return a note on the number of chunks of an array that were never written, None if all were."""
@@ -244,9 +183,19 @@ class Reader:
         try:
             yield
         except BadInput:
+            self._require_no_difference(what)
             raise
         except _DAMAGE as error:
+            self._require_no_difference(what)
             raise BadInput(f"{self.path}: {what} is damaged ({_reason(error)}); make the file anew") from error
+        self._require_no_difference(what)
+
+    def _require_no_difference(self, what: str) -> None:
+        """Raise BadInput if bytes differed from their digest, now or before: libhdf5 keeps what it has read."""
+        if self._content and self._content.difference:
+            said = f"{self.path}: {what} is damaged ({self._content.difference}); make the file anew"
+            self._damage = self._damage or said
+            raise BadInput(self._damage)
 
     def _child(self, path: str) -> h5py.Group | h5py.Dataset | None:
         """Return the member at a path from the root, None if it does not exist."""
@@ -255,48 +204,8 @@ class Reader:
             with self.checked(name):
                 if not isinstance(node, h5py.Group) or name not in node:
                     return None
-                node = self._own(node, name)
+                node = tree.own(node, name, self.path)
         return node
-
-    def _own(self, group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
-        """Return a member of a group. Raises BadInput for a link."""
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise BadInput(f"{self.path}: {name} is a link; only what lies in the file itself is read")
-        return group[name]
-
-    def _linked(self, group: h5py.Group, name: str) -> "h5py.Group | h5py.Dataset | Unreadable":
-        """Return a member of a group. A link within the file is followed; any other link is `Unreadable`."""
-        link = group.get(name, getlink=True)
-        if isinstance(link, h5py.ExternalLink):
-            return Unreadable(f"{group.name.rstrip('/')}/{name} is a link to another file, which is not read")
-        if isinstance(link, h5py.SoftLink):
-            try:
-                group[name]
-            except KeyError:
-                return Unreadable(f"{group.name.rstrip('/')}/{name} is a link to {link.path}, which is not there")
-            if group[name].file.filename != self._file.filename:
-                return Unreadable(f"{group.name.rstrip('/')}/{name} is a link to another file, which is not read")
-        return group[name]
-
-    def _walk(self, root: h5py.Group, follow: bool = False) -> "dict[str, h5py.Dataset | Unreadable]":
-        nodes: dict[str, h5py.Dataset | Unreadable] = {}
-        visited = set()
-        waiting = [("", root)]
-        while waiting:
-            path, node = waiting.pop()
-            if not isinstance(node, h5py.Group):
-                if isinstance(node, h5py.Dataset | Unreadable):
-                    nodes[path] = node
-                continue
-            with self.checked(path or "the file"):
-                place = h5py.h5o.get_info(node.id).addr
-                if place in visited:  # a group may contain itself
-                    continue
-                visited.add(place)
-                member = self._linked if follow else self._own
-                inside = [(f"{path}/{name}" if path else name, member(node, name)) for name in _ordered(node)]
-            waiting += reversed(inside)
-        return nodes
 
 
 @contextmanager
@@ -309,30 +218,88 @@ def reading(path: str | Path) -> Iterator[Reader]:
         reader.close()
 
 
-def open_reader(path: str | Path) -> Reader:
-    """Open a file for reading. Raises BadInput if it is missing, no HDF5, truncated, or of a newer format."""
+def open_reader(path: str | Path, known: bool = False) -> Reader:
+    """Open a file for reading. Raises BadInput if it is missing, no HDF5, truncated, or of a newer format.
+
+    known: this program has opened the file before, so it does not hang libhdf5.
+    """
     path = str(path)
     if not Path(path).exists():
         raise BadInput(f"{path}: no such file")
     if Path(path).is_dir():
         raise BadInput(f"{path}: is a folder, not a file; name its .h5 files")
+    if not Path(path).is_file():
+        raise BadInput(f"{path}: is no regular file")
     try:
-        if not h5py.is_hdf5(path):
-            raise BadInput(f"{path}: no HDF5 file")
-        file = h5py.File(path, "r")
+        content = digests.open_sealed(path)
+    except digests.Differs as error:
+        raise BadInput(f"{path}: is damaged ({error}); make the file anew") from error
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({digests.reason(error)})") from error
+    if content is None and not known:
+        _require_survey(path)
+    try:
+        file = h5py.File(path if content is None else content, "r")
     except (OSError, RuntimeError) as error:
+        if content and content.difference:
+            raise BadInput(f"{path}: is damaged ({content.difference}); make the file anew") from error
         raise BadInput(f"{path}: cannot be read ({_reason(error)})") from error
-    reader = Reader(file, path)
-    version = reader.attribute("format") if reader.ours else FORMAT
-    if not isinstance(version, int) or version > FORMAT:
-        raise BadInput(f"{path}: has format {version}, this version reads up to {FORMAT}; upgrade basiscli")
+    reader = Reader(file, path, content)
+    try:
+        _require_known(reader)
+    except BadInput:
+        file.close()
+        raise
     return reader
 
 
-def _ordered(group: h5py.Group) -> list[str]:
-    """Return the names in a group in the order of writing if the file keeps it, otherwise in natural order."""
-    tracked = group.id.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
-    return list(group) if tracked else sorted(group, key=natural)
+def _require_survey(path: str) -> None:
+    """Raise BadInput if a file is no HDF5 file, or one that hangs or crashes libhdf5."""
+    try:
+        if not h5py.is_hdf5(path):
+            raise BadInput(f"{path}: no HDF5 file")
+    except (OSError, RuntimeError) as error:
+        raise BadInput(f"{path}: cannot be read ({_reason(error)})") from error
+    if trouble := probe.trouble(partial(_survey, path)):
+        raise BadInput(f"{path}: is damaged ({trouble}); make the file anew")
+
+
+def _survey(path: str) -> None:
+    """Read everything of a file that a reader may read, but for the values of arrays."""
+    with h5py.File(path, "r") as file:
+        reader = Reader(file, path)
+        if reader.ours or reader.resembles_ours():
+            dict(file.attrs)
+        for node in reader.members().values():
+            with suppress(*_DAMAGE, BadInput):
+                if reader.ours and isinstance(node, h5py.Dataset):
+                    dict(node.attrs)
+                reader.unwritten(reader.require_numbers(node))
+
+
+def _require_known(reader: Reader) -> None:
+    """Raise BadInput for a file of a newer format, and for one of ours that lacks what its format promises."""
+    changed = f"{reader.path}: a file of basiscli that was cut off or changed by another program; make the file anew"
+    if not reader.ours:
+        if reader.sealed or reader.resembles_ours():
+            raise BadInput(changed)
+        return
+    version = reader.attribute("format")
+    if not isinstance(version, int) or version > FORMAT:
+        said = f"has format {version!r:.40}, this version reads up to {FORMAT}; upgrade basiscli"
+        raise BadInput(f"{reader.path}: {said}")
+    if version != (FORMAT if reader.sealed else WITHOUT_DIGESTS):
+        raise BadInput(changed)
+    if not reader.sealed:
+        with reader.checked("the attribute basiscli"):
+            if not reader.varies("basiscli"):  # as no file without digests has it
+                raise BadInput(changed)
+        _note_no_digests(Path(reader.path).parent)
+
+
+@cache
+def _note_no_digests(folder: Path) -> None:
+    log.warning(f"{folder}: holds files of an older version, which have no digests: damage may pass unnoticed")
 
 
 def _reason(error: Exception) -> str:

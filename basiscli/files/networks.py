@@ -4,45 +4,39 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from basiscli import __version__
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.files.hdf5 import NETWORK, Writer, open_reader, reading, writing
+from basiscli.files import schema
+from basiscli.files.hdf5 import NETWORK, Reader, open_reader, reading
+from basiscli.files.schema import DIVERGED as DIVERGED
+from basiscli.files.schema import DONE as DONE
+from basiscli.files.schema import UNFINISHED, NetworkAttributes
+from basiscli.files.writer import Writer, writing
 from basiscli.nn import models, weights
 from basiscli.nn.graph import Network
+from basiscli.training import optim
 from basiscli.training.images import Standardisation
 from basiscli.training.recipe import Recipe
 
-DONE, DIVERGED, UNFINISHED = "done", "diverged", "unfinished"
 COMMAND_CHARACTERS = 32768
 
 
-@dataclass
-class NetworkFile:
-    """The contents of a network file: the arrays of one seed, without seed axis.
+@dataclass(kw_only=True)
+class NetworkFile(NetworkAttributes):
+    """The contents of a network file: its attributes, and the arrays of one seed, without seed axis.
 
-    architecture: the description for `models.build`. training: the recipe. dataset: name, checksum, and the mean and
-    inverse deviation of each channel, which standardise the images. position: the state of training, for resuming.
-    optimizer: arrays by slot, then by path. history: one value for each epoch. origin: for a network derived from
-    others (matched, merged, rotated), its sources; otherwise empty.
+    optimizer: arrays by slot, then by path. history: one value for each epoch.
     """
 
-    architecture: dict
-    training: dict
-    dataset: dict
-    seed: int
-    status: str
-    command: str
-    versions: dict
     weights: dict[str, np.ndarray]
     state: dict[str, np.ndarray]
     optimizer: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     history: dict[str, np.ndarray] = field(default_factory=dict)
-    position: dict = field(default_factory=dict)
-    origin: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,18 +52,49 @@ class Loaded:
 
 def load(path: str | Path) -> Loaded:
     """Return a network from its file. Raises BadInput if the file is damaged or does not fit its architecture."""
-    file = load_network(path)
+    with reading(path) as reader:
+        file, network = contents(reader)
+    arrays = {name: values[None] for name, values in (file.weights | file.state).items()}
+    mean, inverse = (np.array(file.dataset[key], np.float32) for key in ("mean", "inverse_deviation"))
+    channels = network.architecture["input_shape"][-1]
+    if len(mean) != channels or len(inverse) != channels:
+        raise BadInput(f"{path}: does not say how each of the {channels} channels of its images is standardised")
+    return Loaded(str(path), file, network, arrays, Standardisation(mean, inverse))
+
+
+def load_network(path: str | Path) -> NetworkFile:
+    """Return the contents of a network file. Raises BadInput for another kind of file and for a damaged one."""
+    with reading(path) as reader:
+        return contents(reader)[0]
+
+
+def contents(reader: Reader) -> tuple[NetworkFile, Network]:
+    """Return the contents of an open file, and the network of its architecture.
+
+    Every array is compared with the architecture, the optimiser or the number of epochs before it is read. Raises
+    BadInput for another kind of file and for a damaged one.
+    """
+    path = reader.path
+    if reader.kind != NETWORK:
+        raise BadInput(f"{path}: holds {reader.kind}, not a network")
+    attributes = schema.read(NetworkAttributes, reader)
+    if attributes.status == UNFINISHED and (lacking := set(schema.POSITION) - set(attributes.position)):
+        raise BadInput(f"{path}: the attribute position lacks {', '.join(sorted(lacking))}; make the file anew")
     try:
-        network = models.build(file.architecture)
+        network = models.build(attributes.architecture)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
-    require_arrays(network, file, str(path))
-    arrays = {name: values[None] for name, values in (file.weights | file.state).items()}
-    try:
-        mean, inverse = (np.array(file.dataset[key], np.float32) for key in ("mean", "inverse_deviation"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: does not say how its images are standardised ({error!r})") from error
-    return Loaded(str(path), file, network, arrays, Standardisation(mean, inverse))
+    held = {group: reader.datasets(group) for group in ("weights", "state", "optimizer", "history")}
+    _require_shapes(network, held["weights"] | held["state"], path)
+    _require_slots(network, held["optimizer"], attributes.training["optimizer"], path)
+    require_history(held["history"], attributes, path)
+    optimizer: dict[str, dict[str, np.ndarray]] = {}
+    for name in held["optimizer"]:
+        slot, _, weight = name.partition("/")
+        optimizer.setdefault(slot, {})[weight] = reader.array(f"optimizer/{name}")
+    trained, state, history = (reader.arrays(group) for group in ("weights", "state", "history"))
+    file = NetworkFile(**vars(attributes), weights=trained, state=state, optimizer=optimizer, history=history)
+    return file, network
 
 
 def initial_arrays(loaded: Loaded, parameter: str) -> dict[str, np.ndarray]:
@@ -95,14 +120,42 @@ def is_network(path: str | Path) -> bool:
 
 def require_arrays(network: Network, file: NetworkFile, name: str) -> None:
     """Raise BadInput unless a file holds exactly the arrays of a network, in float32 and of the right shapes."""
-    arrays = file.weights | file.state
+    _require_shapes(network, file.weights | file.state, name)
+
+
+def _require_shapes(network: Network, arrays: Mapping[str, Any], name: str) -> None:
     for path, weight in network.weights.items():
         if path not in arrays:
             raise BadInput(f"{name}: no weight {path}")
-        if arrays[path].shape != weight.shape or arrays[path].dtype != np.float32:
-            raise BadInput(f"{name}: {path} is {arrays[path].dtype} {arrays[path].shape}, not float32 {weight.shape}")
+        _require_float32(arrays[path], weight.shape, f"{name}: {path}")
     if extra := set(arrays) - set(network.weights):
-        raise BadInput(f"{name}: weights that the architecture does not have: {', '.join(sorted(extra))}")
+        raise BadInput(f"{name}: weights that the architecture does not have: {', '.join(sorted(extra)):.200}")
+
+
+def _require_float32(array: Any, shape: tuple[int, ...], name: str) -> None:
+    if array.shape != shape or array.dtype != np.float32:
+        raise BadInput(f"{name} is {array.dtype} {array.shape}, not float32 {shape}")
+
+
+def _require_slots(network: Network, arrays: Mapping[str, Any], optimizer: str, name: str) -> None:
+    """Raise BadInput unless the optimiser's arrays are those of its slots, each like the weight of its path."""
+    for path, array in arrays.items():
+        slot, _, weight = path.partition("/")
+        if slot not in optim.SLOTS[optimizer] or weight not in network.trained:
+            raise BadInput(f"{name}: optimizer/{path} is no memory of {optimizer} for a weight of the architecture")
+        _require_float32(array, network.weights[weight].shape, f"{name}: optimizer/{path}")
+
+
+def require_history(arrays: Mapping[str, Any], attributes: NetworkAttributes, name: str) -> None:
+    """Raise BadInput unless every history is a float64 for each epoch, or one for a network that was not trained."""
+    most = max(1, attributes.training["epochs"])
+    done = attributes.position.get("epoch") if attributes.status == UNFINISHED else None
+    for path, array in arrays.items():
+        fits = array.ndim == 1 and array.dtype == np.float64 and len(array) <= most
+        if not fits or (done is not None and len(array) != done):
+            epochs = f"at most {most}" if done is None else done
+            said = f"history/{path} is {array.dtype} {array.shape!s:.60}"
+            raise BadInput(f"{name}: {said}, not a float64 for each epoch ({epochs})")
 
 
 def difference(theirs: Mapping, ours: Mapping) -> str | None:
@@ -147,47 +200,12 @@ def write_network(writer: Writer, network: NetworkFile) -> None:
     """Write a network into an open file: everything but activations."""
     # HDF5 keeps at most 64 KiB in an attribute of this layout, so a command line of thousands of paths is cut.
     network.command = network.command[:COMMAND_CHARACTERS]
-    attributes = {
-        "kind": NETWORK,
-        "architecture": network.architecture,
-        "training": network.training,
-        "dataset": network.dataset,
-        "seed": network.seed,
-        "status": network.status,
-        "command": network.command,
-        "versions": network.versions,
-        "position": network.position,
-    }
-    writer.attributes(attributes | ({"origin": network.origin} if network.origin else {}))
+    attributes = {f.name: getattr(network, f.name) for f in schema.described(NetworkAttributes)}
+    if not network.origin:
+        del attributes["origin"]
+    writer.attributes({"kind": NETWORK, **attributes})
     writer.arrays("weights", network.weights)
     writer.arrays("state", network.state)
     for slot, arrays in network.optimizer.items():
         writer.arrays(f"optimizer/{slot}", arrays)
     writer.arrays("history", network.history)
-
-
-def load_network(path: str | Path) -> NetworkFile:
-    """Return the contents of a network file. Raises BadInput for another kind of file and for a damaged one."""
-    with reading(path) as file:
-        if file.kind != NETWORK:
-            raise BadInput(f"{path}: holds {file.kind}, not a network")
-        optimizer: dict[str, dict[str, np.ndarray]] = {}
-        for name, array in file.arrays("optimizer").items():
-            slot, _, weight = name.partition("/")
-            optimizer.setdefault(slot, {})[weight] = array
-        with file.checked("an attribute"):
-            return NetworkFile(
-                architecture=file.json("architecture"),
-                training=file.json("training"),
-                dataset=file.json("dataset"),
-                seed=int(file.attribute("seed")),
-                status=str(file.attribute("status")),
-                command=str(file.attribute("command")),
-                versions=file.json("versions"),
-                weights=file.arrays("weights"),
-                state=file.arrays("state"),
-                optimizer=optimizer,
-                history=file.arrays("history"),
-                position=file.json("position"),
-                origin=file.json("origin", default="{}"),
-            )

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from basiscli.analysis import assignment
 from basiscli.errors import BadInput
-from basiscli.files import hdf5
+from basiscli.files import hdf5, schema, writer
 from basiscli.nn.unit_groups import UnitGroups
 from basiscli.notes import log
 
@@ -57,7 +58,7 @@ def save_permutations(
         for k, of_network in enumerate(permutations, 1)
         for group, p in of_network.items()
     }
-    hdf5.save_arrays(path, arrays, {"analysis": "match", "match": {"files": list(files), **how}}, force)
+    writer.save_arrays(path, arrays, {"analysis": "match", "match": {"files": list(files), **how}}, force)
 
 
 def load_permutations(path: str | Path, groups: UnitGroups) -> StoredPermutations:
@@ -66,21 +67,26 @@ def load_permutations(path: str | Path, groups: UnitGroups) -> StoredPermutation
     Raises BadInput for another kind of file, a damaged file, and groups that differ from the groups of the networks.
     """
     with hdf5.reading(path) as file:
-        if file.kind != hdf5.RESULTS or file.attribute("analysis") != "match":
+        attributes = schema.read(schema.ResultAttributes, file) if file.kind == hdf5.RESULTS else None
+        if attributes is None or attributes.analysis != "match":
             raise BadInput(f"{path}: holds no permutations (`basiscli match` writes them into `out`)")
-        with file.checked("the attribute match"):
-            files = tuple(str(name) for name in file.json("match")["files"])
-        stored = tuple(file.arrays(f"permutations/{k}") for k in range(1, len(files)))
+        if not attributes.match:
+            raise BadInput(f"{path}: lacks the attribute match; make the file anew")
+        files = tuple(attributes.match["files"])
+        stored = []
+        for k in range(1, len(files)):
+            _require_fit(path, file.datasets(f"permutations/{k}"), groups)
+            stored.append(file.arrays(f"permutations/{k}"))
+            _require_permutations(path, stored[-1])
     if not stored:
         raise BadInput(f"{path}: holds no permutations")
-    for permutations in stored:
-        _require_fit(path, permutations, groups)
     return StoredPermutations(
         str(path), files, tuple({g: p.astype(np.int64) for g, p in of_network.items()} for of_network in stored)
     )
 
 
-def _require_fit(path: str | Path, permutations: Mapping[str, np.ndarray], groups: UnitGroups) -> None:
+def _require_fit(path: str | Path, permutations: Mapping[str, Any], groups: UnitGroups) -> None:
+    """Raise BadInput unless the arrays of a network have the shapes of its groups. The arrays need not be read."""
     sizes: dict[str, int | tuple[int, ...]] = {
         group: len(p) if p.ndim == 1 else p.shape for group, p in permutations.items()
     }
@@ -90,6 +96,9 @@ def _require_fit(path: str | Path, permutations: Mapping[str, np.ndarray], group
             f"{path}: permutes {group} of {sizes.get(group, 0)} units, "
             f"the networks have {groups.groups.get(group, 0)}: made for another architecture"
         )
+
+
+def _require_permutations(path: str | Path, permutations: Mapping[str, np.ndarray]) -> None:
     for group, p in permutations.items():
         if p.dtype.kind not in "iu" or not np.array_equal(np.sort(p), np.arange(len(p))):
             raise BadInput(f"{path}: {group}: not a permutation of its {len(p)} units")

@@ -19,6 +19,7 @@ class Pool:
     def __init__(self, most: int | None = None) -> None:
         self._most = memory.open_files() if most is None else most
         self._readers: dict[str, Reader] = {}
+        self._opened: set[str] = set()
 
     def reader(self, path: str) -> Reader:
         """Return a file, open for reading. Use it before the next call, which may close it."""
@@ -26,7 +27,8 @@ class Pool:
         if reader is None:
             while len(self._readers) >= self._most:
                 self._readers.pop(next(iter(self._readers))).close()
-            reader = open_reader(path)
+            reader = open_reader(path, known=path in self._opened)
+            self._opened.add(path)
         self._readers[path] = reader
         return reader
 

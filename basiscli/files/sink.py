@@ -3,6 +3,8 @@
 import io
 from pathlib import Path
 
+from basiscli.files import digests
+
 
 class Sink(io.RawIOBase):
     """A new file through which HDF5 writes. It remembers a failure instead of raising it.
@@ -45,6 +47,11 @@ class Sink(io.RawIOBase):
         """Raise the first failure, if any."""
         if self._error is not None:
             raise self._error
+
+    def seal(self) -> None:
+        """Append the digests of the file, after HDF5 has closed it. Raises the first failure, if any."""
+        self.check()
+        digests.seal(self._file)
 
     def close(self) -> None:
         self._file.close()

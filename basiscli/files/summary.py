@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from basiscli.errors import printable
-from basiscli.files import hdf5
+from basiscli.files import hdf5, networks, schema
 
 # A screen lists so many arrays and counts the rest.
 ARRAYS_SHOWN = 24
@@ -17,15 +17,15 @@ def summarise(path: str) -> dict:
     with hdf5.reading(path) as file:
         summary = {"path": path, "kind": file.kind, "bytes": Path(path).stat().st_size}
         if file.kind == hdf5.NETWORK:
-            for name in ("architecture", "training", "dataset", "versions", "position"):
-                summary[name] = file.json(name)
-            for name in ("seed", "status", "command"):
-                summary[name] = file.attribute(name)
-            summary["origin"] = file.json("origin", default="{}")
+            attributes = schema.read(schema.NetworkAttributes, file)
+            networks.require_history(file.datasets("history"), attributes, path)
+            summary |= vars(attributes)
             summary["history"] = {name: values.tolist() for name, values in file.arrays("history").items()}
         elif file.kind == hdf5.ACTIVATIONS:
-            summary["network"], summary["dataset"] = file.attribute("network"), file.json("dataset")
-        summary["arrays"] = {name: f"{array.dtype} {array.shape}" for name, array in file.datasets().items()}
+            recorded = schema.read(schema.ActivationAttributes, file)
+            summary["network"], summary["dataset"] = recorded.network, recorded.dataset
+        with file.checked("an array"):
+            summary["arrays"] = {name: f"{array.dtype} {array.shape}" for name, array in file.datasets().items()}
     return summary
 
 

@@ -178,8 +178,10 @@ def build(architecture: dict) -> Network:
         return rotated(network, places) if places else network
     except BadInput:
         raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"not an architecture that this version knows: {architecture} ({error})") from error
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise BadInput(
+            f"not an architecture that this version knows: {architecture!s:.200} ({error!s:.200})"
+        ) from error
 
 
 def choices(model: str) -> tuple[str, ...]:

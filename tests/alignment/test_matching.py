@@ -12,7 +12,7 @@ from basiscli.alignment.matching import MatchRequest
 from basiscli.analysis import assignment
 from basiscli.analysis.correlate import correlation
 from basiscli.errors import BadInput
-from basiscli.files import hdf5
+from basiscli.files import writer
 from basiscli.files.networks import Loaded, load
 from basiscli.files.permutations import load_permutations, save_permutations
 from basiscli.nn import weights
@@ -289,7 +289,7 @@ def test_files_that_hold_no_permutations_of_these_networks_are_refused(trained, 
     def refused(words: str, permutations: dict, attributes: dict = attributes) -> None:
         bad = tmp_path / "bad.h5"
         arrays = {f"permutations/1/{group}": p for group, p in permutations.items()}
-        hdf5.save_arrays(bad, arrays, attributes, force=True)
+        writer.save_arrays(bad, arrays, attributes, force=True)
         with pytest.raises(BadInput, match=words):
             load_permutations(bad, groups)
 

@@ -5,8 +5,9 @@ import pytest
 
 from basiscli import data
 from basiscli.errors import BadInput
-from basiscli.files import activations, hdf5
+from basiscli.files import activations, writer
 from basiscli.files.networks import load, load_network, save_network
+from basiscli.files.schema import TAPS
 
 
 def read(source, size=1000):
@@ -27,7 +28,7 @@ def by_hand(path, images):
     return found
 
 
-@pytest.mark.parametrize("tap", activations.TAPS)
+@pytest.mark.parametrize("tap", TAPS)
 def test_activations_are_those_of_the_network(networks, tap):
     expected = by_hand(networks[0], data.load("digits").test.images)
     found = read(activations.open_source(str(networks[0]), "test", tap), size=100)
@@ -81,7 +82,7 @@ def test_a_data_set_that_has_changed_is_refused(networks, tmp_path):
 
 
 def test_arrays_of_another_program(tmp_path):
-    hdf5.save_arrays(tmp_path / "ours.h5", {}, {})
+    writer.save_arrays(tmp_path / "ours.h5", {}, {})
     with pytest.raises(BadInput, match="results of an analysis"):
         activations.open_source(str(tmp_path / "ours.h5"))
     import h5py

@@ -61,7 +61,9 @@ def test_a_permutation_file_is_used(tmp_path, monkeypatch):
     monkeypatch.chdir(FOLDER)  # it names the networks that it was made for
     used = done("match", SEED0.name, SEED1.name, "--by", MATCH.name, "--apply", tmp_path / "matched.h5")
     found = done("match", SEED0.name, SEED1.name, "--by", "activations")
-    assert not used.stderr
+    assert used.stderr.splitlines() == [
+        "basiscli: .: holds files of an older version, which have no digests: damage may pass unnoticed"
+    ]
     for ours, theirs in zip(used.records, found.records, strict=True):
         assert ours["moved"] == theirs["moved"]
         assert ours["objective_after"] == pytest.approx(theirs["objective_after"], abs=1e-5)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from basiscli.errors import BadInput
-from basiscli.files import activations, hdf5
+from basiscli.files import activations, hdf5, writer
 from basiscli.files.networks import load, load_network, save_network
 
 
@@ -39,19 +39,18 @@ def test_anybody_can_read_it_with_h5py(networks):
         assert file["weights/hidden1/w"].shape == (64, 24)
         assert json.loads(file.attrs["architecture"])["hidden"] == [24, 24]
         assert file["activations/test/hidden2"].shape == (597, 24)
-        assert file["weights/hidden1/w"].fletcher32
 
 
 def test_nothing_is_left_of_a_failed_write(tmp_path):
-    with pytest.raises(ZeroDivisionError), hdf5.writing(tmp_path / "a.h5") as file:
+    with pytest.raises(ZeroDivisionError), writer.writing(tmp_path / "a.h5") as file:
         file.array("x", np.ones(10))
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_overwrite_keeps_the_old_file(tmp_path):
-    hdf5.save_arrays(tmp_path / "a.h5", {"x": np.ones(3)}, {})
-    with pytest.raises(ZeroDivisionError), hdf5.writing(tmp_path / "a.h5", force=True) as file:
+    writer.save_arrays(tmp_path / "a.h5", {"x": np.ones(3)}, {})
+    with pytest.raises(ZeroDivisionError), writer.writing(tmp_path / "a.h5", force=True) as file:
         file.array("x", np.zeros(3))
         raise ZeroDivisionError
     with hdf5.reading(tmp_path / "a.h5") as file:
@@ -61,7 +60,7 @@ def test_a_failed_overwrite_keeps_the_old_file(tmp_path):
 
 def test_what_a_killed_writer_left_is_overwritten(tmp_path):
     (tmp_path / ".a.h5.0123abcd.partial").write_bytes(b"half of a file")
-    hdf5.save_arrays(tmp_path / "a.h5", {"x": np.ones(3)}, {})
+    writer.save_arrays(tmp_path / "a.h5", {"x": np.ones(3)}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 
 
@@ -72,7 +71,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(BadInput, match=r"a.h5: cannot be written \(File too large\)"):
-            hdf5.save_arrays(tmp_path / "a.h5", {"x": np.random.default_rng(0).random(100_000)}, {})
+            writer.save_arrays(tmp_path / "a.h5", {"x": np.random.default_rng(0).random(100_000)}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
@@ -84,7 +83,7 @@ def test_what_cannot_be_created_is_refused(tmp_path, place):
     (tmp_path / "there.h5").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(BadInput, match=r"exists; `force`|no such folder"):
-        hdf5.save_arrays(tmp_path / place, {}, {})
+        writer.save_arrays(tmp_path / place, {}, {})
 
 
 def write_strange(path: Path) -> None:
@@ -160,7 +159,7 @@ def test_a_newer_format_is_refused(networks, tmp_path):
     (tmp_path / "a.h5").write_bytes(networks[0].read_bytes())
     with h5py.File(tmp_path / "a.h5", "a") as file:
         file.attrs["format"] = hdf5.FORMAT + 1
-    with pytest.raises(BadInput, match=r"a.h5: has format 2, this version reads up to 1; upgrade"):
+    with pytest.raises(BadInput, match=r"a.h5: has format 3, this version reads up to 2; upgrade"):
         load_network(tmp_path / "a.h5")
 
 
@@ -171,7 +170,7 @@ def test_a_changed_byte_is_noticed(networks, tmp_path):
     assert place > 0, "weights are stored as they are"
     content[place + 10] ^= 1
     (tmp_path / "a.h5").write_bytes(content)
-    with pytest.raises(BadInput, match=r"a.h5: /weights/hidden1/w is damaged"):
+    with pytest.raises(BadInput, match=r"a.h5: is damaged \(bytes 0 to 65536 differ from their digest\)"):
         load_network(tmp_path / "a.h5")
 
 

@@ -14,7 +14,7 @@ from basiscli.cli.types import Choice
 @options.layers
 @click.option(
     "--tap",
-    type=Choice("basiscli.files.activations:TAPS"),
+    type=Choice("basiscli.files.schema:TAPS"),
     default="post",
     show_default=True,
     help="After (post) or before (pre) the nonlinearity.",

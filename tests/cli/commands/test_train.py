@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from basiscli.experiments import training_loop
-from basiscli.files import hdf5
+from basiscli.files import hdf5, writer
 from basiscli.files.networks import load_network
 from tests.helpers.files import assert_same_networks
 
@@ -276,7 +276,7 @@ def test_a_data_set_in_a_file(basiscli, tmp_path):
             "f"
         )
     np.savez(tmp_path / "set.npz", **arrays)
-    hdf5.save_arrays(tmp_path / "set.h5", arrays, {})
+    writer.save_arrays(tmp_path / "set.h5", arrays, {})
     for name in ("set.npz", "set.h5"):
         done = basiscli(
             "train",
