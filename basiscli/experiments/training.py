@@ -43,6 +43,10 @@ OF_MODELS = {
     "layout": ("convnet", "vgg"),
     "pooling": ("convnet", "vgg"),
     "shortcut": ("resnet",),
+    "stage_blocks": ("resnet",),
+    "stage_widths": ("resnet",),
+    "block": ("resnet",),
+    "stem": ("resnet",),
     "dropout": ("wideresnet",),
 }
 # What `keep` takes in place of epochs: 0, 1, 2, 4, 8 and so on.
@@ -71,6 +75,10 @@ class TrainingJob:
     layout: tuple[int | str, ...] | None = None
     pooling: str | None = None
     shortcut: str | None = None
+    stage_blocks: tuple[int, ...] | None = None
+    stage_widths: tuple[int, ...] | None = None
+    block: str | None = None
+    stem: str | None = None
     dropout: float | None = None
     activation: str = "relu"
     norm: str | None = None
@@ -121,6 +129,7 @@ class TrainingJob:
                 "`hidden` already says the width of each layer: leave out `width` and `depth`",
             ),
             (self.layout and self.depth, "`layout` already says every layer: leave out `depth`"),
+            (self.stage_blocks and self.depth, "`stage_blocks` already says every block: leave out `depth`"),
             (self.resume and self.force, "`resume` keeps what is there, `force` overwrites it: choose one"),
             (
                 self.start_weights and not self.start_from,

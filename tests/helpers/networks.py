@@ -19,6 +19,20 @@ MODELS = {
     "layernorm": {"model": "convnet", "layout": [5, "pool", 9, 6], "norm": "layer"},
     "resnet-A": {"model": "resnet", "depth": 14, "width": 0.25},
     "resnet-B": {"model": "resnet", "depth": 14, "width": 0.25, "shortcut": "B"},
+    "resnet-18": {
+        "model": "resnet",
+        "stage_blocks": [2, 2],
+        "stage_widths": [4, 6],
+        "shortcut": "B",
+        "stem": "imagenet",
+    },
+    "resnet-50": {
+        "model": "resnet",
+        "stage_blocks": [2, 2],
+        "stage_widths": [3, 4],
+        "shortcut": "B",
+        "block": "bottleneck",
+    },
     "wideresnet": {"model": "wideresnet", "depth": 10, "width": 0.5, "dropout": 0.3},
     "wideresnet-1": {"model": "wideresnet", "depth": 16, "width": 1, "norm": "layer", "activation": "gelu"},
 }
