@@ -212,7 +212,7 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
     network, job = plan(job, dataset)
     prefix = _prefix(job, network, dataset)
     recipe = job.recipe(prefix)
-    adjust = _transplant(job.start_from, job.start_weights or ("*",), network, prefix)
+    adjust = _transplant(job.start_from, job.start_weights or ("*",), network, prefix, dataset)
     size = job.seed_batch or seeds_that_fit(network, recipe)
     folder = job.folder(dataset)
     make_folder(folder.path, folder.bytes(network, recipe))
@@ -304,12 +304,13 @@ def _prefix(job: TrainingJob, network: Network, dataset: Dataset) -> Prefix | No
 
 
 def _transplant(
-    donor: str | None, globs: Sequence[str], network: Network, prefix: Prefix | None
+    donor: str | None, globs: Sequence[str], network: Network, prefix: Prefix | None, dataset: Dataset
 ) -> Callable[[dict], None]:
     """Return a function that copies a network's weights, then a donor's layers, into a seed's initial arrays."""
     arrays: dict = {}
     if donor is not None:
         file = load_network(donor)
+        checkpoint.require_standard(file, dataset, donor)
         arrays = file.weights | file.state
         weights.transplant(
             weights.initial(network, 0), arrays, globs, donor

@@ -13,6 +13,7 @@ from basiscli.errors import BadInput
 from basiscli.files.hdf5 import NETWORK, Writer, open_reader, reading, writing
 from basiscli.nn import models, weights
 from basiscli.nn.graph import Network
+from basiscli.notes import ONCE, log
 from basiscli.training.images import Standardisation
 from basiscli.training.recipe import Recipe
 
@@ -27,7 +28,8 @@ class NetworkFile:
     architecture: the description for `models.build`. training: the recipe. dataset: name, checksum, and the mean and
     inverse deviation of each channel, which standardise the images. position: the state of training, for resuming.
     optimizer: arrays by slot, then by path. history: one value for each epoch. origin: for a network derived from
-    others (matched, merged, rotated), its sources; otherwise empty.
+    others (matched, merged, rotated), its sources; otherwise empty. imported: for a network of another program, and
+    those made of it: its layout there, how images were prepared, and the proof of the import (docs/import.md).
     """
 
     architecture: dict
@@ -43,6 +45,7 @@ class NetworkFile:
     history: dict[str, np.ndarray] = field(default_factory=dict)
     position: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
+    imported: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,16 @@ def load(path: str | Path) -> Loaded:
         raise BadInput(f"{path}: {error}") from error
     require_arrays(network, file, str(path))
     arrays = {name: values[None] for name, values in (file.weights | file.state).items()}
+    return Loaded(str(path), file, network, arrays, standardisation(file, str(path)))
+
+
+def standardisation(file: NetworkFile, path: str) -> Standardisation:
+    """Return how the images of a network are standardised. Raises BadInput if its file does not say it."""
     try:
         mean, inverse = (np.array(file.dataset[key], np.float32) for key in ("mean", "inverse_deviation"))
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: does not say how its images are standardised ({error!r})") from error
-    return Loaded(str(path), file, network, arrays, Standardisation(mean, inverse))
+    return Standardisation(mean, inverse)
 
 
 def initial_arrays(loaded: Loaded, parameter: str) -> dict[str, np.ndarray]:
@@ -158,7 +166,8 @@ def write_network(writer: Writer, network: NetworkFile) -> None:
         "versions": network.versions,
         "position": network.position,
     }
-    writer.attributes(attributes | ({"origin": network.origin} if network.origin else {}))
+    derived = {"origin": network.origin, "imported": network.imported}
+    writer.attributes(attributes | {name: value for name, value in derived.items() if value})
     writer.arrays("weights", network.weights)
     writer.arrays("state", network.state)
     for slot, arrays in network.optimizer.items():
@@ -176,7 +185,7 @@ def load_network(path: str | Path) -> NetworkFile:
             slot, _, weight = name.partition("/")
             optimizer.setdefault(slot, {})[weight] = array
         with file.checked("an attribute"):
-            return NetworkFile(
+            network = NetworkFile(
                 architecture=file.json("architecture"),
                 training=file.json("training"),
                 dataset=file.json("dataset"),
@@ -190,4 +199,8 @@ def load_network(path: str | Path) -> NetworkFile:
                 history=file.arrays("history"),
                 position=file.json("position"),
                 origin=file.json("origin", default="{}"),
+                imported=file.json("imported", default="{}"),
             )
+    if network.imported and not network.imported.get("proof"):
+        log.warning(f"{path}: unproven: imported without a check of its logits (`check` of import)", extra=ONCE)
+    return network

@@ -21,7 +21,8 @@ def summarise(path: str) -> dict:
                 summary[name] = file.json(name)
             for name in ("seed", "status", "command"):
                 summary[name] = file.attribute(name)
-            summary["origin"] = file.json("origin", default="{}")
+            for name in ("origin", "imported"):
+                summary[name] = file.json(name, default="{}")
             summary["history"] = {name: values.tolist() for name, values in file.arrays("history").items()}
         elif file.kind == hdf5.ACTIVATIONS:
             summary["network"], summary["dataset"] = file.attribute("network"), file.json("dataset")
@@ -57,6 +58,12 @@ def _network(summary: dict) -> list[str]:
     }
     if summary["origin"]:
         told["made of"] = _pairs(summary["origin"])
+    if imported := summary["imported"]:
+        proof = imported.get("proof")
+        told["imported"] = f"{imported['layout'].get('name', 'modules')}, " + (
+            f"logits within {proof['largest_difference']:.1e} of PyTorch's" if proof else "unproven"
+        )
+        told["images"] = _pairs(imported["preprocessing"])
     last = {name: values[-1] for name, values in summary["history"].items() if values}
     if last:
         told["result"] = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in last.items())

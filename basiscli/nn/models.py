@@ -171,7 +171,7 @@ def wideresnet(
         builder.add(f"{name}/sum", branch)
     builder.layer(f"block{len(blocks)}/sum")
     # Files of earlier versions do not have the last two.
-    more = {"bias": True} if bias else {}
+    more: dict[str, object] = {"bias": True} if bias else {}
     more |= {} if shortcut_of == ACTIVATED else {"shortcut_of": shortcut_of}
     return builder.network("wideresnet", classes, depth=depth, width=width, dropout=dropout, **more)
 

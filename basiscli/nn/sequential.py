@@ -3,12 +3,12 @@
 Only imported networks are of this model (docs/import.md): no option of `train` describes it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import prod
 
 from basiscli.errors import BadInput
 from basiscli.nn.builder import NetworkBuilder
-from basiscli.nn.graph import Network
+from basiscli.nn.graph import INPUT, Network
 from basiscli.nn.ops import average_pool, batchnorm, flatten, global_pool, layernorm
 
 OUTPUT = "output"
@@ -32,7 +32,7 @@ def sequential(
     if not parts or parts[-1]["op"] != "dense" or parts[-1]["units"] != classes:
         raise BadInput(f"a network that does not end in a dense map with an output for each of {classes} classes")
     counts = {"convolution": 0, "dense": 0}
-    place = "input"
+    place = INPUT
     for i, part in enumerate(parts):
         options = {name: value for name, value in part.items() if name != "op"}
         if part["op"] in counts:
@@ -50,15 +50,15 @@ def sequential(
     return Network(description, tuple(builder.nodes), builder.layers)
 
 
-def part_names(parts: Sequence[Mapping], network: Network) -> list[str]:
-    """Return the node of each part of a sequential network: nodes and parts come in one order.
+def part_names(parts: Sequence[Mapping], nodes: Sequence[str]) -> list[str]:
+    """Return the node of each part of a sequential network, from the names of its nodes in order.
 
     Dropout of rate 0 has no node; its part stands for the node before.
     """
-    nodes, names = iter(network.nodes), ["input"]
+    following, names = iter(nodes), [INPUT]
     for part in parts:
         skipped = part["op"] == "dropout" and not part["rate"]
-        names.append(names[-1] if skipped else next(nodes).name)
+        names.append(names[-1] if skipped else next(following))
     return names[1:]
 
 
@@ -68,8 +68,11 @@ def _name(op: str, number: int, last: bool) -> str:
 
 def _unused(builder: NetworkBuilder, name: str) -> str:
     """Return a name, with a number if a node has it already."""
-    taken = {node.name for node in builder.nodes}
-    return next(n for n in (name, *(f"{name}{k}" for k in range(2, len(taken) + 3))) if n not in taken)
+    return _free(name, "", {node.name for node in builder.nodes})
+
+
+def _free(name: str, joint: str, taken: Collection[str]) -> str:
+    return next(n for n in (name, *(f"{name}{joint}{k}" for k in range(2, len(taken) + 3))) if n not in taken)
 
 
 def _require_axes(builder: NetworkBuilder, op: str, name: str) -> None:
@@ -84,17 +87,11 @@ def _require_axes(builder: NetworkBuilder, op: str, name: str) -> None:
 
 
 def _activation(builder: NetworkBuilder, name: str) -> None:
-    pre = builder.last
-    if pre.op is flatten:
-        raise BadInput(f"{name}: put the nonlinearity before the flattening; it gives the same values")
-    layer = _unused_layer(builder, name.rpartition("/")[0])
-    builder.activate(layer)
-
-
-def _unused_layer(builder: NetworkBuilder, name: str) -> str:
-    return next(
-        n for n in (name, *(f"{name}-{k}" for k in range(2, len(builder.nodes) + 3))) if n not in builder.layers
-    )
+    """Append φ, and make it the layer of the map before; a second φ of a map is the layer MAP-2."""
+    place = name.rpartition("/")[0]
+    if builder.last.op is flatten or place == INPUT:
+        raise BadInput(f"{name}: put the nonlinearity after a map, and before a flattening (it gives the same values)")
+    builder.activate(_free(place, "-", builder.layers))
 
 
 def _flatten(builder: NetworkBuilder, name: str) -> None:

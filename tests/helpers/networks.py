@@ -34,6 +34,21 @@ MODELS = {
         "block": "bottleneck",
     },
     "wideresnet": {"model": "wideresnet", "depth": 10, "width": 0.5, "dropout": 0.3},
+    "wideresnet-sums": {"model": "wideresnet", "depth": 10, "width": 0.5, "bias": True, "shortcut_of": "sums"},
+    "sequential": {
+        "model": "sequential",
+        "parts": [
+            {"op": "convolution", "units": 5, "kernel": 3, "stride": 1, "padding": 1, "bias": True},
+            {"op": "batchnorm"},
+            {"op": "activation"},
+            {"op": "max_pool", "size": 2, "stride": 2, "padding": 0},
+            {"op": "flatten"},
+            {"op": "batchnorm"},
+            {"op": "dense", "units": 7},
+            {"op": "activation"},
+            {"op": "dense", "units": 10},
+        ],
+    },
     "wideresnet-1": {"model": "wideresnet", "depth": 16, "width": 1, "norm": "layer", "activation": "gelu"},
 }
 

@@ -19,6 +19,29 @@ from tests.helpers.pytorch import logits_of
 
 S, N = 2, 3
 CIFAR = {"input_shape": (32, 32, 3), "classes": 10}
+# A stack of images, with most ops, and one of vectors.
+PARTS = [
+    {"op": "batchnorm"},
+    {"op": "convolution", "units": 4, "kernel": 3, "stride": 1, "padding": 2, "bias": False},
+    {"op": "batchnorm"},
+    {"op": "activation"},
+    {"op": "max_pool", "size": 3, "stride": 2, "padding": 1},
+    {"op": "convolution", "units": 6, "kernel": 2, "stride": 1, "padding": 0, "bias": True},
+    {"op": "activation"},
+    {"op": "batchnorm"},
+    {"op": "flatten"},
+    {"op": "batchnorm"},
+    {"op": "dense", "units": 7},
+    {"op": "activation"},
+    {"op": "dense", "units": 5},
+]
+VECTORS = [
+    {"op": "flatten"},
+    {"op": "dense", "units": 6},
+    {"op": "layernorm"},
+    {"op": "activation"},
+    {"op": "dense", "units": 5},
+]
 # Small models that between them have every op: name, description.
 SMALL = {
     "convnet": {"model": "convnet", "layout": [4, "pool", 6], "activation": "tanh"},
@@ -43,6 +66,9 @@ SMALL = {
         "block": "bottleneck",
     },
     "wideresnet": {"model": "wideresnet", "depth": 10, "width": 0.5},
+    "wideresnet of sums": {"model": "wideresnet", "depth": 10, "width": 0.5, "bias": True, "shortcut_of": "sums"},
+    "sequential": {"model": "sequential", "parts": PARTS},
+    "sequential of vectors": {"model": "sequential", "parts": VECTORS, "activation": "tanh"},
     "wideresnet of one width": {"model": "wideresnet", "depth": 10, "width": 1, "dropout": 0.3},
 }
 

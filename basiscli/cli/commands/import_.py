@@ -1,0 +1,66 @@
+"""`basiscli import`: a PyTorch checkpoint becomes a network file."""
+
+from pathlib import Path
+
+import click
+
+from basiscli.cli import options, records
+from basiscli.cli.types import Choice, Finite, Image, Numbers
+
+FILE = click.Path(dir_okay=False)
+
+
+@click.command(short_help="Read a PyTorch checkpoint into a network file, and prove that it computes the same.")
+@click.argument("checkpoint", metavar="CHECKPOINT")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="NET.h5", help="The network's file.")
+@click.option(
+    "--check", type=FILE, metavar="PROBE.npz", help="Inputs and logits from PyTorch (docs/import.md), to compare with."
+)
+@click.option("--dataset", help="The network's images: a name (see `basiscli data list`), or a path.")
+@click.option("--image", type=Image(), help="Height x width x channels.  [default: those of --dataset or --check]")
+@click.option(
+    "--mean", type=Numbers(), default="0", show_default=True, help="What is subtracted from images, per channel."
+)
+@click.option(
+    "--std", type=Numbers(), default="1", show_default=True, help="What images are then divided by, per channel."
+)
+@click.option(
+    "--divisor",
+    type=Finite(min=0, min_open=True),
+    help="What pixels are divided by before.  [default: 255, as ToTensor does; 1 for images of floats]",
+)
+@click.option(
+    "--model", type=Choice("basiscli.foreign.importing:KNOWN"), help="The layout.  [default: by names and shapes]"
+)
+@click.option("--layout", type=FILE, metavar="FILE.toml", help="A layout of your own (docs/import.md).")
+@click.option(
+    "--modules", metavar="LIST", help="Of a plain stack, as PyTorch prints them: Conv2d(padding=1),ReLU,Flatten,Linear."
+)
+@click.option(
+    "--activation",
+    type=Choice("basiscli.nn.models:ACTIVATIONS"),
+    help="The nonlinearity, which no checkpoint tells.  [default: relu]",
+)
+@click.option("--ignore", multiple=True, metavar="GLOB", help="Tensors to leave out.")
+@options.seeded("What the file states; `rotate` wants a seed of its own for each network.")
+@options.forced("Overwrite --out.")
+@options.computing
+@records.format_option
+def command(out, force, style, **chosen) -> None:
+    """Read a PyTorch checkpoint into a network file, and prove that it computes the same.
+
+    CHECKPOINT is a state dict in a safetensors or .npz file, or a PyTorch file where PyTorch is installed. ResNets,
+    WideResNets and VGGs in common layouts, and plain stacks, are recognised from names and shapes; docs/import.md has
+    them all, and how others are described.
+
+    With --check the logits are compared; without it the file says that it is unproven, and so does every command that
+    uses it. Prints one record: path, layout, model, parameters, largest_difference, and accuracy on the first 1000 test
+    images if --dataset is given.
+
+    \b
+    basiscli import net.safetensors --check probe.npz --dataset cifar10 --out net.h5
+    basiscli import net.safetensors --dataset cifar10 --mean 0.491,0.482,0.447 --std 0.247,0.244,0.262 --out net.h5
+    """
+    from basiscli.foreign.importing import ImportRequest, import_network
+
+    records.emit([import_network(ImportRequest(**chosen), out, records.command_line(), force)], style)
