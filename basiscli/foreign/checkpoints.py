@@ -19,7 +19,7 @@ from basiscli.device import memory
 from basiscli.errors import BadInput
 from basiscli.files import arrays
 from basiscli.files.hdf5 import reading
-from basiscli.names import matches
+from basiscli.names import matches, natural
 
 # The types that weights have. Everything becomes float32.
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -38,6 +38,8 @@ CONVERSION = (
 # A file and the arrays made of it take so many times its size while it is read.
 COPIES = 3
 LISTED = 5
+# No network that is known has so many tensors.
+MOST = 20_000
 GIGA = 1e9
 _DAMAGE = (
     OSError, ValueError, EOFError, KeyError, TypeError, IndexError, RuntimeError, NotImplementedError, MemoryError,
@@ -66,17 +68,21 @@ def read_checkpoint(path: str, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
         size, free = Path(path).stat().st_size, memory.available()
         if COPIES * size > free:
             raise BadInput(
-                f"{path}: is {size / GIGA:.1f} GB; reading it takes three times that, {free / GIGA:.1f} are free"
+                f"{path}: reading {size / GIGA:.1f} GB takes three times as much; {free / GIGA:.1f} GB are free"
             )
         tensors = _reader(path)(path)
     except BadInput:
         raise
     except _DAMAGE as error:
         raise BadInput(f"{path}: is damaged ({_line(error)}); write the checkpoint anew") from error
+    if len(tensors) > MOST:
+        raise BadInput(
+            f"{path}: holds {len(tensors):,} tensors, {listed(sorted(tensors))}; no known network has so many"
+        )
     for name in tensors:
         if not name or "/" in name or ".." in name or not name.isprintable():
             raise BadInput(f"{path}: a tensor has the name {name[:80]!r}, which no PyTorch module gives; rename it")
-    named = _without_prefixes(tensors)
+    named = _without_prefixes({name: tensors[name] for name in sorted(tensors, key=natural)})
     return _without(path, named, ignore)
 
 

@@ -1,6 +1,7 @@
 """A network file becomes a state dict with PyTorch's names, and the lines of its module (docs/import.md)."""
 
 from collections.abc import Mapping
+from inspect import signature
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def _layout(loaded: Loaded, name: str | None) -> dict[str, Any]:
     if model != layout.model:
         raise BadInput(f"{loaded.path}: is a {model}, the layout {name} is of {layout.model}; choose another `layout`")
     for choice, value in layout.choices.items():
-        has = loaded.network.architecture.get(choice, value)
+        has = loaded.network.architecture.get(choice, signature(models.MODELS[model]).parameters[choice].default)
         either = choice == "shortcut" and value == "A" and "block{n}/shortcut" in layout.names
         if has != value and not either:
             raise BadInput(f"{loaded.path}: has {choice} {has}, the layout {name} has {value}; choose another `layout`")

@@ -10,6 +10,8 @@ from basiscli.foreign.layouts import BEFORE, LAYOUTS, RESNET, WIDERESNET, Layout
 from basiscli.nn import models
 
 BEFORE_NORM = f"{BEFORE}/norm"
+# The channels of the first stage of ResNet-18 to 152.
+USUAL_WIDTH = 64
 # The tensors of a module.
 LEAVES = ("weight", "bias", "running_mean", "running_var")
 
@@ -111,9 +113,13 @@ def _resnet(path: str, names: Names, counts: list[int], widths: list[int], stem:
     if "block{n}/shortcut" in names.kinds:
         own["shortcut"] = "B"
     bottleneck = "block{n}/conv3" in names.kinds
-    narrow = [widths[0] * base // models.GROUPS[0] for base in models.GROUPS]
-    if kernel == (3, 3) and not bottleneck and len(set(counts)) == 1 and widths == narrow:
-        return own | {"depth": 6 * counts[0] + 2, "width": _factor(widths[0])}
+    doubling = [widths[0] << stage for stage in range(len(widths))] == widths
+    plain = kernel == (3, 3) and not bottleneck and len(set(counts)) == 1 and len(counts) == len(models.GROUPS)
+    if plain and doubling:
+        return own | {"depth": 6 * counts[0] + 2, "width": _factor(widths[0], models.GROUPS[0])}
+    if doubling:  # so that networks of several widths differ in `width` alone
+        own["width"] = _factor(widths[0], USUAL_WIDTH)
+        widths = [USUAL_WIDTH << stage for stage in range(len(widths))]
     return own | {
         "stage_blocks": counts,
         "stage_widths": widths,
@@ -125,10 +131,10 @@ def _resnet(path: str, names: Names, counts: list[int], widths: list[int], stem:
 def _wideresnet(path: str, names: Names, counts: list[int], widths: list[int], stem: tuple[int, ...]) -> dict[str, Any]:
     if len(set(counts)) != 1 or len(counts) != len(models.GROUPS):
         raise BadInput(f"{path}: stages of {counts} blocks; a wide residual network has three stages of equal length")
-    return {"model": WIDERESNET, "depth": 6 * counts[0] + 4, "width": _factor(widths[0])}
+    return {"model": WIDERESNET, "depth": 6 * counts[0] + 4, "width": _factor(widths[0], models.GROUPS[0])}
 
 
-def _factor(units: int) -> float:
-    """Return units over those of the narrowest network, as a whole number where it is one."""
-    whole, rest = divmod(units, models.GROUPS[0])
-    return units / models.GROUPS[0] if rest else whole
+def _factor(units: int, usual: int) -> float:
+    """Return units over the usual number, as a whole number where it is one."""
+    whole, rest = divmod(units, usual)
+    return units / usual if rest else whole

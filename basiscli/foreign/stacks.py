@@ -13,7 +13,6 @@ from basiscli.errors import BadInput
 from basiscli.foreign.checkpoints import Tensor, listed
 from basiscli.foreign.modules import ACTIVATIONS, Module, pair
 from basiscli.foreign.recognition import LEAVES
-from basiscli.names import natural
 
 # The shapes of a module's tensors, by the last part of their names; by module.
 Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
@@ -54,7 +53,7 @@ def _found(path: str, tensors: Mapping[str, Tensor]) -> dict[str, dict[str, tupl
     """Return the shapes of the tensors of each module, modules in their natural order."""
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     strange = []
-    for name in sorted(tensors, key=natural):
+    for name in tensors:
         module, _, leaf = name.rpartition(".")
         if module and leaf in LEAVES:
             found.setdefault(module, {})[leaf] = tensors[name].shape
@@ -172,7 +171,7 @@ def _named(path: str, found: Shapes, modules: Sequence[Module], prefix: str) -> 
 
 def _stack(path: str, found: Shapes, modules: Sequence[Module], told: bool) -> Stack:
     """Return the stack of named modules. told: whether the user said which nonlinearity it has."""
-    held = {module.name for module in modules if module.kind in HOLDERS}
+    held = [module.name for module in modules if module.kind in HOLDERS]
     if surplus := [name for name in found if name not in held]:
         raise BadInput(
             f"{path}: {listed(surplus)}: no map or normalisation has this name in `modules`, which have "

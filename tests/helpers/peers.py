@@ -3,11 +3,14 @@
 `python -m tests.helpers.peers` writes the fixtures anew. Weights are numpy's: all versions of PyTorch get the same.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+
+from basiscli.foreign.importing import ImportRequest, import_network
 
 FIXTURES = Path(__file__).parents[1] / "foreign/fixtures"
 # Outputs of modules are kept up to this many values, so that the fixtures stay small.
@@ -226,6 +229,20 @@ def made(torch: ModuleType, name: str, net) -> tuple[dict, dict]:
     with torch.no_grad():
         probe["logits"] = net.eval()(torch.tensor(probe["inputs"])).numpy()
     return state, probe
+
+
+def request(name: str, checkpoint: str | None = None, **changes) -> ImportRequest:
+    """Return what to import of a fixture, with its probe."""
+    wanted = ImportRequest(
+        checkpoint or str(FIXTURES / f"{name}.safetensors"), modules=MODULES.get(name), image=IMAGES[name],
+        activation="tanh" if name == "mlp-tanh" else "relu", check=str(FIXTURES / f"{name}.npz"),
+    )  # fmt: skip
+    return replace(wanted, **changes)
+
+
+def imported(name: str, folder: Path, out: Path | None = None, **changes) -> dict:
+    """Import a fixture into NAME.h5 in a folder, or into `out`."""
+    return import_network(request(name, **changes), out or folder / f"{name}.h5")
 
 
 def _keep(probe: dict, key: str, module, inputs, output) -> None:
