@@ -67,18 +67,14 @@ def read_checkpoint(path: str, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
     try:
         size, free = Path(path).stat().st_size, memory.available()
         if COPIES * size > free:
-            raise BadInput(
-                f"{path}: reading {size / GIGA:.1f} GB takes three times as much; {free / GIGA:.1f} GB are free"
-            )
+            raise BadInput(f"{path}: {size / GIGA:.1f} GB take three times as much to read; {free / GIGA:.1f} are free")
         tensors = _reader(path)(path)
     except BadInput:
         raise
     except _DAMAGE as error:
         raise BadInput(f"{path}: is damaged ({_line(error)}); write the checkpoint anew") from error
     if len(tensors) > MOST:
-        raise BadInput(
-            f"{path}: holds {len(tensors):,} tensors, {listed(sorted(tensors))}; no known network has so many"
-        )
+        raise BadInput(f"{path}: holds {len(tensors):,} tensors, {listed(sorted(tensors))}; no network has so many")
     for name in tensors:
         if not name or "/" in name or ".." in name or not name.isprintable():
             raise BadInput(f"{path}: a tensor has the name {name[:80]!r}, which no PyTorch module gives; rename it")

@@ -2,7 +2,7 @@
 
 On our side {n} is the number of a block through the network, from 1; on theirs {stage} counts from 1 and {block}, the
 place of the block in its stage, from 0. {k} is the number of a map in its block. A new layout is a row in `LAYOUTS`, or
-a file that `--layout` takes (docs/import.md).
+a file that `layout` names (docs/import.md).
 """
 
 import re

@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from basiscli.cli import options, records
+from basiscli.cli.help import Command, of_output
 from basiscli.cli.types import Choice
 
 
-@click.command(short_help="Write a network as a PyTorch state dict, and the program of its module.")
+@click.command(cls=Command, short_help="Write a network as a PyTorch state dict, and the program of its module.")
 @click.argument("network", metavar="NET.h5")
-@click.option(
+@of_output(
     "--out", type=click.Path(path_type=Path), required=True, metavar="NET.safetensors", help="The state dict; or .npz."
 )
 @click.option(
@@ -18,7 +19,7 @@ from basiscli.cli.types import Choice
     type=Choice("basiscli.foreign.exporting:EXPORTED"),
     help="Whose names.  [default: those of the import, else what is usual for the model]",
 )
-@click.option("--module", type=click.Path(path_type=Path), metavar="NET.py", help="Write the PyTorch module, too.")
+@of_output("--module", type=click.Path(path_type=Path), metavar="NET.py", help="Write the PyTorch module, too.")
 @options.forced("Overwrite --out and --module.")
 @records.format_option
 def command(network, out, layout, module, force, style) -> None:

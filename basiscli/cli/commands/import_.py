@@ -5,19 +5,20 @@ from pathlib import Path
 import click
 
 from basiscli.cli import options, records
+from basiscli.cli.help import Command, of_network, of_output
 from basiscli.cli.types import Choice, Finite, Image, Numbers
 
 FILE = click.Path(dir_okay=False)
 
 
-@click.command(short_help="Read a PyTorch checkpoint into a network file, and prove that it computes the same.")
+@click.command(cls=Command, short_help="Read a PyTorch checkpoint, and prove that it computes the same.")
 @click.argument("checkpoint", metavar="CHECKPOINT")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="NET.h5", help="The network's file.")
+@of_output("--out", type=click.Path(path_type=Path), required=True, metavar="NET.h5", help="The network's file.")
 @click.option(
     "--check", type=FILE, metavar="PROBE.npz", help="Inputs and logits from PyTorch (docs/import.md), to compare with."
 )
 @click.option("--dataset", help="The network's images: a name (see `basiscli data list`), or a path.")
-@click.option("--image", type=Image(), help="Height x width x channels.  [default: those of --dataset or --check]")
+@of_network("--image", type=Image(), help="Height x width x channels.  [default: those of --dataset or --check]")
 @click.option(
     "--mean", type=Numbers(), default="0", show_default=True, help="What is subtracted from images, per channel."
 )
@@ -29,19 +30,19 @@ FILE = click.Path(dir_okay=False)
     type=Finite(min=0, min_open=True),
     help="What pixels are divided by before.  [default: 255, as ToTensor does; 1 for images of floats]",
 )
-@click.option(
-    "--model", type=Choice("basiscli.foreign.importing:KNOWN"), help="The layout.  [default: by names and shapes]"
+@of_network(
+    "--model", type=Choice("basiscli.foreign.importing:KNOWN"), help="Its layout.  [default: by names and shapes]"
 )
-@click.option("--layout", type=FILE, metavar="FILE.toml", help="A layout of your own (docs/import.md).")
-@click.option(
-    "--modules", metavar="LIST", help="Of a plain stack, as PyTorch prints them: Conv2d(padding=1),ReLU,Flatten,Linear."
+@of_network("--layout", type=FILE, metavar="FILE.toml", help="A layout of your own (docs/import.md).")
+@of_network(
+    "--modules", metavar="LIST", help="Of a plain stack, as PyTorch prints them: Conv2d(padding=1),ReLU,Linear."
 )
-@click.option(
+@of_network(
     "--activation",
     type=Choice("basiscli.nn.models:ACTIVATIONS"),
     help="The nonlinearity, which no checkpoint tells.  [default: relu]",
 )
-@click.option("--ignore", multiple=True, metavar="GLOB", help="Tensors to leave out.")
+@of_network("--ignore", multiple=True, metavar="GLOB", help="Tensors to leave out.")
 @options.seeded("What the file states; `rotate` wants a seed of its own for each network.")
 @options.forced("Overwrite --out.")
 @options.computing
@@ -58,8 +59,8 @@ def command(out, force, style, **chosen) -> None:
     images if --dataset is given.
 
     \b
-    basiscli import net.safetensors --check probe.npz --dataset cifar10 --out net.h5
-    basiscli import net.safetensors --dataset cifar10 --mean 0.491,0.482,0.447 --std 0.247,0.244,0.262 --out net.h5
+    basiscli import net.safetensors --check probe.npz --dataset mnist --out net.h5
+    basiscli import net.pt --dataset mine.npz --mean 0.5 --std 0.25 --out net.h5
     """
     from basiscli.foreign.importing import ImportRequest, import_network
 
