@@ -40,7 +40,7 @@ def command(files, out, style, **chosen) -> None:
     the mean loss and accuracy of the original networks. The file is a network like any other (docs/connectivity.md).
 
     \b
-    basiscli merge runs/a/seed0.h5 runs/a/seed1.h5 --weights 0.3,0.7 --out merged.h5
+    basiscli merge runs/a/seed0.h5 runs/a/seed1.h5 --weights 0.3,0.7 --out m.h5
     basiscli train --seeds 5 | basiscli merge - --match weights --out merged.h5
     """
     options.require_weights([chosen["match"]], chosen["from_init"])
