@@ -4,6 +4,7 @@ What a file is follows from its first bytes, not from its name.
 """
 
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -185,7 +186,8 @@ def _pytorch(path: str) -> dict[str, Tensor]:
     except ImportError as error:
         raise BadInput(f"{path}: a PyTorch file, and PyTorch is not installed here; {CONVERSION}") from error
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch raises its own errors, and those of pickle
         raise BadInput(
             f"{path}: PyTorch does not read it as weights alone ({type(error).__name__}); "

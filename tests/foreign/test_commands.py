@@ -75,6 +75,7 @@ def test_a_merged_network_with_shares_goes_back_to_pytorch(made, tmp_path):
         call("merge", a, b, "--weights", wrong, "--out", tmp_path / "x.h5").refused("--weights", "2 numbers")
 
 
+@pytest.mark.slow
 def test_rotated_imported_networks_go_back_to_pytorch(made, tmp_path):
     """A rotation after BatchNorm becomes a map of its own; retraining wants to be told how."""
     a, _ = made("torchvision-50")
@@ -96,6 +97,7 @@ def test_rotated_imported_networks_go_back_to_pytorch(made, tmp_path):
     np.testing.assert_allclose(theirs, predict(loaded.network, loaded.arrays, images[None])[0][0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_retraining_sees_images_as_the_network_was_trained_on(made, tmp_path):
     a, _ = made("named")
     options = ("--layer", "conv1", "--repeats", 1, "--epochs", 1, "--lr", 0.01, "--kind", "permutation")
@@ -115,6 +117,7 @@ def test_records_and_correlations(made, tmp_path):
     assert all(record["matched"] == pytest.approx(1, abs=1e-5) for record in records)
 
 
+@pytest.mark.slow
 def test_connectivity_takes_imported_networks(made):
     a, b = made("torchvision-18-cifar")
     options = ("--match", "weights", "--points", 3, "--correct-on", 64, "--draws", 2)

@@ -110,6 +110,7 @@ def test_nothing_is_unpickled(tmp_path):
     assert not (tmp_path / "sprung").exists() and not (tmp_path / "net.h5").exists()
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_tensors(tmp_path):
     """Are refused as soon as their names are read."""
     one = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
@@ -145,7 +146,7 @@ def test_what_contradicts_the_checkpoint(tmp_path):
         ("Conv2d(groups=4)", "groups"), ("BatchNorm2d(4, eps=1e-3)", "eps"),
         ("GELU(approximate='tanh')", "approximate"),
         (MODULES["convolutions"].replace("padding=(1, 1)", "padding=(1, 2)"), "padding"),
-        ("Conv2d(", "cannot be read"), ("Linear(x=1)", "x 1"),
+        ("Conv2d(*)", "cannot be read"), ("Linear(x=1)", "x 1"),
         (MODULES["convolutions"].replace("ReLU", "Tanh", 1), "relu and tanh"),
         (MODULES["convolutions"].replace("Flatten,", ""), "flatten it"),
         (MODULES["convolutions"].replace("kernel_size=(3, 3)", "kernel_size=5"), "not of 5 x 5"),
@@ -200,7 +201,7 @@ def refused_or_read(path: Path) -> None:
         assert len(str(error).splitlines()) == 1 and str(path) in str(error)
 
 
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SMALL = {name: WHOLE[name] for name in list(WHOLE)[:6]}
 
 
