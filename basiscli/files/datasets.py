@@ -20,12 +20,12 @@ def dataset_of(loaded: networks.Loaded, name: str | None = None) -> Dataset:
     BadInput if the data set is another one, does not fit, or does not exist any more.
     """
     own = loaded.file.dataset["name"]
-    if name is None and own is None:
+    if name is None and not own:
         raise BadInput(f"{loaded.path}: was imported without a data set; name one with `dataset`")
     if name is None and own not in data.names() and not Path(own).is_file():
         raise BadInput(f"{loaded.path}: its data set {own} is gone; say where it is now with `dataset`")
     images = load_dataset(name or own, loaded.file.dataset.get("channels"))
-    if own is None:
+    if not own:
         require_fitting(images, loaded.network.architecture, loaded.path)
     elif images.checksum != loaded.file.dataset.get("checksum"):
         raise BadInput(

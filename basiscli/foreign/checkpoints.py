@@ -3,6 +3,7 @@
 What a file is follows from its first bytes, not from its name.
 """
 
+import json
 import struct
 import warnings
 import zipfile
@@ -30,6 +31,8 @@ SAFETENSORS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "f
 INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights")
 # Wrappers put these before every name.
 PREFIXES = ("module.", "_orig_mod.")
+# Where safetensors of an export say how images are prepared.
+PREPROCESSING = "basiscli.preprocessing"
 COUNTER = "num_batches_tracked"
 CONVERSION = (
     "where PyTorch is installed, two lines make a file that can be read: "
@@ -81,6 +84,20 @@ def read_checkpoint(path: str, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
             raise BadInput(f"{path}: a tensor has the name {name[:80]!r}, which no PyTorch module gives; rename it")
     named = _without_prefixes({name: tensors[name] for name in sorted(tensors, key=natural)})
     return _without(path, named, ignore)
+
+
+def preprocessing_in(path: str) -> dict[str, Any]:
+    """Return how images are prepared, as an export of basiscli notes it in safetensors; empty for other files."""
+    if _reader(path) is not _safetensors:
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        noted = (file.metadata() or {}).get(PREPROCESSING, "{}")
+    try:
+        return dict(json.loads(noted))
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{path}: its note {PREPROCESSING} is damaged; say `mean`, `std` and `divisor`") from error
 
 
 def values(path: str, name: str, tensor: Tensor) -> np.ndarray:

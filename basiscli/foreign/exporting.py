@@ -1,5 +1,6 @@
 """A network file becomes a state dict with PyTorch's names, and the lines of its module (docs/import.md)."""
 
+import json
 from collections.abc import Mapping
 from inspect import signature
 from io import BytesIO
@@ -14,6 +15,7 @@ from basiscli.files.networks import Loaded, load, require_finite
 from basiscli.files.targets import require_new
 from basiscli.foreign import module_text
 from basiscli.foreign.arrays import Axes, exported
+from basiscli.foreign.checkpoints import PREPROCESSING
 from basiscli.foreign.layouts import LAYOUTS, RESNET, WIDERESNET
 from basiscli.foreign.stored import places_of
 from basiscli.nn import models
@@ -52,10 +54,10 @@ def export_network(
     for name in stored.get("no_bias", ()):
         if f"{name}.bias" in tensors and not tensors[f"{name}.bias"].any():
             del tensors[f"{name}.bias"]
-    _write(out, tensors)
+    preprocessing = loaded.file.imported.get("preprocessing") or _ours(loaded)
+    _write(out, tensors, preprocessing)
     if module:
-        preprocessing = loaded.file.imported.get("preprocessing")
-        atomic.write_text(module, module_text.program(axes, places, tensors, preprocessing or _ours(loaded)))
+        atomic.write_text(module, module_text.program(axes, places, tensors, preprocessing))
     kept = len(fixed_maps(network))
     return {
         "path": str(out),
@@ -158,10 +160,10 @@ def _require_whole(loaded: Loaded, network: Network, stored: Mapping[str, Any], 
 def _ours(loaded: Loaded) -> dict[str, Any]:
     """Return how images of a network of ours are prepared, in PyTorch's words, for pixels as they are."""
     inverse = loaded.standard.inverse.astype(np.float64)
-    return {"divisor": 1.0, "mean": loaded.standard.mean.tolist(), "deviation": (1 / inverse).tolist()}
+    return {"divisor": 1.0, "mean": loaded.standard.mean.tolist(), "std": (1 / inverse).tolist()}
 
 
-def _write(out: Path, tensors: Mapping[str, np.ndarray]) -> None:
+def _write(out: Path, tensors: Mapping[str, np.ndarray], preprocessing: Mapping[str, Any]) -> None:
     if out.suffix == ".npz":
         buffer = BytesIO()
         np.savez(buffer, **tensors)  # type: ignore[arg-type]
@@ -169,6 +171,6 @@ def _write(out: Path, tensors: Mapping[str, np.ndarray]) -> None:
     else:
         from safetensors.numpy import save
 
-        data = save(dict(tensors), metadata={"format": "pt"})
+        data = save(dict(tensors), metadata={"format": "pt", PREPROCESSING: json.dumps(preprocessing)})
     with atomic.replacing(out) as partial:
         partial.write_bytes(data)

@@ -14,7 +14,7 @@ from basiscli.files.networks import DONE, NetworkFile, save_network, versions
 from basiscli.files.targets import require_new
 from basiscli.foreign import modules as text
 from basiscli.foreign.arrays import Axes, imported
-from basiscli.foreign.checkpoints import Tensor, read_checkpoint
+from basiscli.foreign.checkpoints import Tensor, preprocessing_in, read_checkpoint
 from basiscli.foreign.layouts import LAYOUTS, read_layout
 from basiscli.foreign.proof import Probe, prove, read_probe
 from basiscli.foreign.recognition import architecture, recognise
@@ -41,7 +41,8 @@ class ImportRequest:
 
     model: the layout, None to recognise it; layout: a TOML file with another one; modules: those of a plain stack.
     image: (H, W, C), None to take that of the data set or the probe. mean and std: per channel, of pixels that were
-    divided by `divisor` (None: 255 for data sets of uint8 and without data set, else 1). check: a probe.
+    divided by `divisor` (None: 255 for data sets of uint8 and without data set, else 1). All three None: as the
+    checkpoint says if basiscli wrote it, else no mean and a deviation of 1. check: a probe.
     """
 
     checkpoint: str
@@ -51,8 +52,8 @@ class ImportRequest:
     activation: str | None = None
     dataset: str | None = None
     image: tuple[int, int, int] | None = None
-    mean: Sequence[float] = (0.0,)
-    std: Sequence[float] = (1.0,)
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
     divisor: float | None = None
     ignore: Sequence[str] = ()
     check: str | None = None
@@ -104,8 +105,8 @@ def import_network(request: ImportRequest, out: Path, command: str = "", force: 
         architecture=network.architecture,
         training=Recipe(epochs=0).stored(),
         dataset={
-            "name": dataset.name if dataset else None,
-            "checksum": dataset.checksum if dataset else None,
+            "name": dataset.name if dataset else "",
+            "checksum": dataset.checksum if dataset else "",
             "mean": standard.mean.tolist(),
             "inverse_deviation": standard.inverse.tolist(),
         },
@@ -210,17 +211,20 @@ def _with_maps(described: Description, places: Mapping[str, str]) -> dict[str, T
 def _prepared(request: ImportRequest, channels: int, dataset: Dataset | None) -> tuple[dict, Standardisation]:
     """Return how images are prepared: in PyTorch's words, and as every command does it."""
     whole = dataset is None or dataset.train.images.dtype == np.uint8
-    divisor = request.divisor or (PIXELS if whole else 1.0)
+    said: Mapping[str, Any] = {"mean": request.mean, "std": request.std, "divisor": request.divisor}
+    if all(value is None for value in said.values()):
+        said = preprocessing_in(request.checkpoint)
+    divisor = float(said.get("divisor") or (PIXELS if whole else 1.0))
     numbers = []
-    for name in ("mean", "std"):
-        values = np.array(getattr(request, name), np.float64)
+    for name, usual in (("mean", 0.0), ("std", 1.0)):
+        values = np.array(said.get(name) or [usual], np.float64)
         if len(values) not in (1, channels) or not np.isfinite(values).all():
             raise BadInput(f"`{name}` has {len(values)} numbers, and images have {channels} channels: one for each")
         numbers.append(np.broadcast_to(values, channels))
     mean, deviation = numbers
     if not (deviation > 0).all():
         raise BadInput("`std` holds numbers that are not above 0")
-    prepared = {"divisor": divisor, "mean": mean.tolist(), "deviation": deviation.tolist()}
+    prepared = {"divisor": divisor, "mean": mean.tolist(), "std": deviation.tolist()}
     standard = ((mean * divisor).astype(np.float32), (1 / (deviation * divisor)).astype(np.float32))
     return prepared, Standardisation(*standard)
 

@@ -67,7 +67,7 @@ def program(
 ) -> str:
     """Return the program whose `net` takes the tensors of an export. places: the module of each node with weights."""
     network = axes.network
-    mean, deviation = (", ".join(f"{value:.6g}" for value in preprocessing[name]) for name in ("mean", "deviation"))
+    mean, deviation = (", ".join(f"{value:.6g}" for value in preprocessing[name]) for name in ("mean", "std"))
     images = (
         f"It sees images (N, C, H, W) of {'x'.join(map(str, network.architecture['input_shape']))} (H, W, C): pixels\n"
         f"divided by {preprocessing['divisor']:g}, minus ({mean}), divided by ({deviation})."

@@ -29,7 +29,7 @@ OURS = {
 def saved(path: Path, network: Network, arrays: dict) -> Path:
     """Write a network of ours with arrays (1, ...)."""
     values = {name: array[0].astype(np.float32) for name, array in arrays.items()}
-    dataset = {"name": None, "checksum": None, "mean": [3.0] * 3, "inverse_deviation": [0.5] * 3}
+    dataset = {"name": "", "checksum": "", "mean": [3.0] * 3, "inverse_deviation": [0.5] * 3}
     trained = {name: values[name] for name in network.trained}
     state = {name: array for name, array in values.items() if name not in trained}
     file = NetworkFile(
@@ -83,6 +83,10 @@ def test_a_network_of_ours_goes_there_and_comes_back(name, tmp_path):
                      "Conv2d(padding=1),BatchNorm2d,ReLU,AdaptiveAvgPool2d(1),Flatten,Linear"}.get(name)  # fmt: skip
     import_network(ImportRequest(str(state), image=(8, 8, 3), modules=listed), tmp_path / "back.h5")
     np.testing.assert_allclose(ours(tmp_path / "back.h5", images), ours(net, images), rtol=1e-5, atol=1e-6)
+    for mine, back in zip(
+        vars(load(net).standard).values(), vars(load(tmp_path / "back.h5").standard).values(), strict=True
+    ):
+        np.testing.assert_array_equal(back, mine)
     if OURS[name] != "sequential":
         before, after = load(net), load(tmp_path / "back.h5")
         assert all(np.array_equal(before.arrays[path], after.arrays[path]) for path in before.network.trained)

@@ -20,11 +20,9 @@ FILE = click.Path(dir_okay=False)
 @click.option("--dataset", help="The network's images: a name (see `basiscli data list`), or a path.")
 @of_network("--image", type=Image(), help="Height x width x channels.  [default: those of --dataset or --check]")
 @click.option(
-    "--mean", type=Numbers(), default="0", show_default=True, help="What is subtracted from images, per channel."
+    "--mean", type=Numbers(), help="What is subtracted from images, per channel.  [default: 0, or what export noted]"
 )
-@click.option(
-    "--std", type=Numbers(), default="1", show_default=True, help="What images are then divided by, per channel."
-)
+@click.option("--std", type=Numbers(), help="What images are then divided by, per channel.  [default: 1, likewise]")
 @click.option(
     "--divisor",
     type=Finite(min=0, min_open=True),
