@@ -33,7 +33,8 @@ def saved(path: Path, network: Network, arrays: dict) -> Path:
     trained = {name: values[name] for name in network.trained}
     state = {name: array for name, array in values.items() if name not in trained}
     file = NetworkFile(
-        network.architecture, Recipe().stored(), dataset, 0, DONE, "", versions(), trained, state
+        architecture=network.architecture, training=Recipe().stored(), dataset=dataset, seed=0, status=DONE, command="",
+        versions=versions(), weights=trained, state=state,
     )  # fmt: skip
     save_network(path, file, force=True)
     return path
