@@ -1,6 +1,6 @@
 """PyTorch's modules as text: "Conv2d(3, 16, kernel_size=3, padding=1)" becomes a part of `nn.sequential`, and back.
 
-The text is what `print(net)` shows; options may be left out where they have PyTorch's defaults, and numbers of units
+The text is what PyTorch prints of a network; options may be left out where they have PyTorch's defaults, and numbers of units
 and kernels where the checkpoint tells them.
 """
 

@@ -232,9 +232,7 @@ def _holder(path: str, found: Shapes, module: Module) -> dict[str, Any]:
     options = module.options
     kernel = pair(options.get("kernel_size", weight[2:]), module, "kernel_size")
     if weight[2:] != (kernel, kernel):
-        raise BadInput(
-            f"{path}: {module.name}.weight has kernels of {weight[2:]}; square ones of {kernel} are expected"
-        )
+        raise BadInput(f"{path}: {module.name}.weight has kernels of {weight[2:]}, not of {kernel} x {kernel}")
     stride, padding = options.get("stride", 1), options.get("padding", 0)
     return {
         "op": "convolution", "units": weight[0], "kernel": kernel, "stride": pair(stride, module, "stride"),
