@@ -1,7 +1,7 @@
 """PyTorch's modules as text: "Conv2d(3, 16, kernel_size=3, padding=1)" becomes a part of `nn.sequential`, and back.
 
-The text is what PyTorch prints of a network; options may be left out where they have PyTorch's defaults, and numbers of units
-and kernels where the checkpoint tells them.
+The text is what PyTorch prints of a network. Options may be left out where they have PyTorch's defaults, and numbers of
+units and kernels where the checkpoint tells them.
 """
 
 import ast
