@@ -19,7 +19,7 @@ import numpy as np
 
 from basiscli.device import memory
 from basiscli.errors import BadInput
-from basiscli.files import arrays
+from basiscli.files import arrays, kinds
 from basiscli.files.hdf5 import reading
 from basiscli.names import matches, natural
 
@@ -32,7 +32,7 @@ INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights")
 # Wrappers put these before every name.
 PREFIXES = ("module.", "_orig_mod.")
 # Where safetensors of an export say how images are prepared.
-PREPROCESSING = "basiscli.preprocessing"
+PREPROCESSING = kinds.EXPORTED
 COUNTER = "num_batches_tracked"
 CONVERSION = (
     "where PyTorch is installed, two lines make a file that can be read: "
@@ -87,13 +87,19 @@ def read_checkpoint(path: str, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
 
 
 def preprocessing_in(path: str) -> dict[str, Any]:
-    """Return how images are prepared, as an export of basiscli notes it in safetensors; empty for other files."""
-    if _reader(path) is not _safetensors:
-        return {}
-    from safetensors import safe_open
+    """Return how images are prepared, as an export of basiscli notes it; empty for other files."""
+    reader, noted = _reader(path), ""
+    if reader is _safetensors:
+        from safetensors import safe_open
 
-    with safe_open(path, framework="np") as file:
-        noted = (file.metadata() or {}).get(PREPROCESSING, "{}")
+        with safe_open(path, framework="np") as file:
+            noted = (file.metadata() or {}).get(PREPROCESSING, "")
+    elif reader is _npz:
+        with zipfile.ZipFile(path) as archive:
+            comment = archive.comment.decode(errors="replace")
+        noted = comment.removeprefix(PREPROCESSING) if comment.startswith(PREPROCESSING) else ""
+    if not noted:
+        return {}
     try:
         return dict(json.loads(noted))
     except (ValueError, TypeError) as error:

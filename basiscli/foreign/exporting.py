@@ -1,6 +1,7 @@
 """A network file becomes a state dict with PyTorch's names, and the lines of its module (docs/import.md)."""
 
 import json
+import zipfile
 from collections.abc import Mapping
 from inspect import signature
 from io import BytesIO
@@ -11,8 +12,8 @@ import numpy as np
 
 from basiscli import atomic
 from basiscli.errors import BadInput
+from basiscli.files import kinds
 from basiscli.files.networks import Loaded, load, require_finite
-from basiscli.files.targets import require_new
 from basiscli.foreign import module_text
 from basiscli.foreign.arrays import Axes, exported
 from basiscli.foreign.checkpoints import PREPROCESSING
@@ -41,8 +42,9 @@ def export_network(
     """
     if out.suffix not in FORMATS:
         raise BadInput(f"{out}: a state dict is written as {' or '.join(FORMATS)}")
-    for target in (out, *([module] if module else [])):
-        require_new(target, force, [path])
+    kinds.require_target(out, kinds.STATE_DICT, force, [path])
+    if module:
+        kinds.require_target(module, kinds.MODULE, force, [path])
     loaded = load(path)
     require_finite(loaded)
     network, arrays = folded(loaded.network, {name: values[0] for name, values in loaded.arrays.items()})
@@ -164,13 +166,16 @@ def _ours(loaded: Loaded) -> dict[str, Any]:
 
 
 def _write(out: Path, tensors: Mapping[str, np.ndarray], preprocessing: Mapping[str, Any]) -> None:
+    noted = json.dumps(preprocessing)
     if out.suffix == ".npz":
         buffer = BytesIO()
         np.savez(buffer, **tensors)  # type: ignore[arg-type]
+        with zipfile.ZipFile(buffer, "a") as archive:
+            archive.comment = f"{PREPROCESSING} {noted}".encode()
         data = buffer.getvalue()
     else:
         from safetensors.numpy import save
 
-        data = save(dict(tensors), metadata={"format": "pt", PREPROCESSING: json.dumps(preprocessing)})
+        data = save(dict(tensors), metadata={"format": "pt", PREPROCESSING: noted})
     with atomic.replacing(out) as partial:
         partial.write_bytes(data)

@@ -9,9 +9,9 @@ import numpy as np
 
 from basiscli.data import Dataset
 from basiscli.errors import BadInput
+from basiscli.files import kinds
 from basiscli.files.datasets import load_dataset, require_fitting
 from basiscli.files.networks import DONE, NetworkFile, save_network, versions
-from basiscli.files.targets import require_new
 from basiscli.foreign import modules as text
 from basiscli.foreign.arrays import Axes, imported
 from basiscli.foreign.checkpoints import Tensor, preprocessing_in, read_checkpoint
@@ -83,7 +83,7 @@ def import_network(request: ImportRequest, out: Path, command: str = "", force: 
     data set that does not fit, and for logits that differ; nothing is written then.
     """
     path = request.checkpoint
-    require_new(out, force, [name for name in (path, request.check, request.layout) if name])
+    kinds.require_target(out, kinds.NETWORK, force, [name for name in (path, request.check, request.layout) if name])
     probe = read_probe(request.check) if request.check else None
     dataset = load_dataset(request.dataset) if request.dataset else None
     described = _described(request)

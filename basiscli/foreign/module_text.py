@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from basiscli.files import kinds
 from basiscli.foreign.arrays import Axes
 from basiscli.nn.graph import INPUT, Network
 from basiscli.nn.ops import (
@@ -25,7 +26,9 @@ from basiscli.nn.ops.node import Node
 
 MODULES = {"relu": "nn.ReLU()", "gelu": "nn.GELU()", "tanh": "nn.Tanh()", "linear": "nn.Identity()"}
 FUNCTIONS = {"relu": "F.relu({x})", "gelu": "F.gelu({x})", "tanh": "torch.tanh({x})", "linear": "{x}"}
-HEAD = '''"""Written by basiscli. net.load_state_dict(safetensors.torch.load_file(PATH)) gives it its weights.
+HEAD = (
+    kinds.MODULE_LINE
+    + '''. net.load_state_dict(safetensors.torch.load_file(PATH)) gives it its weights.
 
 {images}
 """
@@ -35,6 +38,7 @@ import torch.nn.functional as F
 from torch import nn
 
 '''
+)
 CLASS = """
 MODULES = {{
 {modules}

@@ -16,7 +16,7 @@ from basiscli.nn.graph import Network, predict
 from basiscli.training.recipe import Recipe
 from tests.helpers.features import haar
 from tests.helpers.networks import IMAGE, MODELS, arrays_of
-from tests.helpers.peers import IMAGES, imported
+from tests.helpers.peers import FIXTURES, IMAGES, imported
 
 # Networks of ours, and the layout that each is written in unless another is named.
 OURS = {
@@ -177,7 +177,7 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     net = str(tmp_path / "mlp.h5")
     with pytest.raises(BadInput, match=r"as \.safetensors or \.npz"):
         export_network(net, tmp_path / "net.pt")
-    (tmp_path / "net.npz").touch()
+    (tmp_path / "net.npz").write_bytes((tmp_path / "mlp.h5").read_bytes())
     with pytest.raises(BadInput, match="exists"):
         export_network(net, tmp_path / "net.npz")
     with pytest.raises(BadInput, match="exists"):
@@ -188,3 +188,22 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     save_network(tmp_path / "nan.h5", replace(broken.file))
     with pytest.raises(BadInput, match="not finite"):
         export_network(str(tmp_path / "nan.h5"), tmp_path / "nan.npz")
+
+
+def test_force_replaces_what_an_export_wrote_and_nothing_else(tmp_path):
+    imported("mlp", tmp_path)
+    net, program = str(tmp_path / "mlp.h5"), tmp_path / "net.py"
+    for out in (tmp_path / "net.safetensors", tmp_path / "net.npz"):
+        for _ in range(2):
+            export_network(net, out, module=program, force=True)
+        checkpoint = FIXTURES / "mlp.safetensors"
+        out.write_bytes(checkpoint.read_bytes())
+        with pytest.raises(BadInput, match="never replaces"):
+            export_network(net, out, force=True)
+        assert out.read_bytes() == checkpoint.read_bytes()
+    program.write_text("the only copy of a program")
+    with pytest.raises(BadInput, match="never replaces"):
+        export_network(net, tmp_path / "new.npz", module=program, force=True)
+    np.savez(tmp_path / "data.npz", x=np.zeros(3))
+    with pytest.raises(BadInput, match="never replaces"):
+        export_network(net, tmp_path / "data.npz", force=True)

@@ -156,7 +156,7 @@ def test_what_contradicts_the_checkpoint(tmp_path):
     ):  # fmt: skip
         with pytest.raises(BadInput, match=word.replace("(", "[(]")):
             import_network(request("convolutions", modules=text), tmp_path / "net.h5")
-    with pytest.raises(BadInput, match=r"4 is a convolution.*`modules`"):
+    with pytest.raises(BadInput, match=r"0 is a convolution.*`modules`"):
         import_network(request("convolutions", modules=None), tmp_path / "net.h5")
     assert not (tmp_path / "net.h5").exists()
 
