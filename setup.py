@@ -40,6 +40,7 @@ setup(
         "platformdirs>=3",
         "pooch>=1.8",
         "rich>=13",
+        "safetensors>=0.4.3",
         "scipy>=1.11",
         "threadpoolctl>=3.1",
     ],

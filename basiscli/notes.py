@@ -7,3 +7,5 @@ prints all of them on stderr; in a program, `logging.getLogger("basiscli")` show
 import logging
 
 log = logging.getLogger("basiscli")
+# `extra` of a note that a command prints once, however often the reason comes up.
+ONCE = {"once": True}

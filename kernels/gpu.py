@@ -217,21 +217,23 @@ def layernorm_gradient(dy, x, scale, epsilon):
     return dx, unit_sums(products), unit_sums(dy)
 
 
-def max_pool(x, size):
+def max_pool(x, size, stride, padding):
     """Largest value of each window of size x size, and where; see the reference."""
-    seeds, samples, height, width, units = x.shape
-    y = _empty(seeds, samples, height // size, width // size, units)
+    seeds, samples, *sides, units = x.shape
+    y = _empty(seeds, samples, *((side + 2 * padding - size) // stride + 1 for side in sides), units)
     where = cupy.empty(y.shape, np.uint8)
-    over("pooling", "max_pool", y.size, whole(x), y, where, elements(y), *y.shape[2:], size)
+    over(
+        "pooling", "max_pool", y.size, whole(x), y, where, elements(y), *y.shape[2:], *sides, size, stride, padding
+    )  # fmt: skip
     return y, where
 
 
-def max_pool_gradient(dy, argmax, shape):
-    """dx = dy where x was the largest of its window, else 0; `shape` is that of x."""
+def max_pool_gradient(dy, argmax, shape, size, stride, padding):
+    """dx = the sum of dy over the windows in which x was the largest; `shape` is that of x."""
     dx = _empty(*shape)
     over(
-        "pooling", "max_pool_gradient", dx.size, whole(dy), argmax, dx, elements(dx), *shape[2:],
-        shape[2] // dy.shape[2],
+        "pooling", "max_pool_gradient", dx.size, whole(dy), argmax, dx, elements(dx), *shape[2:], *dy.shape[2:4],
+        size, stride, padding,
     )  # fmt: skip
     return dx
 

@@ -106,22 +106,28 @@ def convolution_weight_gradient(x, dy, stride, padding, kernel, out=None):
     return dw
 
 
-def max_pool(x, size):
+def max_pool(x, size, stride, padding):
     """Largest value of each window of size x size, and its position: (S, N, H, W, C) -> two of (S, N, H', W', C).
 
-    Windows do not overlap. The position, uint8, counts the places of the window row by row; of equal values it is the
-    first. `size` divides H and W.
+    Window (i, j) begins at (stride i - padding, stride j - padding), and H' = (H + 2 padding - size) // stride + 1.
+    What lies outside of the image is never the largest; padding is at most size / 2. The position, uint8, counts the
+    places of the window row by row; of equal values it is the first.
     """
-    windows = _windows(x, size)
+    padded = _pad(x, padding, -np.inf)
+    rows, columns = ((n + 2 * padding - size) // stride + 1 for n in x.shape[2:4])
+    seen = [_seen(padded, k, l, stride, (rows, columns)) for k, l in product(range(size), repeat=2)]
+    windows = np.stack(seen, axis=-2)
     at = windows.argmax(axis=-2)
     return np.take_along_axis(windows, at[..., None, :], -2)[..., 0, :], at.astype(np.uint8)
 
 
-def max_pool_gradient(dy, argmax, shape):
-    """dx = dy where x was the largest of its window, else 0; `shape` is the shape of x."""
-    size = shape[2] // dy.shape[2]
-    one_hot = argmax[..., None, :] == np.arange(size * size)[:, None]
-    return _from_windows(np.where(one_hot, dy[..., None, :], 0).astype(dy.dtype), size)
+def max_pool_gradient(dy, argmax, shape, size, stride, padding):
+    """dx = the sum of dy over the windows in which x was the largest; `shape` is the shape of x."""
+    padded = _pad(np.zeros(shape, dy.dtype), padding)
+    for at, (k, l) in enumerate(product(range(size), repeat=2)):
+        seen = _seen(padded, k, l, stride, dy.shape[2:4])
+        seen += np.where(argmax == at, dy, 0)
+    return padded[:, :, padding : padding + shape[2], padding : padding + shape[3]]
 
 
 def average_pool(x, size):
@@ -406,9 +412,10 @@ def _covers(start, length, size):
     return (places >= 0) & (places < length)
 
 
-def _pad(x, padding):
-    """Return x (S, N, H, W, C) with a border of zeros."""
-    return np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding), (0, 0)))
+def _pad(x, padding, value=0):
+    """Return x (S, N, H, W, C) with a border of one value."""
+    sides = ((0, 0), (0, 0), (padding, padding), (padding, padding), (0, 0))
+    return np.pad(x, sides, constant_values=value)
 
 
 def _seen(x, k, l, stride, size):
@@ -426,13 +433,6 @@ def _windows(x, size):
     seeds, samples, height, width, units = x.shape
     split = x.reshape(seeds, samples, height // size, size, width // size, size, units)
     return split.swapaxes(3, 4).reshape(seeds, samples, height // size, width // size, size * size, units)
-
-
-def _from_windows(windows, size):
-    """Undo `_windows`."""
-    seeds, samples, height, width, _, units = windows.shape
-    split = windows.reshape(seeds, samples, height, width, size, size, units)
-    return split.swapaxes(3, 4).reshape(seeds, samples, height * size, width * size, units)
 
 
 def _erf(x):

@@ -185,20 +185,41 @@ def test_shell_completion_is_as_documented(tmp_path):
     assert printed(ask + '; echo "${COMPREPLY[@]}"', tmp_path, HOME=str(tmp_path)).split() == ["study"]
 
 
+OWN_RESNETS = "## 5. Match two of your own ResNets"
+
+
+def run_program(text: str, folder: Path) -> str:
+    """Run the one Python program of a text in a folder, and return it."""
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return program
+
+
 @pytest.mark.slow
 def test_the_tutorial_runs(tmp_path):
     """The program that writes activations of PyTorch networks, and every command after it; samples have the shape."""
     pytest.importorskip("torch")
-    text = (ROOT / "docs/tutorial.md").read_text()
-    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    text = (ROOT / "docs/tutorial.md").read_text().partition(OWN_RESNETS)[0]
+    program = run_program(text, tmp_path)
     lines, stops = lines_of(text[text.index(program) :]), samples_of(text)
     assert [line.split()[1] for line in lines] == ["show", "correlate", "correlate", "correlate"]
     outputs = run_in_one_shell(lines, tmp_path)
     assert_samples(stops, lines, outputs)
     assert len(stops) == len(lines) and (tmp_path / "mine.png").exists()
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_own_resnets_runs(tmp_path):
+    """The program that writes checkpoints of PyTorch networks, and every command that takes them in and out."""
+    pytest.importorskip("torch")
+    text = (ROOT / "docs/tutorial.md").read_text().partition(OWN_RESNETS)[2].partition("\n## ")[0]
+    run_program(text, tmp_path)
+    lines = lines_of(text)
+    called = "import import correlate match interpolate merge export"
+    assert " ".join(line.split()[1] for line in lines) == called
+    run_in_one_shell(lines, tmp_path)
+    for written in ("net1-matched.h5", "net-walk.png", "net-merged.safetensors", "net_merged.py"):
+        assert (tmp_path / written).exists()
 
 
 def test_nothing_in_the_tree_is_of_one_machine():

@@ -18,6 +18,7 @@ FLOORS = [
     {"training", "plots"},
     {"files"},
     {"alignment"},
+    {"foreign"},
     {"experiments"},
     {"study"},
     {"api"},

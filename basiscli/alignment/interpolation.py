@@ -157,9 +157,9 @@ def mixed(
 
 
 def merge(
-    walk: Walk, networks: Sequence[Loaded], request: matching.MatchRequest, correct: str
+    walk: Walk, networks: Sequence[Loaded], request: matching.MatchRequest, correct: str, shares: np.ndarray
 ) -> tuple[NetworkFile, dict[str, np.ndarray]]:
-    """Return the corrected mean of networks, each matched to the first, and its scores.
+    """Return the corrected mean of networks with shares (K,), each matched to the first, and its scores.
 
     The scores are loss and accuracy by field: a value for each network, then the value of the mean. The file is that of
     the first network with other arrays, history and origin.
@@ -168,7 +168,7 @@ def merge(
     ends = [first.arrays]
     for other, alignment in zip(networks[1:], matching.align_all(networks, request), strict=True):
         ends.append(matching.apply(other, alignment.permutations, images)[0].arrays)
-    arrays = mixed(walk, first.network, ends, np.full((1, len(ends)), 1 / len(ends)), correct)
+    arrays = mixed(walk, first.network, ends, shares[None], correct)
     # A random stream has no mean.
     arrays |= {path: first.arrays[path] for path, weight in first.network.weights.items() if not weight.axes}
     scores: dict[str, np.ndarray] = {}
@@ -187,6 +187,7 @@ def merge(
         history={name: values[-1:] for name, values in scores.items()},
         origin={
             "made": "merge", "of": [loaded.path for loaded in networks], "match": request.by, "correct": correct,
+            "weights": shares.tolist(),
         },
     )  # fmt: skip
     return file, scores

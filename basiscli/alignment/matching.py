@@ -102,6 +102,9 @@ def require_alike(networks: Sequence[Loaded]) -> None:
             )
         if other.file.dataset.get("checksum") != first.file.dataset.get("checksum"):
             raise BadInput(f"{other.path}: was trained on other data than {first.path}")
+        for theirs, ours in zip(vars(other.standard).values(), vars(first.standard).values(), strict=True):
+            if not np.array_equal(theirs, ours):
+                raise BadInput(f"{other.path}: its images were standardised otherwise than those of {first.path}")
         if other.file.status == DIVERGED:
             raise BadInput(f"{other.path}: diverged in training; leave it out, or train it with a smaller `lr`")
         require_finite(other)

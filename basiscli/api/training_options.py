@@ -10,21 +10,21 @@ from basiscli.data.axes import CHANNELS
 from basiscli.errors import BadInput
 from basiscli.experiments.training import LOG, TrainingJob
 from basiscli.nn.builder import NORMS
-from basiscli.nn.models import ACTIVATIONS, MODELS, POOL, POOLINGS, SHORTCUTS
+from basiscli.nn.models import ACTIVATIONS, BLOCKS, MODELS, POOL, POOLINGS, SHORTCUTS, STEMS
 from basiscli.training.optim import SCHEDULES, SLOTS
 from basiscli.training.recipe import STREAMS
 
 KNOWN = frozenset(field.name for field in fields(TrainingJob))
 CHOICES = {
     "model": tuple(MODELS), "activation": ACTIVATIONS, "norm": NORMS, "pooling": tuple(POOLINGS), "shortcut": SHORTCUTS,
-    "optimizer": tuple(SLOTS), "schedule": SCHEDULES, "channels": CHANNELS,
+    "block": BLOCKS, "stem": STEMS, "optimizer": tuple(SLOTS), "schedule": SCHEDULES, "channels": CHANNELS,
 }  # fmt: skip
 # Whole numbers, with the least value of each.
 WHOLE = {"depth": 1, "epochs": 0, "batch_size": 1, "freeze_prefix": 1, "checkpoint_every": 0, "seed_batch": 1}
 # Numbers above 0; from 0 on; from 0 to below 1.
 POSITIVE, NOT_NEGATIVE = ("width", "lr", "clip"), ("weight_decay", "warmup")
 RATES = ("momentum", "dropout", "label_smoothing")
-LISTS = ("hidden", "layout", "vary", "start_weights", "freeze", "keep")
+LISTS = ("hidden", "layout", "stage_blocks", "stage_widths", "vary", "start_weights", "freeze", "keep")
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,9 +44,9 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
             require_whole(name, value, WHOLE[name])
         if name in (*POSITIVE, *NOT_NEGATIVE, *RATES):
             _require_number(name, value)
-        if name in ("hidden", "layout"):
+        if name in ("hidden", "layout", "stage_blocks", "stage_widths"):
             for width in value:
-                if width != POOL or name == "hidden":
+                if width != POOL or name != "layout":
                     require_whole(name, width, 1)
         if name == "keep" and value != (LOG,):
             for epoch in value:

@@ -29,7 +29,15 @@ def usage() -> Iterator[None]:
 class _Printer(logging.Handler):
     """Prints the library's notes on stderr."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._once: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "once", False):
+            if record.getMessage() in self._once:
+                return
+            self._once.add(record.getMessage())
         streams.say(f"basiscli: {spoken(record.getMessage())}")
 
 

@@ -37,6 +37,22 @@ _TRAINING = (
         help="Of resnet, where the shape changes: A subsamples and pads with 0, B is a 1x1 convolution.  [default: A]",
     ),
     of_network(
+        "--stage-blocks",
+        type=Widths(),
+        help="Of resnet: blocks of each stage, such as 2,2,2,2 for ResNet-18.  [default: n,n,n by --depth]",
+    ),
+    of_network("--stage-widths", type=Widths(), help="Of resnet: channels of each stage.  [default: 16,32,64]"),
+    of_network(
+        "--block",
+        type=Choice("basiscli.nn.models:BLOCKS"),
+        help="Of resnet: two 3x3 convolutions, or 1x1, 3x3, 1x1 to four times the channels.  [default: basic]",
+    ),
+    of_network(
+        "--stem",
+        type=Choice("basiscli.nn.models:STEMS"),
+        help="Of resnet: a 3x3 convolution, or 7x7 of stride 2 and a pool, for large images.  [default: cifar]",
+    ),
+    of_network(
         "--dropout",
         type=Finite(0, 1, max_open=True),
         help="Of wideresnet: rate between a block's convolutions.  [default: 0]",

@@ -245,6 +245,23 @@ class Powers(click.ParamType):
         return powers
 
 
+class Numbers(click.ParamType):
+    """Finite numbers: `0.5`, or `0.491,0.482,0.447`."""
+
+    name = "numbers"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        try:
+            numbers = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            numbers = ()
+        if not numbers or not all(map(math.isfinite, numbers)):
+            self.fail(f"'{value}': write numbers, such as 0.5 or 0.491,0.482,0.447", param, ctx)
+        return numbers
+
+
 class Points(click.ParamType):
     """An odd number, at least 3."""
 

@@ -141,8 +141,8 @@ def _products(size: Size, x: np.ndarray, dy: np.ndarray) -> Iterator[Check]:
 def _pooling(x: np.ndarray, dy: np.ndarray) -> Iterator[Check]:
     half = np.ascontiguousarray(dy[:, :, ::2, ::2])
     where = generator(0, "where").integers(0, 4, half.shape).astype(np.uint8)
-    yield Check("max_pool", (x, 2))
-    yield Check("max_pool_gradient", (half, where, x.shape))
+    yield Check("max_pool", (x, 2, 2, 0))
+    yield Check("max_pool_gradient", (half, where, x.shape, 2, 2, 0))
     yield Check("average_pool", (x, 2))
     yield Check("average_pool_gradient", (half, 2))
     yield Check("global_pool", (x,))

@@ -1,11 +1,15 @@
 """The straight line between networks, pair by pair and condition by condition, as records (docs/connectivity.md)."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from basiscli.alignment import corrections, interpolation
 from basiscli.analysis import barriers
+from basiscli.errors import BadInput
 from basiscli.files import kinds
 from basiscli.files.datasets import dataset_of
 from basiscli.files.networks import save_network
@@ -59,6 +63,7 @@ def merge_files(
     out: Path,
     *,
     match: str,
+    weights: Sequence[float] | None = None,
     correct: str | None = None,
     restarts: int | None = None,
     from_init: bool = False,
@@ -70,21 +75,33 @@ def merge_files(
 ) -> dict:
     """Write the mean of networks, each matched to the first, and return its record.
 
-    correct None: the correction that the networks need. Loss and accuracy in the record are those of the merged network
-    on the test images; with `_before` they are means over the networks. Raises BadInput as `interpolate_files` does.
+    weights: the share of each network, which must add up to 1; None: equal shares. correct None: the correction that
+    the networks need. Loss and accuracy in the record are those of the merged network on the test images; with
+    `_before` they are means over the networks. Raises BadInput as `interpolate_files` does.
     """
     kinds.require_target(out, kinds.NETWORK, force, paths)
     networks = interpolation.load_alike(paths, dataset)
     correct = correct or corrections.default(networks[0].network)
     corrections.require_possible(networks[0].network, [correct])
     walk = interpolation.prepare_walk(networks, dataset_of(networks[0]), ("test",), correct_on=correct_on, seed=seed)
+    shares = _shares(weights, len(networks))
     (request,) = interpolation.requests([match], restarts=restarts, from_init=from_init, seed=seed).values()
-    merged, scores = interpolation.merge(walk, networks, request, correct)
+    merged, scores = interpolation.merge(walk, networks, request, correct, shares)
     save_network(out, replace(merged, command=command), force)
     record = {"path": str(out), "networks": len(networks), "match": match, "correct": correct}
+    record["weights"] = shares.tolist()
     for name, values in scores.items():
         record |= {name: values[-1], f"{name}_before": values[:-1].mean()}
     return record
+
+
+def _shares(weights: Sequence[float] | None, count: int) -> np.ndarray:
+    """Return the share of each of so many networks. Raises BadInput for another number of shares, or another sum."""
+    if weights is None:
+        return np.full(count, 1 / count)
+    if len(weights) != count or not math.isclose(sum(weights), 1, abs_tol=1e-6):
+        raise BadInput(f"`weights` {','.join(f'{w:g}' for w in weights)}: give {count} numbers that add up to 1")
+    return np.array(weights, np.float64)
 
 
 def _records(walk, networks: Sequence, requests, corrected, walked: list) -> Iterator[dict]:

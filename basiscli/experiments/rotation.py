@@ -75,7 +75,7 @@ def start(experiment: Experiment, network: Loaded, site: Site, parts: Sequence[S
     initial weights and the order of images are the same in all arms of a repeat.
     """
     seeds = [slice_seed(network, part) for part in parts]
-    run = Run.start(site.network, experiment.recipe_at(site), experiment.dataset, seeds)
+    run = Run.start(site.network, experiment.recipe_at(site), experiment.dataset, seeds, standard=network.standard)
     retrained = {path.rpartition("/")[0] for path in site.retrained}
     for path, values in network.arrays.items():
         if experiment.protocol.start == CONTINUE or path.rpartition("/")[0] not in retrained:
@@ -162,6 +162,7 @@ def _save(experiment: Experiment, job: RotationJob, parts: Sequence[Slice], run:
     for s, part in enumerate(parts):
         file = checkpoint.snapshot(run, s, experiment.command)
         file.origin = experiment.origin(job.network, job.site, part)
+        file.imported = job.network.file.imported
         path = experiment.path(job.network, job.site, part)
         training_loop.make_folder(path.parent, 0)
         save_network(path, file, force=True)

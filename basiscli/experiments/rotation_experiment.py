@@ -125,6 +125,8 @@ def _recipe(network: Loaded, protocol: Protocol) -> Recipe:
     """Return the recipe of retraining: that of the network, with the changes of the protocol."""
     trained = Recipe.from_stored(network.file.training)
     said = {name: getattr(protocol, name) for name in ("epochs", "lr", "augment")}
+    if network.file.imported and protocol.retrain != NOTHING and None in (protocol.epochs, protocol.lr):
+        raise BadInput(f"{network.path}: an imported network has no recipe; say how to retrain, with `epochs` and `lr`")
     recipe = replace(trained, clip=protocol.clip, **{name: value for name, value in said.items() if value is not None})
     if protocol.retrain == NOTHING:
         recipe = replace(recipe, epochs=0)

@@ -43,6 +43,10 @@ OF_MODELS = {
     "layout": ("convnet", "vgg"),
     "pooling": ("convnet", "vgg"),
     "shortcut": ("resnet",),
+    "stage_blocks": ("resnet",),
+    "stage_widths": ("resnet",),
+    "block": ("resnet",),
+    "stem": ("resnet",),
     "dropout": ("wideresnet",),
 }
 # What `keep` takes in place of epochs: 0, 1, 2, 4, 8 and so on.
@@ -71,6 +75,10 @@ class TrainingJob:
     layout: tuple[int | str, ...] | None = None
     pooling: str | None = None
     shortcut: str | None = None
+    stage_blocks: tuple[int, ...] | None = None
+    stage_widths: tuple[int, ...] | None = None
+    block: str | None = None
+    stem: str | None = None
     dropout: float | None = None
     activation: str = "relu"
     norm: str | None = None
@@ -121,6 +129,7 @@ class TrainingJob:
                 "`hidden` already says the width of each layer: leave out `width` and `depth`",
             ),
             (self.layout and self.depth, "`layout` already says every layer: leave out `depth`"),
+            (self.stage_blocks and self.depth, "`stage_blocks` already says every block: leave out `depth`"),
             (self.resume and self.force, "`resume` keeps what is there, `force` overwrites it: choose one"),
             (
                 self.start_weights and not self.start_from,
@@ -203,7 +212,7 @@ def train_networks(job: TrainingJob, go_on: str = "the same command with `resume
     network, job = plan(job, dataset)
     prefix = _prefix(job, network, dataset)
     recipe = job.recipe(prefix)
-    adjust = _transplant(job.start_from, job.start_weights or ("*",), network, prefix)
+    adjust = _transplant(job.start_from, job.start_weights or ("*",), network, prefix, dataset)
     size = job.seed_batch or seeds_that_fit(network, recipe)
     folder = job.folder(dataset)
     make_folder(folder.path, folder.bytes(network, recipe))
@@ -295,12 +304,13 @@ def _prefix(job: TrainingJob, network: Network, dataset: Dataset) -> Prefix | No
 
 
 def _transplant(
-    donor: str | None, globs: Sequence[str], network: Network, prefix: Prefix | None
+    donor: str | None, globs: Sequence[str], network: Network, prefix: Prefix | None, dataset: Dataset
 ) -> Callable[[dict], None]:
     """Return a function that copies a network's weights, then a donor's layers, into a seed's initial arrays."""
     arrays: dict = {}
     if donor is not None:
         file = load_network(donor)
+        checkpoint.require_standard(file, dataset, donor)
         arrays = file.weights | file.state
         weights.transplant(
             weights.initial(network, 0), arrays, globs, donor

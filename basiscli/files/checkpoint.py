@@ -9,10 +9,21 @@ import numpy as np
 from basiscli.data import Dataset
 from basiscli.device import placement
 from basiscli.errors import BadInput
-from basiscli.files.networks import DIVERGED, DONE, UNFINISHED, NetworkFile, difference, load, require_arrays, versions
+from basiscli.files.networks import (
+    DIVERGED,
+    DONE,
+    UNFINISHED,
+    NetworkFile,
+    difference,
+    load,
+    require_arrays,
+    standardisation,
+    versions,
+)
 from basiscli.nn import models, weights
 from basiscli.nn.graph import Network
 from basiscli.training import optim
+from basiscli.training.images import Standardisation
 from basiscli.training.recipe import Recipe
 from basiscli.training.run import Run
 
@@ -61,7 +72,7 @@ def resume(files: Sequence[NetworkFile], dataset: Dataset) -> Run:
     first = files[0]
     network, recipe = models.build(first.architecture), Recipe.from_stored(first.training)
     seeds = [file.seed for file in files]
-    run = Run.start(network, recipe, dataset, seeds)
+    run = Run.start(network, recipe, dataset, seeds, standard=standardisation(first, f"seed {first.seed}"))
     for s, file in enumerate(files):
         require_arrays(network, file, f"seed {file.seed}")
         for path, values in (file.weights | file.state).items():
@@ -97,7 +108,18 @@ def load_prefix(path: str | Path, network: Network, dataset: Dataset, layers: in
         raise BadInput(f"{path}: a donor of another architecture ({different})")
     if donor.file.dataset.get("checksum") != dataset.checksum:
         raise BadInput(f"{path}: a donor trained on {donor.file.dataset.get('name')}, which is not this {dataset.name}")
+    require_standard(donor.file, dataset, str(path))
     if donor.file.status == DIVERGED:
         raise BadInput(f"{path}: a donor that diverged in training; take another, or train it with a smaller `lr`")
     arrays = {name: donor.arrays[name][0] for name in paths}
     return Prefix(arrays, weights.checksum(arrays.values()))
+
+
+def require_standard(donor: NetworkFile, dataset: Dataset, path: str) -> None:
+    """Raise BadInput if an imported donor saw images standardised otherwise than training does."""
+    own, ours = standardisation(donor, path), Standardisation.of(dataset.train.images)
+    if donor.imported and not (np.allclose(own.mean, ours.mean, 1e-3) and np.allclose(own.inverse, ours.inverse, 1e-3)):
+        raise BadInput(
+            f"{path}: an imported network, whose images were standardised otherwise than training does: its weights "
+            "would read other numbers (docs/import.md)"
+        )

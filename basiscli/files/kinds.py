@@ -1,5 +1,6 @@
 """The kinds of files that commands write, told by their contents: `force` replaces a file of the same kind only."""
 
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from basiscli.files import hdf5
 from basiscli.files.targets import require_new
 
 NETWORK, ACTIVATIONS, FIGURE = "a network", "activations", "a figure"
+STATE_DICT, MODULE = "a state dict of basiscli", "a PyTorch module of basiscli"
+# What an export writes into a state dict, and the first line of a module.
+EXPORTED, MODULE_LINE = "basiscli.preprocessing", '"""Written by basiscli'
 REPORT, STUDY_RESULTS = "the report of a study", "the results of a study"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _BEGINNING = 4096  # bytes
@@ -38,11 +42,24 @@ def kind_of(path: Path) -> str | None:
         return _kind_of_hdf5(path)
     if beginning.startswith((b"\x89PNG", b"%PDF-")) or (beginning.startswith(b"<") and b"<svg" in beginning):
         return FIGURE
+    if (beginning[8:9] == b"{" and EXPORTED.encode() in beginning) or _comment(path).startswith(EXPORTED.encode()):
+        return STATE_DICT
+    if beginning.startswith(MODULE_LINE.encode()):
+        return MODULE
     if beginning.startswith(b"<!doctype html>") and b": the four claims</title>" in beginning:
         return REPORT
     if beginning.startswith(b'{\n "study":'):
         return STUDY_RESULTS
     return "a file of another kind" if beginning else None
+
+
+def _comment(path: Path) -> bytes:
+    """Return the comment of a zip file, nothing for other files."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.comment
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return b""
 
 
 def _kind_of_hdf5(path: Path) -> str | None:

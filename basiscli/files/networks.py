@@ -19,6 +19,7 @@ from basiscli.files.schema import UNFINISHED, NetworkAttributes
 from basiscli.files.writer import Writer, writing
 from basiscli.nn import models, weights
 from basiscli.nn.graph import Network
+from basiscli.notes import ONCE, log
 from basiscli.training import optim
 from basiscli.training.images import Standardisation
 from basiscli.training.recipe import Recipe
@@ -55,11 +56,16 @@ def load(path: str | Path) -> Loaded:
     with reading(path) as reader:
         file, network = contents(reader)
     arrays = {name: values[None] for name, values in (file.weights | file.state).items()}
+    return Loaded(str(path), file, network, arrays, standardisation(file, str(path)))
+
+
+def standardisation(file: NetworkFile, path: str) -> Standardisation:
+    """Return how the images of a network are standardised. Raises BadInput unless its file says it of each channel."""
     mean, inverse = (np.array(file.dataset[key], np.float32) for key in ("mean", "inverse_deviation"))
-    channels = network.architecture["input_shape"][-1]
+    channels = file.architecture["input_shape"][-1]
     if len(mean) != channels or len(inverse) != channels:
         raise BadInput(f"{path}: does not say how each of the {channels} channels of its images is standardised")
-    return Loaded(str(path), file, network, arrays, Standardisation(mean, inverse))
+    return Standardisation(mean, inverse)
 
 
 def load_network(path: str | Path) -> NetworkFile:
@@ -94,6 +100,8 @@ def contents(reader: Reader) -> tuple[NetworkFile, Network]:
         optimizer.setdefault(slot, {})[weight] = reader.array(f"optimizer/{name}")
     trained, state, history = (reader.arrays(group) for group in ("weights", "state", "history"))
     file = NetworkFile(**vars(attributes), weights=trained, state=state, optimizer=optimizer, history=history)
+    if file.imported and not file.imported.get("proof"):
+        log.warning(f"{path}: unproven: imported without a check of its logits (`check` of import)", extra=ONCE)
     return file, network
 
 
@@ -201,8 +209,9 @@ def write_network(writer: Writer, network: NetworkFile) -> None:
     # HDF5 keeps at most 64 KiB in an attribute of this layout, so a command line of thousands of paths is cut.
     network.command = network.command[:COMMAND_CHARACTERS]
     attributes = {f.name: getattr(network, f.name) for f in schema.described(NetworkAttributes)}
-    if not network.origin:
-        del attributes["origin"]
+    for derived in ("origin", "imported"):
+        if not attributes[derived]:
+            del attributes[derived]
     writer.attributes({"kind": NETWORK, **attributes})
     writer.arrays("weights", network.weights)
     writer.arrays("state", network.state)

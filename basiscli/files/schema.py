@@ -152,7 +152,7 @@ OBJECT = object_of({}, more=True)
 class TrainedOn:
     """The attribute `dataset` of a network."""
 
-    name: Annotated[str, TEXT, "the name of the data set, or the path of its file"]
+    name: Annotated[str, TEXT, "the name of the data set, or the path of its file; empty: imported without one"]
     checksum: Annotated[str, TEXT, "SHA-256 of its arrays"]
     mean: Annotated[list, list_of(NUMBER), "the mean of each channel, which standardises images"]
     inverse_deviation: Annotated[list, list_of(POSITIVE), "1 / the standard deviation of each channel, likewise"]
@@ -182,6 +182,33 @@ class Origin:
 
 
 @dataclass(kw_only=True)
+class Preprocessing:
+    """How images of an imported network are prepared, in PyTorch's words."""
+
+    divisor: Annotated[float, POSITIVE, "what pixels are divided by"]
+    mean: Annotated[list, list_of(NUMBER), "what is then subtracted, per channel"]
+    std: Annotated[list, list_of(POSITIVE), "what is then divided by, per channel"]
+
+
+@dataclass(kw_only=True)
+class Proof:
+    """The proof of an import."""
+
+    largest_difference: Annotated[float, NUMBER, "the largest difference of a logit from PyTorch's, over the largest"]
+    inputs: Annotated[int, COUNT, "on how many inputs"]
+    probe: Annotated[str, TEXT, "the path of the probe; nothing reads or writes it"]
+
+
+@dataclass(kw_only=True)
+class Imported:
+    """The attribute `imported` of a network of another program, and of those made of it (docs/import.md)."""
+
+    layout: Annotated[dict, OBJECT, "the names of its modules there"]
+    preprocessing: Annotated[dict, object_from(Preprocessing), "how images are prepared"]
+    proof: Annotated[dict | None, optional(object_from(Proof)), "that it computes the same; null: unproven"]
+
+
+@dataclass(kw_only=True)
 class NetworkAttributes:
     """The attributes of a network file."""
 
@@ -202,6 +229,11 @@ class NetworkAttributes:
         dict,
         object_from(Origin, more=True),
         "only for a network made of others: of which, and the options of making it",
+    ] = field(default_factory=dict)
+    imported: Annotated[
+        dict,
+        object_from(Imported),
+        "only for a network of another program and those made of it: names, preparation of images, proof",
     ] = field(default_factory=dict)
 
 

@@ -49,7 +49,8 @@ def _network(summary: dict) -> list[str]:
     recipe, dataset = summary["training"], summary["dataset"]
     told = {
         "model": f"{architecture.pop('model')} {_pairs(architecture)}",
-        "seed": f"{summary['seed']}, {summary['status']} at epoch {summary['position'].get('epoch')}",
+        "seed": f"{summary['seed']}, {summary['status']}"
+        + (f" at epoch {summary['position']['epoch']}" if summary["position"] else ""),
         "data": f"{dataset.get('name')}, SHA-256 {str(dataset.get('checksum'))[:16]}",
         "recipe": _pairs({key: value for key, value in recipe.items() if value not in (None, [], False, 0)}),
         "versions": _pairs(summary["versions"]),
@@ -57,6 +58,12 @@ def _network(summary: dict) -> list[str]:
     }
     if summary["origin"]:
         told["made of"] = _pairs(summary["origin"])
+    if imported := summary["imported"]:
+        proof = imported.get("proof")
+        told["imported"] = f"{imported['layout'].get('name', 'modules')}, " + (
+            f"logits within {proof['largest_difference']:.1e} of PyTorch's" if proof else "unproven"
+        )
+        told["images"] = _pairs(imported["preprocessing"])
     last = {name: values[-1] for name, values in summary["history"].items() if values}
     if last:
         told["result"] = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in last.items())
@@ -65,5 +72,10 @@ def _network(summary: dict) -> list[str]:
 
 def _pairs(values: dict) -> str:
     """Return the pairs as `name=value`, with commas in lists."""
-    texts = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
+    texts = {key: ",".join(map(_text, value)) if isinstance(value, list) else value for key, value in values.items()}
     return " ".join(f"{key}={text}" for key, text in texts.items())
+
+
+def _text(member: object) -> str:
+    """Return a member of a list as text; of a part of a stack its op and options."""
+    return "-".join(map(str, member.values())) if isinstance(member, dict) else str(member)

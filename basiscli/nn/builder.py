@@ -16,6 +16,7 @@ from basiscli.nn.ops import (
     flatten,
     global_pool,
     layernorm,
+    max_pool,
     pointwise,
 )
 from basiscli.nn.ops.node import Node
@@ -58,12 +59,27 @@ class NetworkBuilder:
     def dense(self, name: str, units: int, gain: float) -> None:
         self.append(name, dense, (units,), weights=dense.weights(self.last.shape[-1], units, gain))
 
-    def convolution(self, name: str, units: int, kernel: int = 3, stride: int = 1, gain: float | None = None) -> None:
-        """Append a convolution, padded so that stride 1 keeps the size. Its bias is left out before a normalisation."""
+    def convolution(
+        self,
+        name: str,
+        units: int,
+        kernel: int = 3,
+        stride: int = 1,
+        gain: float | None = None,
+        padding: int | None = None,
+        bias: bool | None = None,
+    ) -> None:
+        """Append a convolution. Padding None keeps the size at stride 1; bias None is left out before a normalisation.
+
+        Raises BadInput for a kernel that is larger than the padded image.
+        """
         *sides, inputs = self.last.shape
-        padding = kernel // 2
+        padding = kernel // 2 if padding is None else padding
+        bias = self.norm == "none" if bias is None else bias
         shape = *((side + 2 * padding - kernel) // stride + 1 for side in sides), units
-        weights = convolution.weights(kernel, inputs, units, gain or self.gain, bias=self.norm == "none")
+        if min(shape) < 1:
+            raise BadInput(f"{name}: a kernel of {kernel} is larger than the image of {sides[0]}x{sides[1]}")
+        weights = convolution.weights(kernel, inputs, units, gain or self.gain, bias)
         self.append(name, convolution, shape, {"stride": stride, "padding": padding}, weights)
 
     def layer(self, name: str) -> None:
@@ -82,13 +98,25 @@ class NetworkBuilder:
         self.layers[name] = Layer(pre.name, self.last.name, pre.shape[-1])
 
     def pool(self, name: str, op: ModuleType) -> None:
+        """Append a pool that halves the sides of the image."""
         height, width, units = self.last.shape
         if height % 2 or width % 2:
             raise BadInput(
                 f"{name} cannot halve {height}x{width} (images of {self.input_shape[0]}x{self.input_shape[1]}): "
                 "choose a `layout` with fewer pools"
             )
-        self.append(name, op, (height // 2, width // 2, units), {"size": 2})
+        if op is max_pool:
+            self.max_pool(name, 2, 2, 0)
+        else:
+            self.append(name, op, (height // 2, width // 2, units), {"size": 2})
+
+    def max_pool(self, name: str, size: int, stride: int, padding: int) -> None:
+        """Append the maximum over windows of size x size positions. What does not fill a window is left out."""
+        *sides, units = self.last.shape
+        pooled = [(side + 2 * padding - size) // stride + 1 for side in sides]
+        if min(pooled) < 1:
+            raise BadInput(f"{name}: its windows of {size}x{size} are larger than the image of {sides[0]}x{sides[1]}")
+        self.append(name, max_pool, (*pooled, units), {"size": size, "stride": stride, "padding": padding})
 
     def dropout(self, name: str, rate: float) -> None:
         if not 0 <= rate < 1:

@@ -5,7 +5,7 @@ before it, and has the name of the map: stem, conv1, block1/conv1. A layer after
 block1/sum.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from inspect import signature
 from math import prod
 
@@ -13,16 +13,17 @@ from basiscli.errors import BadInput
 from basiscli.nn.builder import NetworkBuilder, channels
 from basiscli.nn.fixed_maps import rotated
 from basiscli.nn.graph import Network
-from basiscli.nn.ops import (
-    average_pool,
-    flatten,
-    max_pool,
-    pointwise,
-    subsample,
-)
+from basiscli.nn.ops import average_pool, flatten, max_pool, pointwise, subsample
+from basiscli.nn.sequential import sequential
 
 ACTIVATIONS = tuple(pointwise.GAINS)
 SHORTCUTS = ("A", "B")
+BASIC, BOTTLENECK = BLOCKS = ("basic", "bottleneck")
+# A bottleneck block has so many times as many channels outside as inside.
+EXPANSION = 4
+CIFAR_STEM, IMAGENET_STEM = STEMS = ("cifar", "imagenet")
+# What the shortcuts of wideresnet read.
+ACTIVATED, SUMS = SHORTCUTS_OF = ("activations", "sums")
 POOL = "pool"
 POOLINGS = {"max": max_pool, "average": average_pool}
 # A layout lists the channels of 3x3 convolutions, and POOL, which halves the sides of the image. VGG's layouts are from
@@ -91,35 +92,41 @@ def resnet(
     activation: str = "relu",
     norm: str = "batch",
     shortcut: str = "A",
+    stage_blocks: Sequence[int] | None = None,
+    stage_widths: Sequence[int] = GROUPS,
+    block: str = BASIC,
+    stem: str = CIFAR_STEM,
 ) -> Network:
-    """Return the residual network for small images of He et al. 2016: 6n + 2 layers, three groups of n blocks.
+    """Return a residual network of He et al. 2016: a stem, stages of residual blocks, a mean over positions, logits.
 
-    Layers are stem, block1/conv1, block1/sum, block2/conv1, .... A block is conv1, norm, φ, conv2, norm, add, φ.
-    Where the shape changes, shortcut A subsamples and adds units of 0; shortcut B is a 1 x 1 convolution with
-    normalisation. Raises BadInput for another depth and for a width that makes no whole number of channels.
+    stage_blocks: the blocks of each stage; None: 6n + 2 layers as `depth` says, three stages of n blocks.
+    stage_widths: the channels of each stage, times `width`; the stem has those of the first. Every stage but the first
+    halves the image in its first block. block: `basic` is conv1, norm, φ, conv2, norm, add, φ; `bottleneck` has a 1 x 1
+    convolution, a 3 x 3 (which takes the stride), and a 1 x 1 to four times the channels. stem: `cifar` is a 3 x 3
+    convolution; `imagenet` a 7 x 7 of stride 2, then the maximum of 3 x 3 windows of stride 2.
+
+    Layers are stem, block1/conv1, block1/sum, block2/conv1, .... Where the shape changes, shortcut A subsamples and
+    adds units of 0; shortcut B is a 1 x 1 convolution with normalisation. Raises BadInput for another depth, for lists
+    that do not fit each other, and for a width that makes no whole number of channels.
     """
-    if shortcut not in SHORTCUTS:
-        raise ValueError(f"shortcut {shortcut}")
+    if shortcut not in SHORTCUTS or block not in BLOCKS or stem not in STEMS:
+        raise ValueError(f"shortcut {shortcut}, block {block}, stem {stem}")
+    if stage_blocks is None and len(stage_widths) != len(GROUPS):
+        raise BadInput(f"`stage_widths` {_listed(stage_widths)}: say how many blocks each has, with `stage_blocks`")
+    counts = [_blocks("resnet", depth, 2)] * len(GROUPS) if stage_blocks is None else list(stage_blocks)
     builder = NetworkBuilder(tuple(input_shape), activation, norm)
-    builder.convolution("stem", channels(GROUPS[0], width))
-    builder.layer("stem")
-    blocks = _blocks("resnet", depth, 2, width)
-    for i, (units, stride) in enumerate(blocks, 1):
+    _stem(builder, stem, channels(stage_widths[0], width))
+    for i, (units, stride) in enumerate(_stages(counts, stage_widths, width), 1):
         name, skip = f"block{i}", builder.last
-        builder.convolution(f"{name}/conv1", units, stride=stride)
-        builder.layer(f"{name}/conv1")
-        builder.convolution(f"{name}/conv2", units, gain=builder.branch_gain(len(blocks)))
-        builder.normalise(f"{name}/conv2")
-        branch = builder.last
-        builder.last = skip
-        if skip.shape != branch.shape and shortcut == "A":
-            builder.append(f"{name}/shortcut", subsample, branch.shape, {"stride": stride, "units": units})
-        elif skip.shape != branch.shape:
-            builder.convolution(f"{name}/shortcut", units, kernel=1, stride=stride)
-            builder.normalise(f"{name}/shortcut")
+        (_bottleneck if block == BOTTLENECK else _basic)(builder, name, units, stride, sum(counts))
+        branch, builder.last = builder.last, skip
+        _shortcut(builder, f"{name}/shortcut", branch.shape, stride, shortcut)
         builder.add(f"{name}/sum", branch)
         builder.activate(f"{name}/sum")
-    return builder.network("resnet", classes, depth=depth, width=width, shortcut=shortcut)
+    stages = {"stage_blocks": counts, "stage_widths": list(stage_widths), "block": block, "stem": stem}
+    plain = stage_blocks is None and (*stage_widths,) == GROUPS and (block, stem) == (BASIC, CIFAR_STEM)
+    own = {"depth": depth} if plain else stages
+    return builder.network("resnet", classes, **own, width=width, shortcut=shortcut)
 
 
 def wideresnet(
@@ -130,34 +137,43 @@ def wideresnet(
     activation: str = "relu",
     norm: str = "batch",
     dropout: float = 0.0,
+    bias: bool = False,
+    shortcut_of: str = ACTIVATED,
 ) -> Network:
     """Return WRN-depth-width of Zagoruyko and Komodakis 2016: 6n + 4 layers, pre-activation, three groups of n blocks.
 
     A block is norm, φ, conv1, norm, φ, dropout, conv2, add. Its first norm and φ belong to the layer before the block.
     The layers are stem, block1/conv1, block1/sum, .... The stem has 16 channels at every width. Where shapes change,
-    the shortcut is a 1 x 1 convolution of the activations. Raises BadInput for another depth and for a width that makes
-    no whole number of channels.
+    the shortcut is a 1 x 1 convolution of the activations, or with `shortcut_of` sums of what the block's first norm
+    reads. bias: whether convolutions have a bias. Raises BadInput for another depth and for a width that makes no whole
+    number of channels.
     """
+    if shortcut_of not in SHORTCUTS_OF:
+        raise ValueError(f"shortcut_of {shortcut_of}")
     builder = NetworkBuilder(tuple(input_shape), activation, norm)
-    builder.convolution("stem", GROUPS[0])
-    blocks = _blocks("wideresnet", depth, 4, width)
+    has_bias = bias or norm == "none"
+    builder.convolution("stem", GROUPS[0], bias=has_bias)
+    blocks = list(_stages([_blocks("wideresnet", depth, 4)] * len(GROUPS), GROUPS, width))
     for i, (units, stride) in enumerate(blocks, 1):
         name, skip = f"block{i}", builder.last
         builder.layer("stem" if i == 1 else f"block{i - 1}/sum")
         active = builder.last
-        builder.convolution(f"{name}/conv1", units, stride=stride)
+        builder.convolution(f"{name}/conv1", units, stride=stride, bias=has_bias)
         builder.layer(f"{name}/conv1")
         builder.dropout(f"{name}/dropout", dropout)
-        builder.convolution(f"{name}/conv2", units, gain=builder.branch_gain(len(blocks)))
+        builder.convolution(f"{name}/conv2", units, gain=builder.branch_gain(len(blocks)), bias=has_bias)
         branch = builder.last
         if skip.shape == branch.shape:
             builder.last = skip
         else:
-            builder.last = active
-            builder.convolution(f"{name}/shortcut", units, kernel=1, stride=stride)
+            builder.last = active if shortcut_of == ACTIVATED else skip
+            builder.convolution(f"{name}/shortcut", units, kernel=1, stride=stride, bias=has_bias)
         builder.add(f"{name}/sum", branch)
     builder.layer(f"block{len(blocks)}/sum")
-    return builder.network("wideresnet", classes, depth=depth, width=width, dropout=dropout)
+    # Files of earlier versions do not have the last two.
+    more: dict[str, object] = {"bias": True} if bias else {}
+    more |= {} if shortcut_of == ACTIVATED else {"shortcut_of": shortcut_of}
+    return builder.network("wideresnet", classes, depth=depth, width=width, dropout=dropout, **more)
 
 
 MODELS: dict[str, Callable[..., Network]] = {
@@ -167,6 +183,8 @@ MODELS: dict[str, Callable[..., Network]] = {
     "resnet": resnet,
     "wideresnet": wideresnet,
 }
+# Models that networks get by import only.
+IMPORTED: dict[str, Callable[..., Network]] = {"sequential": sequential}
 
 
 def build(architecture: dict) -> Network:
@@ -174,7 +192,7 @@ def build(architecture: dict) -> Network:
     description = dict(architecture)
     try:
         places = description.pop("rotated", {})
-        network = MODELS[description.pop("model")](**description)
+        network = (MODELS | IMPORTED)[description.pop("model")](**description)
         return rotated(network, places) if places else network
     except BadInput:
         raise
@@ -205,11 +223,69 @@ def _stack(model, input_shape, classes, layout, width, activation, norm, pooling
     return builder.network(model, classes, layout=list(layout), width=width, pooling=pooling)
 
 
-def _blocks(model: str, depth: int, rest: int, width: float) -> list[tuple[int, int]]:
-    """Return (channels, stride) of each block of a network of 6n + rest layers."""
+def _blocks(model: str, depth: int, rest: int) -> int:
+    """Return n, the number of blocks of each of three groups, of a network of 6n + rest layers."""
     count, left = divmod(depth - rest, 6)
     if left or not 1 <= count <= DEEPEST // 6:
         raise BadInput(f"`depth` {depth}: {model} has 6n + {rest} layers, such as {6 + rest}, {12 + rest}, {18 + rest}")
-    return [
-        (channels(base, width), 2 if group and not i else 1) for group, base in enumerate(GROUPS) for i in range(count)
-    ]
+    return count
+
+
+def _stages(counts: Sequence[int], widths: Sequence[int], width: float) -> Iterator[tuple[int, int]]:
+    """Yield (channels, stride) of each block of stages with so many blocks and channels."""
+    if len(counts) != len(widths) or not all(isinstance(count, int) and count > 0 for count in counts):
+        raise BadInput(
+            f"`stage_blocks` {_listed(counts)}, `stage_widths` {_listed(widths)}: give one number of each, from 1 on, "
+            "for every stage"
+        )
+    if sum(counts) > DEEPEST:
+        raise BadInput(f"`stage_blocks` {_listed(counts)}: more than {DEEPEST} blocks")
+    for stage, (count, base) in enumerate(zip(counts, widths, strict=True)):
+        for i in range(count):
+            yield channels(base, width), 2 if stage and not i else 1
+
+
+def _listed(numbers: Sequence) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _stem(builder: NetworkBuilder, stem: str, units: int) -> None:
+    if stem == CIFAR_STEM:
+        builder.convolution("stem", units)
+        builder.layer("stem")
+    else:
+        builder.convolution("stem", units, kernel=7, stride=2)
+        builder.layer("stem")
+        builder.max_pool("stem/pool", 3, 2, 1)
+
+
+def _basic(builder: NetworkBuilder, name: str, units: int, stride: int, blocks: int) -> None:
+    """Append a branch of two convolutions of 3 x 3."""
+    builder.convolution(f"{name}/conv1", units, stride=stride)
+    builder.layer(f"{name}/conv1")
+    builder.convolution(f"{name}/conv2", units, gain=builder.branch_gain(blocks))
+    builder.normalise(f"{name}/conv2")
+
+
+def _bottleneck(builder: NetworkBuilder, name: str, units: int, stride: int, blocks: int) -> None:
+    """Append a branch of convolutions of 1 x 1, 3 x 3 with the stride, and 1 x 1 to EXPANSION times the units."""
+    builder.convolution(f"{name}/conv1", units, kernel=1)
+    builder.layer(f"{name}/conv1")
+    builder.convolution(f"{name}/conv2", units, stride=stride)
+    builder.layer(f"{name}/conv2")
+    builder.convolution(f"{name}/conv3", EXPANSION * units, kernel=1, gain=builder.branch_gain(blocks))
+    builder.normalise(f"{name}/conv3")
+
+
+def _shortcut(builder: NetworkBuilder, name: str, shape: tuple[int, ...], stride: int, kind: str) -> None:
+    """Append what brings the stream to the shape of a branch: nothing where it has this shape."""
+    inputs, units = builder.last.shape[-1], shape[-1]
+    if stride == 1 and inputs == units:
+        return
+    if kind == "B":
+        builder.convolution(name, units, kernel=1, stride=stride)
+        builder.normalise(name)
+        return
+    if units < inputs:
+        raise BadInput(f"{name}: option {kind} adds units, and {units} are fewer than {inputs}; take `shortcut` B")
+    builder.append(name, subsample, shape, {"stride": stride, "units": units})

@@ -1,6 +1,6 @@
 """The architectures and what each costs, as records (docs/models.md)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from basiscli.errors import BadInput
@@ -8,6 +8,8 @@ from basiscli.nn import cost, models
 from basiscli.notes import log
 from basiscli.training import defaults
 
+# The stages of ResNet-18 to 152.
+STAGES: dict[str, Any] = {"stage_widths": (64, 128, 256, 512), "shortcut": "B"}
 # What is listed: a model and what it leaves open.
 LISTED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("mlp", {"hidden": (512, 512, 512)}),
@@ -17,6 +19,8 @@ LISTED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("resnet", {"depth": 20}),
     ("resnet", {"depth": 32}),
     ("resnet", {"depth": 56}),
+    ("resnet", STAGES | {"stage_blocks": (2, 2, 2, 2)}),
+    ("resnet", STAGES | {"stage_blocks": (3, 4, 6, 3), "block": "bottleneck", "stem": "imagenet"}),
     ("wideresnet", {"depth": 16, "width": 4}),
     ("wideresnet", {"depth": 28, "width": 10}),
 )
@@ -35,10 +39,17 @@ def describe_models(image: tuple[int, int, int], classes: int, batch_size: int) 
             continue
         yield {
             "model": model,
-            "depth": choices.get("depth"),
+            "depth": choices.get("depth") or _depth(choices),
             "width": choices.get("width", 1) if model != "mlp" else choices["hidden"][0],
             "layers": len(network.layers),
             "parameters": cost.parameters(network),
             "multiply_adds": cost.multiply_adds(network),
             "memory_mb": round(cost.training_bytes(network, batch_size, slots=1) / 1e6, 1),
         }
+
+
+def _depth(choices: Mapping[str, Any]) -> int | None:
+    """Return the number of maps on the longest way through a resnet of stages, None for other models."""
+    if "stage_blocks" not in choices:
+        return None
+    return 2 + sum(choices["stage_blocks"]) * (3 if choices.get("block") == models.BOTTLENECK else 2)

@@ -82,8 +82,12 @@ class Run:
         seeds: Sequence[int],
         adjust: Callable[[dict[str, np.ndarray]], None] = lambda arrays: None,
         dtype: type = np.float32,
+        standard: Standardisation | None = None,
     ) -> "Run":
-        """Return a run at its beginning; `adjust` may change each seed's initial arrays in place (a transplant)."""
+        """Return a run at its beginning; `adjust` may change each seed's initial arrays in place (a transplant).
+
+        standard: how images are standardised; None: by mean and deviation of the training images.
+        """
         layout = weights.layout(network, frozen_paths(network, recipe))
         theta: np.ndarray = np.zeros((len(seeds), layout.size), dtype)
         state = _empty_state(network, len(seeds), dtype)
@@ -97,7 +101,8 @@ class Run:
         arrays = layout.views(theta) | placement.tree_to_device(state)
         loss, hits = (placement.to_device(np.zeros(len(seeds), kind)) for kind in (np.float64, np.int64))
         return cls(
-            network, recipe, dataset, Standardisation.of(dataset.train.images), tuple(seeds), layout, theta, arrays,
+            network, recipe, dataset, standard or Standardisation.of(dataset.train.images), tuple(seeds), layout, theta,
+            arrays,
             optim.slots(recipe.optimizer, theta), placement.to_device(np.ones(len(seeds), bool)), Totals(loss, hits),
         )  # fmt: skip
 

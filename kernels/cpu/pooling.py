@@ -10,20 +10,26 @@ from basiscli.kernels.cpu.micro import BYTES
 from basiscli.kernels.cpu.views import floats, octets
 
 
-def max_pool(x, size):
+def max_pool(x, size, stride, padding):
     """Return the largest value of each window, and where it is; see the reference."""
-    seeds, samples, height, width, units = x.shape
-    y = empty((seeds, samples, height // size, width // size, units))
+    seeds, samples, *sides, units = x.shape
+    y = empty((seeds, samples, *((side + 2 * padding - size) // stride + 1 for side in sides), units))
     argmax = empty(y.shape, np.uint8)
-    _max_pool(x.ctypes.data, size, y.ctypes.data, argmax.ctypes.data, seeds, *y.shape[1:], seeds=seeds)
+    addresses = (array.ctypes.data for array in (x, y, argmax))
+    _max_pool(*addresses, size, stride, padding, seeds * samples, *sides, *y.shape[2:], seeds=seeds)
     return y, argmax
 
 
-def max_pool_gradient(dy, argmax, shape):
-    """dx = dy where x was the largest of its window, else 0; `shape` is that of x."""
+def max_pool_gradient(dy, argmax, shape, size, stride, padding):
+    """dx = the sum of dy over the windows in which x was the largest; `shape` is that of x."""
     dx = empty(shape)
     addresses = (array.ctypes.data for array in (dy, argmax, dx))
-    _max_pool_gradient(*addresses, shape[2] // dy.shape[2], *dy.shape, seeds=len(dy))
+    seeds, samples, *sides, _ = shape
+    # Where each position lies in one window, it is written once and needs no zero before.
+    apart = stride == size and not padding and all(side % size == 0 for side in sides)
+    _max_pool_gradient(
+        *addresses, size, stride, padding, seeds * samples, *sides, *dy.shape[2:], apart, seeds=seeds
+    )  # fmt: skip
     return dx
 
 
@@ -82,41 +88,61 @@ def _images(x):
 
 @Kernel
 def _max_pool(worker, workers, arguments):
-    x, size, y, argmax, seeds, samples, height, width, units = integers(arguments, 9)
-    first, last = share(worker, workers, seeds * samples)
+    (
+        x, y, argmax, size, stride, padding, images, height, width, rows, columns, units,
+    ) = integers(arguments, 12)  # fmt: skip
+    first, last = share(worker, workers, images)
     for n in range(first, last):
-        for place in range(height * width):
-            i, j = divmod(place, width)
-            at_y = (n * height * width + place) * units
+        for place in range(rows * columns):
+            i, j = divmod(place, columns)
+            at_y = (n * rows * columns + place) * units
             best, where = floats(y + BYTES * at_y, units), octets(argmax + at_y, units)
-            corner = ((n * height + i) * size * width + j) * size
-            for at in range(size * size):
-                row, column = divmod(at, size)
-                seen = floats(x + BYTES * units * (corner + row * width * size + column), units)
-                if at == 0:
-                    best[:] = seen
-                else:
-                    _take_larger(seen, best)
-            for at in range(size * size - 1, -1, -1):
-                row, column = divmod(at, size)
-                seen = floats(x + BYTES * units * (corner + row * width * size + column), units)
-                _note_where(seen, best, np.uint8(at), where)
+            top, begin, end = _inside(i, size, stride, padding, height)
+            left, begin_column, end_column = _inside(j, size, stride, padding, width)
+            corner = (n * height + top) * width + left
+            for row in range(begin, end):
+                for column in range(begin_column, end_column):
+                    seen = floats(x + BYTES * units * (corner + row * width + column), units)
+                    if row == begin and column == begin_column:
+                        best[:] = seen
+                    else:
+                        _take_larger(seen, best)
+            for row in range(end - 1, begin - 1, -1):
+                for column in range(end_column - 1, begin_column - 1, -1):
+                    seen = floats(x + BYTES * units * (corner + row * width + column), units)
+                    _note_where(seen, best, np.uint8(row * size + column), where)
 
 
 @Kernel
 def _max_pool_gradient(worker, workers, arguments):
-    dy, argmax, dx, size, seeds, samples, height, width, units = integers(arguments, 9)
-    first, last = share(worker, workers, seeds * samples)
+    (
+        dy, argmax, dx, size, stride, padding, images, height, width, rows, columns, units, apart,
+    ) = integers(arguments, 13)  # fmt: skip
+    first, last = share(worker, workers, images)
     for n in range(first, last):
-        for place in range(height * width):
-            i, j = divmod(place, width)
-            at_y = (n * height * width + place) * units
+        if not apart:
+            floats(dx + BYTES * n * height * width * units, height * width * units)[:] = 0
+        for place in range(rows * columns):
+            i, j = divmod(place, columns)
+            at_y = (n * rows * columns + place) * units
             gradient, where = floats(dy + BYTES * at_y, units), octets(argmax + at_y, units)
-            corner = ((n * height + i) * size * width + j) * size
-            for at in range(size * size):
-                row, column = divmod(at, size)
-                target = floats(dx + BYTES * units * (corner + row * width * size + column), units)
-                _where_taken(gradient, where, np.uint8(at), target)
+            top, begin, end = _inside(i, size, stride, padding, height)
+            left, begin_column, end_column = _inside(j, size, stride, padding, width)
+            corner = (n * height + top) * width + left
+            for row in range(begin, end):
+                for column in range(begin_column, end_column):
+                    target = floats(dx + BYTES * units * (corner + row * width + column), units)
+                    if apart:
+                        _where_taken(gradient, where, np.uint8(row * size + column), target)
+                    else:
+                        _add_where_taken(gradient, where, np.uint8(row * size + column), target)
+
+
+@serial
+def _inside(place, size, stride, padding, side):
+    """Return where a window begins on one side of the image, and the first and last + 1 of its places inside."""
+    start = place * stride - padding
+    return start, max(0, -start), min(size, side - start)
 
 
 # Loops without branches, which would be mispredicted half the time, as functions: of such LLVM makes vectors.
@@ -144,6 +170,13 @@ def _where_taken(dy, argmax, at, dx):
     for c in range(len(dx)):
         value = dy[c]
         dx[c] = value if argmax[c] == at else np.float32(0)
+
+
+@serial
+def _add_where_taken(dy, argmax, at, dx):
+    for c in range(len(dx)):
+        value = dy[c]
+        dx[c] += value if argmax[c] == at else np.float32(0)
 
 
 @Kernel

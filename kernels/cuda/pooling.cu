@@ -21,17 +21,19 @@ __device__ inline wide offset(wide image, int row, int column, int unit, int row
   return ((image * rows + row) * columns + column) * units + unit;
 }
 
-// rows, columns: of the output.
-KERNEL max_pool(const float* x, float* y, byte* where, wide n, int rows, int columns, int units, int size) {
+// rows, columns: of the output; height, width: of the input. What lies outside of the image is never the largest.
+KERNEL max_pool(const float* x, float* y, byte* where, wide n, int rows, int columns, int units, int height, int width,
+                int size, int stride, int padding) {
   for (wide i = first_item(); i < n; i += item_step()) {
     const Place p = place_of(i, rows, columns, units);
     float best = 0;
-    int at = 0;
+    int at = -1;
     for (int k = 0; k < size * size; ++k) {
-      const float value = x[offset(p.image, p.row * size + k / size, p.column * size + k % size, p.unit, rows * size,
-                                   columns * size, units)];
+      const int row = p.row * stride - padding + k / size, column = p.column * stride - padding + k % size;
+      if (row < 0 || row >= height || column < 0 || column >= width) continue;
+      const float value = x[offset(p.image, row, column, p.unit, height, width, units)];
       // As numpy's argmax has it: the first of the largest, and a NaN is larger than all.
-      if (k == 0 || value > best || (value != value && best == best)) {
+      if (at < 0 || value > best || (value != value && best == best)) {
         best = value;
         at = k;
       }
@@ -41,13 +43,21 @@ KERNEL max_pool(const float* x, float* y, byte* where, wide n, int rows, int col
   }
 }
 
-// rows, columns: of the input, as in all gradients.
+// rows, columns: of the input, as in all gradients; height, width: of the output. The windows that a position lies in
+// are added in their order.
 KERNEL max_pool_gradient(const float* dy, const byte* where, float* dx, wide n, int rows, int columns, int units,
-                         int size) {
+                         int height, int width, int size, int stride, int padding) {
   for (wide i = first_item(); i < n; i += item_step()) {
     const Place p = place_of(i, rows, columns, units);
-    const wide from = offset(p.image, p.row / size, p.column / size, p.unit, rows / size, columns / size, units);
-    dx[i] = where[from] == p.row % size * size + p.column % size ? dy[from] : 0;
+    const int row = p.row + padding, column = p.column + padding;
+    const int top = row < size ? 0 : (row - size) / stride + 1, left = column < size ? 0 : (column - size) / stride + 1;
+    float sum = 0;
+    for (int a = top; a < height && a * stride <= row; ++a)
+      for (int b = left; b < width && b * stride <= column; ++b) {
+        const wide from = offset(p.image, a, b, p.unit, height, width, units);
+        if (where[from] == (row - a * stride) * size + column - b * stride) sum += dy[from];
+      }
+    dx[i] = sum;
   }
 }
 

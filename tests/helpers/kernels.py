@@ -17,9 +17,12 @@ CONVOLUTIONS = [
     (2, 3, 6, 5, 19, 16, 1, 1, 1, 0),
     (2, 3, 7, 5, 3, 16, 1, 1, 2, 0),
     (1, 2, 11, 9, 3, 5, 5, 2, 3, 2),
+    (2, 2, 13, 11, 3, 9, 7, 7, 2, 3),
     (1, 5, 32, 32, 3, 16, 3, 3, 1, 1),
     (2, 1, 4, 4, 64, 48, 3, 3, 1, 1),
 ]
+# Size, stride and padding of windows that overlap, reach over the border, or leave a rest.
+OVERLAPPING = [(3, 2, 1), (2, 1, 1), (3, 3, 0), (2, 3, 0)]
 
 
 def draw(*shape, stream="kernels"):

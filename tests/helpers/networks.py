@@ -19,7 +19,36 @@ MODELS = {
     "layernorm": {"model": "convnet", "layout": [5, "pool", 9, 6], "norm": "layer"},
     "resnet-A": {"model": "resnet", "depth": 14, "width": 0.25},
     "resnet-B": {"model": "resnet", "depth": 14, "width": 0.25, "shortcut": "B"},
+    "resnet-18": {
+        "model": "resnet",
+        "stage_blocks": [2, 2],
+        "stage_widths": [4, 6],
+        "shortcut": "B",
+        "stem": "imagenet",
+    },
+    "resnet-50": {
+        "model": "resnet",
+        "stage_blocks": [2, 2],
+        "stage_widths": [3, 4],
+        "shortcut": "B",
+        "block": "bottleneck",
+    },
     "wideresnet": {"model": "wideresnet", "depth": 10, "width": 0.5, "dropout": 0.3},
+    "wideresnet-sums": {"model": "wideresnet", "depth": 10, "width": 0.5, "bias": True, "shortcut_of": "sums"},
+    "sequential": {
+        "model": "sequential",
+        "parts": [
+            {"op": "convolution", "units": 5, "kernel": 3, "stride": 1, "padding": 1, "bias": True},
+            {"op": "batchnorm"},
+            {"op": "activation"},
+            {"op": "max_pool", "size": 2, "stride": 2, "padding": 0},
+            {"op": "flatten"},
+            {"op": "batchnorm"},
+            {"op": "dense", "units": 7},
+            {"op": "activation"},
+            {"op": "dense", "units": 10},
+        ],
+    },
     "wideresnet-1": {"model": "wideresnet", "depth": 16, "width": 1, "norm": "layer", "activation": "gelu"},
 }
 

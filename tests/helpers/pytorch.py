@@ -43,7 +43,7 @@ OPS = {
     "dense": lambda f, p, options, x: x @ p["w"] + p["b"],
     "global_pool": lambda f, p, options, x: x.mean(dim=(2, 3)),
     "layernorm": _layernorm,
-    "max_pool": lambda f, p, options, x: f.max_pool2d(x, options["size"]),
+    "max_pool": lambda f, p, options, x: f.max_pool2d(x, options["size"], options["stride"], options["padding"]),
     "pointwise": lambda f, p, options, x: getattr(f, options["function"])(x),
     "subsample": _subsample,
 }

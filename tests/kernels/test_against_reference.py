@@ -7,7 +7,7 @@ import pytest
 
 from basiscli.kernels import cpu, of, reference
 from basiscli.rng import generator
-from tests.helpers.kernels import CONVOLUTIONS, DENSE_SHAPES, UNIT_SHAPES, assert_same, draw
+from tests.helpers.kernels import CONVOLUTIONS, DENSE_SHAPES, OVERLAPPING, UNIT_SHAPES, assert_same, draw
 
 
 def test_the_kernels_of_an_array():
@@ -79,21 +79,31 @@ def test_convolution_weight_gradient_into_views_of_flat_parameters():
 @pytest.mark.parametrize("shape, size", [((1, 1, 2, 2, 1), 2), ((2, 3, 6, 9, 17), 3), ((2, 2, 4, 4, 16), 4)])
 def test_pooling(shape, size):
     x = draw(*shape)
-    y, argmax = reference.max_pool(x, size)
+    y, argmax = reference.max_pool(x, size, size, 0)
     dy = draw(*y.shape, stream="dy")
-    assert_same("max_pool", x, size)
-    assert_same("max_pool_gradient", dy, argmax, x.shape)
+    assert_same("max_pool", x, size, size, 0)
+    assert_same("max_pool_gradient", dy, argmax, x.shape, size, size, 0)
     assert_same("average_pool", x, size)
     assert_same("average_pool_gradient", dy, size)
     assert_same("global_pool", x)
     assert_same("global_pool_gradient", dy[:, :, 0, 0], shape[2:4])
 
 
+@pytest.mark.parametrize("window", OVERLAPPING)
+@pytest.mark.parametrize("shape", [(1, 1, 3, 3, 1), (2, 3, 9, 7, 17), (2, 2, 8, 11, 5)])
+def test_max_pool_of_windows_that_overlap_or_leave_a_rest(shape, window):
+    x = draw(*shape)
+    x[:, :, 1] = x[:, :, 0]  # the first of equals counts
+    y, argmax = reference.max_pool(x, *window)
+    assert_same("max_pool", x, *window)
+    assert_same("max_pool_gradient", draw(*y.shape, stream="dy"), argmax, shape, *window)
+
+
 def test_max_pool_of_equals_and_of_nan():
     x = np.zeros((1, 1, 2, 4, 1), np.float32)
     x[0, 0, 1, 2:] = np.nan
     for kernel in (cpu, reference):
-        y, argmax = kernel.max_pool(x, 2)
+        y, argmax = kernel.max_pool(x, 2, 2, 0)
         np.testing.assert_array_equal(y.ravel(), [0, np.nan])
         np.testing.assert_array_equal(argmax.ravel(), [0, 2])
 

@@ -13,7 +13,7 @@ import pytest
 from basiscli.kernels import cpu, of, reference
 from basiscli.rng import generator
 from tests.emulation import emulation, fake
-from tests.helpers.kernels import CONVOLUTIONS, DENSE_SHAPES, UNIT_SHAPES, draw
+from tests.helpers.kernels import CONVOLUTIONS, DENSE_SHAPES, OVERLAPPING, UNIT_SHAPES, draw
 
 # S, N, H, W, I, O, KH, KW, stride, padding: whole chunks of sixteen units, several tiles, parts of a sum, taps that no
 # position sees, an image smaller than its kernel.
@@ -162,12 +162,12 @@ def test_scale_and_shift_of_flat_parameters(gpu):
 def test_pooling(gpu, shape):
     size = 2 if shape[2] == 2 else 3
     x = draw(*shape)
-    same("max_pool", x, size)
+    same("max_pool", x, size, size, 0)
     same("average_pool", x, size)
     same("global_pool", x)
-    y, where = reference.max_pool(x, size)
+    y, where = reference.max_pool(x, size, size, 0)
     dy = draw(*y.shape, stream="dy")
-    same("max_pool_gradient", dy, where, shape)
+    same("max_pool_gradient", dy, where, shape, size, size, 0)
     same("average_pool_gradient", dy, size)
     same("global_pool_gradient", draw(*shape[:2], shape[4]), shape[2:4])
     picked = reference.subsample(x, 2, shape[4] + 3)
@@ -175,10 +175,20 @@ def test_pooling(gpu, shape):
     same("subsample_gradient", draw(*picked.shape, stream="dy"), 2, shape)
 
 
+@pytest.mark.parametrize("window", OVERLAPPING)
+@pytest.mark.parametrize("shape", [(1, 1, 3, 3, 1), (2, 3, 9, 7, 5)])
+def test_max_pool_of_windows_that_overlap_or_leave_a_rest(gpu, shape, window):
+    x = draw(*shape)
+    x[:, :, 1] = x[:, :, 0]  # the first of equals counts
+    y, where = reference.max_pool(x, *window)
+    same("max_pool", x, *window)
+    same("max_pool_gradient", draw(*y.shape, stream="dy"), where, shape, *window)
+
+
 def test_max_pool_takes_the_first_of_equals_and_a_nan(gpu):
     x = np.zeros((1, 1, 2, 4, 1), np.float32)
     x[0, 0, 1, 2], x[0, 0, 0, 3] = np.nan, np.nan
-    y, where = gpu.max_pool(move(x), 2)
+    y, where = gpu.max_pool(move(x), 2, 2, 0)
     np.testing.assert_array_equal(y.get().ravel(), [0, np.nan])
     np.testing.assert_array_equal(where.get().ravel(), [0, 1])
 

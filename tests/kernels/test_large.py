@@ -79,12 +79,12 @@ def test_pooling(gpu):
     x = zeros(1, 2**12 + 8, 2**6, 2**6, 2**7)
     x[0, -1, -2:, -2:] = values = moved(draw("x", 2, 2, 2**7))
     values = values.get()
-    y, where = gpu.max_pool(x, 2)
+    y, where = gpu.max_pool(x, 2, 2, 0)
     close(y[0, -1, -1, -1].get(), values.max(axis=(0, 1)))
     close(gpu.average_pool(x, 2)[0, -1, -1, -1].get(), values.mean(axis=(0, 1)))
     where[0, -1, -1, -1] = 3
     y[0, -1, -1, -1] = 7
-    close(gpu.max_pool_gradient(y, where, x.shape)[0, -1, -1, -1].get(), 7)
+    close(gpu.max_pool_gradient(y, where, x.shape, 2, 2, 0)[0, -1, -1, -1].get(), 7)
     close(gpu.average_pool_gradient(y, 2)[0, -1, -1, -1].get(), 1.75)
     close(gpu.global_pool(x)[0, -1].get(), values.sum(axis=(0, 1)) / 2**12)
     picked = gpu.subsample(x, 1, 2**7)

@@ -19,6 +19,29 @@ from tests.helpers.pytorch import logits_of
 
 S, N = 2, 3
 CIFAR = {"input_shape": (32, 32, 3), "classes": 10}
+# A stack of images, with most ops, and one of vectors.
+PARTS = [
+    {"op": "batchnorm"},
+    {"op": "convolution", "units": 4, "kernel": 3, "stride": 1, "padding": 2, "bias": False},
+    {"op": "batchnorm"},
+    {"op": "activation"},
+    {"op": "max_pool", "size": 3, "stride": 2, "padding": 1},
+    {"op": "convolution", "units": 6, "kernel": 2, "stride": 1, "padding": 0, "bias": True},
+    {"op": "activation"},
+    {"op": "batchnorm"},
+    {"op": "flatten"},
+    {"op": "batchnorm"},
+    {"op": "dense", "units": 7},
+    {"op": "activation"},
+    {"op": "dense", "units": 5},
+]
+VECTORS = [
+    {"op": "flatten"},
+    {"op": "dense", "units": 6},
+    {"op": "layernorm"},
+    {"op": "activation"},
+    {"op": "dense", "units": 5},
+]
 # Small models that between them have every op: name, description.
 SMALL = {
     "convnet": {"model": "convnet", "layout": [4, "pool", 6], "activation": "tanh"},
@@ -28,7 +51,24 @@ SMALL = {
     "resnet B": {"model": "resnet", "depth": 8, "width": 0.25, "shortcut": "B", "activation": "gelu"},
     "resnet layer": {"model": "resnet", "depth": 8, "width": 0.25, "norm": "layer"},
     "resnet none": {"model": "resnet", "depth": 14, "width": 0.125, "norm": "none", "activation": "tanh"},
+    "resnet 18": {
+        "model": "resnet",
+        "stage_blocks": [2, 1],
+        "stage_widths": [4, 6],
+        "shortcut": "B",
+        "stem": "imagenet",
+    },
+    "resnet 50": {
+        "model": "resnet",
+        "stage_blocks": [2, 1],
+        "stage_widths": [2, 3],
+        "shortcut": "B",
+        "block": "bottleneck",
+    },
     "wideresnet": {"model": "wideresnet", "depth": 10, "width": 0.5},
+    "wideresnet of sums": {"model": "wideresnet", "depth": 10, "width": 0.5, "bias": True, "shortcut_of": "sums"},
+    "sequential": {"model": "sequential", "parts": PARTS},
+    "sequential of vectors": {"model": "sequential", "parts": VECTORS, "activation": "tanh"},
     "wideresnet of one width": {"model": "wideresnet", "depth": 10, "width": 1, "dropout": 0.3},
 }
 
@@ -90,6 +130,26 @@ def test_a_description_gives_the_network_again(name):
     ]
 
 
+STAGES = {"stage_widths": (64, 128, 256, 512), "shortcut": "B"}
+
+
+@pytest.mark.parametrize(
+    "blocks, block, parameters",
+    [
+        ((2, 2, 2, 2), "basic", 11_689_512),
+        ((3, 4, 6, 3), "basic", 21_797_672),
+        ((3, 4, 6, 3), "bottleneck", 25_557_032),
+        ((3, 4, 23, 3), "bottleneck", 44_549_160),
+    ],
+)
+def test_known_sizes_for_imagenet(blocks, block, parameters):
+    """Published numbers of parameters of ResNet-18, 34, 50 and 101; the last image is of 7 x 7."""
+    network = models.resnet((224, 224, 3), 1000, stage_blocks=blocks, block=block, stem="imagenet", **STAGES)
+    assert cost.parameters(network) == parameters
+    assert next(node for node in network.nodes if node.name == "stem/pool").shape == (56, 56, 64)
+    assert network.nodes[-3].shape[:2] == (7, 7)
+
+
 # Published numbers of parameters, without the biases that BatchNorm makes superfluous.
 @pytest.mark.parametrize(
     "model, choices, parameters, layers",
@@ -97,6 +157,8 @@ def test_a_description_gives_the_network_again(name):
         ("resnet", {"depth": 20}, 269_722, 19),
         ("resnet", {"depth": 56}, 853_018, 55),
         ("resnet", {"depth": 20, "width": 4}, 4_286_026, 19),
+        ("resnet", STAGES | {"stage_blocks": (2, 2, 2, 2)}, 11_173_962, 17),
+        ("resnet", STAGES | {"stage_blocks": (3, 4, 6, 3), "block": "bottleneck"}, 23_520_842, 49),
         ("wideresnet", {"depth": 28, "width": 10}, 36_479_194, 25),
         ("wideresnet", {"depth": 16, "width": 4}, 2_748_890, 13),
         ("vgg", {"depth": 16}, 14_724_042, 13),
@@ -174,6 +236,10 @@ def test_a_depth_that_no_such_network_has_is_refused(model, depth):
         {"layout": ["pool"]}, {"layout": [64, "pull"]}, {"layout": 64}, {"layout": [[64]]}, {"pooling": "median"},
         {"width": "1"}, {"width": None}, {"input_shape": [32, 32]}, {"input_shape": [32, 0, 3]}, {"norm": "group"},
         {"activation": None}, {"depth": 8}, {"input_shape": "abc"},
+        {"model": "resnet", "stage_blocks": [2, 2], "stage_widths": [4]}, {"model": "resnet", "stage_widths": [4, 8]},
+        {"model": "resnet", "stage_blocks": [0, 1, 1]}, {"model": "resnet", "block": "wide"},
+        {"model": "resnet", "stem": "none"}, {"model": "resnet", "stage_blocks": [9999, 1, 1]},
+        {"model": "resnet", "stage_blocks": [1, 1], "stage_widths": [8, 4]},
     ],
 )  # fmt: skip
 def test_a_damaged_description_is_refused(change):

@@ -92,6 +92,17 @@ def test_shortcut_a_ties_a_narrow_stream_to_the_first_units_of_a_wider_one():
     }
 
 
+def test_a_bottleneck_network_has_a_group_a_stage_and_two_inside_each_block():
+    network = models.resnet(
+        (32, 32, 3), 10, stage_blocks=(3, 4, 6, 3), stage_widths=(4, 8, 16, 32), block="bottleneck", shortcut="B",
+        stem="imagenet",
+    )  # fmt: skip
+    inside = [(f"block{i}/conv{k}", width) for i, width in enumerate([4] * 3 + [8] * 4 + [16] * 6 + [32] * 3, 1)
+              for k in (1, 2)]  # fmt: skip
+    stages = [("stem", 4), ("block1/sum", 16), ("block4/sum", 32), ("block8/sum", 64), ("block14/sum", 128)]
+    assert unit_groups(network).groups == dict(inside + stages)
+
+
 def test_a_flattened_image_repeats_its_units():
     kernel = convolution.weights(3, 3, 5, 1, bias=True)
     nodes = (

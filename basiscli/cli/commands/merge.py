@@ -6,7 +6,7 @@ import click
 
 from basiscli.cli import options, records
 from basiscli.cli.help import Command, of_output
-from basiscli.cli.types import Choice
+from basiscli.cli.types import Choice, Numbers
 
 
 @click.command(cls=Command, short_help="Average matched networks into one.")
@@ -19,6 +19,7 @@ from basiscli.cli.types import Choice
     show_default=True,
     help="How every other network is matched to the first.",
 )
+@click.option("--weights", type=Numbers(), metavar="X,Y", help="Shares of the networks, 0.3,0.7.  [default: equal]")
 @options.restarts
 @options.from_init
 @click.option(
@@ -39,7 +40,7 @@ def command(files, out, style, **chosen) -> None:
     the mean loss and accuracy of the original networks. The file is a network like any other (docs/connectivity.md).
 
     \b
-    basiscli merge runs/a/seed0.h5 runs/a/seed1.h5 --out merged.h5
+    basiscli merge runs/a/seed0.h5 runs/a/seed1.h5 --weights 0.3,0.7 --out m.h5
     basiscli train --seeds 5 | basiscli merge - --match weights --out merged.h5
     """
     options.require_weights([chosen["match"]], chosen["from_init"])

@@ -1,0 +1,1 @@
+"""Networks of other programs: checkpoints in, and out again."""
