@@ -209,7 +209,8 @@ def train(
     out:     the folder that keeps the files, seed0.h5 and so on; None keeps no file
     options: those of `basiscli train` with underscores (docs/commands.md), with the same defaults: model="resnet",
              depth=20, width=0.5, hidden=(64, 32), epochs=10, optimizer="adamw", lr=0.001, augment="crop,flip",
-             freeze=("hidden1/*",), resume=True, ...
+             freeze=("hidden1/*",), keep="log" (also the networks after 0, 1, 2, 4, ... epochs, in files of their
+             own: seed0-epoch4.h5), resume=True, ...
 
     The same call gives bitwise the same weights as the command, on the same machine. A network that diverged is
     returned, with the status "diverged". Raises BadInput for options that do not fit, before anything is trained.
@@ -226,6 +227,8 @@ def train(
     if out is not None:
         paths = _trained(dataset, chosen, str(out), options)
         return [load(path) for path in paths]
+    if options.get("keep"):
+        raise BadInput("`keep` writes networks into files of their own: give `out`, too")
     with TemporaryDirectory() as folder:
         paths = _trained(dataset, chosen, folder, {"activations": False} | options)
         return [_in_memory(load_file(path)) for path in paths]

@@ -8,7 +8,7 @@ from typing import Any
 from basiscli.analysis.measures import require_whole
 from basiscli.data.axes import CHANNELS
 from basiscli.errors import BadInput
-from basiscli.experiments.training import TrainingJob
+from basiscli.experiments.training import LOG, TrainingJob
 from basiscli.nn.builder import NORMS
 from basiscli.nn.models import ACTIVATIONS, MODELS, POOL, POOLINGS, SHORTCUTS
 from basiscli.training.optim import SCHEDULES, SLOTS
@@ -24,7 +24,7 @@ WHOLE = {"depth": 1, "epochs": 0, "batch_size": 1, "freeze_prefix": 1, "checkpoi
 # Numbers above 0; from 0 on; from 0 to below 1.
 POSITIVE, NOT_NEGATIVE = ("width", "lr", "clip"), ("weight_decay", "warmup")
 RATES = ("momentum", "dropout", "label_smoothing")
-LISTS = ("hidden", "layout", "vary", "start_weights", "freeze")
+LISTS = ("hidden", "layout", "vary", "start_weights", "freeze", "keep")
 
 
 def checked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,9 +48,12 @@ def checked(options: Mapping[str, Any]) -> dict[str, Any]:
             for width in value:
                 if width != POOL or name == "hidden":
                     require_whole(name, width, 1)
+        if name == "keep" and value != (LOG,):
+            for epoch in value:
+                require_whole(name, epoch, 0)
         if name == "vary" and (unknown := set(value) - set(STREAMS)):
             raise BadInput(f"`vary` has {unknown.pop()!r}: choose from {', '.join(STREAMS)}")
-    return listed
+    return listed | ({"keep": LOG} if listed.get("keep") == (LOG,) else {})
 
 
 def _listed(value: Any) -> Any:

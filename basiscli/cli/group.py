@@ -16,10 +16,12 @@ from basiscli.errors import BadInput, suggestion
 # Command modules import click at the top and all heavy modules inside their functions, so `--help` stays fast.
 COMMANDS = {
     "check": "basiscli.cli.commands.check",
+    "compare": "basiscli.cli.commands.compare",
     "connectivity": "basiscli.cli.commands.connectivity",
     "correlate": "basiscli.cli.commands.correlate",
     "data": "basiscli.cli.commands.data",
     "doctor": "basiscli.cli.commands.doctor",
+    "evolve": "basiscli.cli.commands.evolve",
     "freeze": "basiscli.cli.commands.freeze",
     "interpolate": "basiscli.cli.commands.interpolate",
     "match": "basiscli.cli.commands.match",

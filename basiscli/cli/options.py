@@ -173,6 +173,30 @@ swept_draws = click.option(
     "--draws", type=click.IntRange(min=2), default=20, show_default=True, help="Draws of each pair's rotated null."
 )
 
+# Options of commands that measure networks that they train, over epochs or over a grid.
+evolving = together(
+    click.option("--seeds", type=SeedList(), default="5", show_default=True, help="5 (for 0 to 4), 3-7, or 0,2,9."),
+    inputs("--split", "Images to correlate on.  [default: test-shifts on digits, else test]"),
+    swept_draws,
+)
+evolving_taps = together(
+    of_activations(
+        "--tap",
+        type=Choice("basiscli.files.activations:TAPS"),
+        default="pre",
+        show_default=True,
+        help="Correlate before or after the nonlinearity, which may give units axes of its own.",
+    ),
+    positions,
+    dead,
+)
+
+# Options of commands that run the steps of a study.
+running = together(
+    of_machine("--jobs", type=POSITIVE, help="Steps at once on this machine.  [default: one a core, up to 2]"),
+    of_machine("--scheduler", metavar="ADDRESS", help="Run on the workers of this Dask scheduler (docs/cluster.md)."),
+)
+
 # Options of matching.
 restarts = of_matching("--restarts", type=POSITIVE, help="Of matching weights (see match).  [default: 8]")
 from_init = of_matching("--from-init", is_flag=True, help="Match weights minus what they were before training.")

@@ -38,9 +38,9 @@ def emit(
     """Print records to stdout: JSON and CSV record by record as they come, a table at the end.
 
     columns: the columns of a table, in order; the first `needed` of them stay on the narrowest terminal. row: makes the
-    row of a table from a record. words: makes the lines below a table from all records. JSON and CSV always have every
-    field. A float that is not finite becomes null in JSON and an empty cell elsewhere. When the reader of stdout is
-    gone, the command ends quietly with the exit code of a broken pipe.
+    row of a table from a record; an empty row leaves the record out. words: makes the lines below a table from all
+    records. JSON and CSV always have every field. A float that is not finite becomes null in JSON and an empty cell
+    elsewhere. When the reader of stdout is gone, the command ends quietly with the exit code of a broken pipe.
     """
     style = style or ("table" if sys.stdout.isatty() else "json")
     try:
@@ -110,7 +110,7 @@ def _table(
         return
     from basiscli.cli import tables
 
-    rows = [{name: _plain(value) for name, value in row(record).items()} for record in records]
+    rows = [{name: _plain(value) for name, value in made.items()} for made in map(row, records) if made]
     tables.show(rows, columns or list(rows[0]), needed)
     width = shutil.get_terminal_size().columns
     for line in words(records):

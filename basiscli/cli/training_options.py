@@ -119,9 +119,9 @@ _TRAINING = (
         "--keep",
         type=EpochList(),
         default="",
-        metavar="EPOCHS",
+        metavar="EPOCHS|log",
         help="Also write the networks as they are after these epochs, 0 for the start: 0,5 writes seed0-epoch0.h5 and"
-        " seed0-epoch5.h5 beside seed0.h5.",
+        " seed0-epoch5.h5 beside seed0.h5, which is the last epoch. log stands for 0,1,2,4,8 and so on.",
     ),
     of_training("--seed-batch", type=POSITIVE, help="Seeds to train at once.  [default: as many as memory allows]"),
     of_training(

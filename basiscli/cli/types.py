@@ -131,17 +131,31 @@ class SeedList(click.ParamType):
 
 
 class EpochList(click.ParamType):
-    """Different epochs: `0,5`. An empty text means no epoch."""
+    """Different epochs, `0,5`, or `log`, which the library knows. An empty text means no epoch."""
 
     name = "epochs"
 
     def convert(self, value, param, ctx):
-        if not isinstance(value, str):
+        if not isinstance(value, str) or value == "log":
             return value
         parts = [part.strip() for part in value.split(",")] if value else []
         if not all(re.fullmatch(r"\d+", part) for part in parts) or len(set(map(int, parts))) < len(parts):
-            self.fail(f"'{value}': write different epochs with commas between, such as 0,5", param, ctx)
+            self.fail(f"'{value}': write different epochs with commas between, such as 0,5, or log", param, ctx)
         return tuple(int(part) for part in parts)
+
+
+class Factor(click.ParamType):
+    """An option of training and its levels: `optimizer=sgd,adamw`."""
+
+    name = "factor"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        name, _, levels = value.partition("=")
+        if not name or not all(levels.split(",")):
+            self.fail(f"'{value}': write an option of training and its levels, such as optimizer=sgd,adamw", param, ctx)
+        return name, tuple(levels.split(","))
 
 
 class Width(click.ParamType):

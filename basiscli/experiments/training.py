@@ -45,6 +45,8 @@ OF_MODELS = {
     "shortcut": ("resnet",),
     "dropout": ("wideresnet",),
 }
+# What `keep` takes in place of epochs: 0, 1, 2, 4, 8 and so on.
+LOG = "log"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class TrainingJob:
     mlp's hidden layers one by one. channels: the axis of images in a file, see `data.from_arrays`. start_weights and
     freeze are globs over the paths of weights. The first `freeze_prefix` layers come from the network file `donor`, and
     are frozen unless start_only. out: a folder; `resume` continues from its files, `force` overwrites them. keep:
-    epochs after which networks are kept as unfinished files of their own. seed_batch: how many seeds train at once.
+    epochs after which networks are also kept in files of their own, or LOG. seed_batch: how many seeds train at once.
     command: the command line that the files state as their origin.
     """
 
@@ -96,7 +98,7 @@ class TrainingJob:
     resume: bool = False
     force: bool = False
     checkpoint_every: int = 1
-    keep: tuple[int, ...] = ()
+    keep: tuple[int, ...] | str = ()
     seed_batch: int | None = None
     activations: bool | None = None
     command: str = ""
@@ -167,12 +169,27 @@ class TrainingJob:
             prefix=(self.freeze_prefix or 0) if prefix else 0,
         )
 
+    def kept_epochs(self) -> tuple[int, ...]:
+        """Return the epochs of a filled job after which networks are kept in files of their own: without the last one.
+
+        Raises BadInput for epochs after the last one.
+        """
+        assert self.epochs is not None  # see `filled`
+        if self.keep == LOG:
+            return tuple(
+                epoch for epoch in (0, *(2**k for k in range(self.epochs.bit_length()))) if epoch < self.epochs
+            )
+        beyond = [epoch for epoch in cast("tuple[int, ...]", self.keep) if epoch > self.epochs]
+        if beyond:
+            raise BadInput(f"`keep` {max(beyond)}: training ends after {self.epochs} epochs; choose from 0 to that")
+        return tuple(sorted(epoch for epoch in cast("tuple[int, ...]", self.keep) if epoch < self.epochs))
+
     def folder(self, dataset: Dataset) -> Folder:
         """Return the folder that a filled job writes."""
         assert self.out is not None  # see `filled`
         return Folder(
             Path(self.out), dataset, self.seeds, bool(self.activations), self.checkpoint_every, self.resume, self.force,
-            self.command, self.keep,
+            self.command, self.kept_epochs(),
         )  # fmt: skip
 
 
@@ -249,8 +266,7 @@ def plan(job: TrainingJob, dataset: Dataset) -> tuple[Network, TrainingJob]:
     augment.parse(job.augment)
     network = models.build(job.architecture(dataset))
     weights.select(network.trained, job.freeze)
-    if job.keep and max(job.keep) >= job.epochs:
-        raise BadInput(f"`keep` {max(job.keep)}: choose epochs from 0 to {job.epochs - 1}; the end is written anyway")
+    job.kept_epochs()  # raises before training if an epoch does not exist
     if job.activations is None:
         stored = cost.FLOAT_BYTES * len(dataset.test.labels) * cost.layer_activations(network)
         job = replace(job, activations=stored <= STORED_BYTES)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from basiscli import atomic
 from basiscli.data import Dataset
 from basiscli.device import placement
@@ -132,7 +134,8 @@ class Folder:
     def keep_epoch(self, run: Run) -> None:
         """Write the networks of a run into files of their own if they are to be kept after this epoch.
 
-        They are unfinished files in every respect, as an interruption there would leave them.
+        They are unfinished files in every respect, as an interruption there would leave them. The last epoch needs no
+        such file: it is the network itself.
         """
         if run.epoch in self.keep and not run.step:
             for s in range(len(run.seeds)):
@@ -156,12 +159,18 @@ class Folder:
         kinds.require_target(path, kinds.NETWORK, force=True)
 
     def _require_kept(self, file: NetworkFile) -> None:
-        """Raise BadInput where training is past an epoch that is to be kept and was not."""
+        """Raise BadInput where training is past an epoch that was not kept, or was kept of another run."""
         position = file.position.get("epoch", 0), file.position.get("step", 0)
         for epoch in self.keep:
             path = self.file(file.seed, epoch)
-            if position > (epoch, 0) and not path.exists():
+            if position <= (epoch, 0):
+                continue
+            if not path.exists():
                 raise BadInput(f"{path}: was not kept, and training is past that epoch; `force` trains anew")
+            if not _on_the_way_to(load_network(path), file, epoch):
+                raise BadInput(
+                    f"{path}: is no stage of {self.file(file.seed)}, but of another run; `force` trains anew"
+                )
 
     def _resumable(self, path: Path, seed: int, network: Network, recipe: Recipe) -> NetworkFile:
         file = load_network(path)
@@ -268,6 +277,17 @@ def steps_left(group: SeedGroup, recipe: Recipe, dataset: Dataset) -> int:
     per_epoch = steps_per_epoch(dataset, recipe)
     epoch, step = group.position
     return (recipe.epochs - epoch) * per_epoch - step
+
+
+def _on_the_way_to(kept: NetworkFile, file: NetworkFile, epoch: int) -> bool:
+    """Whether a network is the stage after an epoch of a run that another file holds at a later stage."""
+    same = all(getattr(kept, name) == getattr(file, name) for name in ("architecture", "training", "dataset", "seed"))
+    there = (kept.position.get("epoch"), kept.position.get("step")) == (epoch, 0)
+    passed = all(
+        np.array_equal(values, file.history.get(name, values)[: len(values)], equal_nan=True)
+        for name, values in kept.history.items()
+    )
+    return same and there and passed
 
 
 def _difference(stored: object, wanted: object) -> str:

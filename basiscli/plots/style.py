@@ -26,6 +26,7 @@ LINE = 11.5  # points between the middles of two names
 CHARACTERS = 13.5  # of a headline, an inch of the figure
 MANY = 6  # layers whose names no longer fit side by side
 GREY, IN_SAMPLE, HELD_OUT, NULL, CEILING = "#5a6270", "#5b7ba6", "#c8553d", "#8b8f98", "#2f7f79"
+INK, FAINT = "#2b2f36", "#c3c7ce"
 CONDITIONS = (NULL, HELD_OUT, IN_SAMPLE, "#a8843a", "#7a5c99")
 
 

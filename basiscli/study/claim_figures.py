@@ -16,6 +16,7 @@ from basiscli.analysis.barriers import CIRCLE, FEWER
 from basiscli.analysis.statistics import Estimate, bonferroni
 from basiscli.plots.style import (
     CEILING,
+    FAINT,
     GREY,
     HELD_OUT,
     IN_SAMPLE,
@@ -34,8 +35,10 @@ GRID, THRESHOLD = "#e8e9ec", "#8a6d1d"
 # What a page calls the colours, so that it can have others in the dark.
 NAMES = {
     GREY: "muted", HELD_OUT: "red", IN_SAMPLE: "blue", NULL: "grey", CEILING: "green", GRID: "line",
-    THRESHOLD: "threshold",
+    THRESHOLD: "threshold", FAINT: "line",
 }  # fmt: skip
+# How much the channels of a shade of grey may differ.
+GREYEST = 32
 SIZE = (4.3, 3.2)
 # Of the four together: each with its claim and verdict above it, in lines of so many characters.
 SHEET, HEAD, LINE = (10.4, 9.0), 0.42, 58
@@ -112,10 +115,18 @@ def svg(figure: Figure, name: str, variables: bool) -> str:
         figure.savefig(page, format="svg", metadata={"Date": None, "Creator": None}, transparent=variables)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", page.getvalue())
     if variables:
-        text = re.sub(r"#[0-9a-f]{6}\b", lambda colour: f"var(--{NAMES.get(colour[0], 'ink')})", text)
+        text = re.sub(r"#[0-9a-f]{6}\b", lambda colour: _variable(colour[0]), text)
         text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--font)", text[text.index("<svg") :])
         text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
     return text
+
+
+def _variable(colour: str) -> str:
+    """Return what the page calls a colour: by its name, the ink for other shades of grey; other colours as they are."""
+    channels = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+    if colour not in NAMES and max(channels) - min(channels) > GREYEST:
+        return colour
+    return f"var(--{NAMES.get(colour, 'ink')})"
 
 
 LOOKS = {c1.NETWORKS: HELD_OUT, c1.LINEAR: CEILING, c1.UNTRAINED: NULL}

@@ -9,7 +9,7 @@ from typing import Any
 
 from basiscli import names
 from basiscli.analysis import passes
-from basiscli.experiments import training
+from basiscli.experiments import evolution, training
 from basiscli.experiments.training import TrainingJob
 from basiscli.files.datasets import load_dataset
 from basiscli.nn.graph import Network
@@ -66,12 +66,15 @@ def of_steps(
             job = TrainingJob.of(options)
             record = _training(job, measured)
             trained[step.name] = _known(job, record)
+        elif step.words[0] == "evolve":
+            record = _evolution(TrainingJob.of(options), options, measured)
         else:
             record = _analysis(step.words[0], options, [trained[name] for name in step.after])
         if why[step.name] is None:
             continue
         record = dict(record, seconds=round(record["seconds"] + START, 1))
-        row = {"step": step.name, "networks": len(step.files)} | {key: record[key] for key in list(total)[2:]}
+        networks = len(options["seeds"]) if step.words[0] == "evolve" else len(step.files)
+        row = {"step": step.name, "networks": networks} | {key: record[key] for key in list(total)[2:]}
         largest = max(total["memory_mb"], row["memory_mb"])
         total |= {key: total[key] + row[key] for key in ("networks", "seconds", "disk_mb")} | {"memory_mb": largest}
         yield row | {"command": step.command, "why": why[step.name]}
@@ -101,6 +104,25 @@ def _known(job: TrainingJob, record: Mapping) -> _Trained:
         multiply_adds=record["multiply_adds"],
         speed=work / max(record["step_seconds"], 1e-4),
     )
+
+
+def _evolution(job: TrainingJob, options: Mapping, measured: dict[TrainingJob, dict]) -> dict:
+    """Return what training takes, and looking at the networks after each kept epoch and the last."""
+    job = replace(job, activations=False)
+    record = _training(job, measured)
+    trained = _known(job, record)
+    kept = len(training.plan(job, load_dataset(job.dataset, job.channels))[1].kept_epochs()) + 1
+    walked = {"matches": ("none", "activations"), "corrected": ("none",), "degrade": False} | dict(options)
+    work = _connectivity(walked, trained) if options["barrier"] else _correlation(options, trained)
+    seconds = record["seconds"] + kept * (work + _privilege(options, trained)) / trained.speed
+    memory = max(record["memory_mb"], _analysis("correlate", options, [trained])["memory_mb"])
+    return record | {"seconds": round(seconds, 1), "memory_mb": memory}
+
+
+def _privilege(options: Mapping, one: _Trained) -> float:
+    """Return the multiply-adds of the rotated draws of every network's activations, of `evolution.DRAWS` rotations."""
+    units = sum(u**2 for u in _units(one))
+    return one.seeds * one.probed * (one.multiply_adds + evolution.DRAWS * units)
 
 
 def _analysis(command: str, options: Mapping, networks: Sequence[_Trained]) -> dict:

@@ -48,8 +48,19 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 def run_study(folder: Path, steps: Sequence[Step], jobs: int, scheduler: str | None = None) -> Iterator[dict]:
     """Run the steps of a prepared study, write its report, and yield the records of the claims.
 
+    Raises BadInput at the end if steps failed. See `run_steps`.
+    """
+    outcomes = run_steps(folder, steps, jobs, scheduler)
+    yield from report.write(folder)
+    log.info(f"report: {os.path.relpath(folder)}/report.html")
+    require_success(folder, outcomes)
+
+
+def run_steps(folder: Path, steps: Sequence[Step], jobs: int, scheduler: str | None = None) -> dict[str, dict]:
+    """Run the steps of a prepared study, and return how each went, by name.
+
     `jobs` steps run at once on this machine, or as many as the workers of a Dask scheduler take. Notes say how each
-    step went, why it ran again, and how long the rest takes. Raises BadInput at the end if steps failed.
+    step went, why it ran again, and how long the rest takes.
     """
     executor, slots, threads = _executor(steps, jobs, scheduler)
     log.info(f"{len(steps)} steps in {os.path.relpath(folder)}; whatever stops it, the same command goes on")
@@ -59,8 +70,11 @@ def run_study(folder: Path, steps: Sequence[Step], jobs: int, scheduler: str | N
             outcomes[step.name] = ended
             if not ended.get("reused"):
                 log.info(f"[{len(outcomes)}/{len(steps)}] {_told(step, ended)}{progress.left()}")
-    yield from report.write(folder)
-    log.info(f"report: {os.path.relpath(folder)}/report.html")
+    return outcomes
+
+
+def require_success(folder: Path, outcomes: Mapping[str, Mapping]) -> None:
+    """Raise BadInput that names the steps that failed."""
     if failed := [name for name, ended in outcomes.items() if ended["status"] == FAILED]:
         raise BadInput(
             f"{len(failed)} of {len(outcomes)} steps failed: {', '.join(failed)}; see {os.path.relpath(folder)}/logs"

@@ -8,18 +8,20 @@ from typing import Any
 
 from basiscli.experiments.freezing import FREE, INITIAL, Condition
 from basiscli.experiments.freezing import TRAINED as TRAINED_DONOR
-from basiscli.study import steps
+from basiscli.study import comparison, steps
 from basiscli.study.plan import (
     CLAIMS,
     OWN,
     PREFIXES,
     RESOURCES,
+    SECTIONS,
     Parser,
     Plan,
     donor_seeds,
     has_zeros,
     load,
     names,
+    seed_text,
     seeds_of,
     words,
 )
@@ -30,6 +32,8 @@ from basiscli.study.verdict import width_number
 
 # The kinds of rotation that C1 compares, and the models whose pools take a maximum.
 COMPARED, POOLED = "orthogonal,permutation", ("convnet", "vgg")
+# The folder of the networks of `[evolve]`.
+EVOLVED = "evolved"
 
 
 def open_study(plan: str, parse: Parser) -> tuple[str, str | None, list[Step]]:
@@ -48,7 +52,7 @@ def expand(plan: Plan, parse: Parser) -> list[Step]:
     """Return the steps of a plan, in the order of its tables, each after those whose files it reads."""
     expansion = _Expansion(plan, parse)
     for table in plan.tables:
-        if table in CLAIMS:
+        if table in (*CLAIMS, *SECTIONS):
             getattr(expansion, table)()
     return list(expansion.steps.values())
 
@@ -145,6 +149,40 @@ class _Expansion:
         files, after = ([one for part in parts for one in part] for parts in zip(*chosen, strict=True))
         self._add("connectivity", "connectivity", [*files, *words(self._options("connectivity"))], after)
 
+    def evolve(self) -> None:
+        """Share, privilege and barrier over training: one step, which trains networks of its own."""
+        line = words(self._trained_alike("evolve") | {"out": EVOLVED})
+        self._require("evolve", self._add("evolve", "evolve", line, [], folder=EVOLVED))
+
+    def compare(self) -> None:
+        """What the basis depends on: a step for each cell of a grid, which trains networks of its own.
+
+        Raises BadInput for factors that make no grid.
+        """
+        factors = {name: list(map(_level, levels)) for name, levels in self._own("compare", "vary", {}).items()}
+        resources = self.plan.tables.get(RESOURCES, {}).get("compare", {})
+        try:
+            comparison.require_factors(factors, self.parse)
+            cells = comparison.steps_of(factors, words(self._trained_alike("compare", factors)), resources)
+        except ValueError as error:
+            raise self.plan.fault("compare", "vary", str(error)) from error
+        for step in cells:
+            self._require("compare", self.steps.setdefault(step.name, step))
+
+    def _trained_alike(self, table: str, factors: Iterable[str] = ()) -> dict:
+        """Return the options of networks that a section trains: those of `[train]`, and above them its own."""
+        seeds = seeds_of(self.plan, self.parse)[: self._own(table, "seeds", None)]
+        left_out = {"activations", *factors, *(name.replace("-", "_") for name in factors)}
+        train = {key: value for key, value in self._options("train").items() if key not in left_out}
+        return train | {"seeds": seed_text(seeds)} | self._options(table)
+
+    def _require(self, table: str, step: Step) -> None:
+        """Raise BadInput for a step of a section that its command would refuse, such as a frozen layer in `[train]`."""
+        try:
+            self.parse(step.words[0], step.words[1:])
+        except ValueError as error:
+            raise self.plan.fault(table, None, str(error)) from error
+
     def _networks(
         self,
         width: object,
@@ -166,7 +204,7 @@ class _Expansion:
         found = []
         for start in range(0, len(seeds), size):
             part = seeds[start : start + size]
-            line = words(options | {"seeds": _seed_text(part), "out": out, "resume": True})
+            line = words(options | {"seeds": seed_text(part), "out": out, "resume": True})
             files = tuple(f"{out}/seed{seed}.h5" for seed in part)
             files += () if kept is None else tuple(f"{out}/seed{seed}-epoch{kept}.h5" for seed in part)
             suffix = f"-seed{part[0]}" if size < len(seeds) else ""
@@ -232,12 +270,10 @@ class _Expansion:
         return self.plan.tables[table]["widths"]
 
 
+def _level(level: object) -> str:
+    """Return a level of a factor as people write it, since it names a folder."""
+    return f"{level:g}" if isinstance(level, float) else str(level)
+
+
 def _label(width: object) -> str:
     return f"w{width}".replace("/", "_")
-
-
-def _seed_text(seeds: Sequence[int]) -> str:
-    """Return seeds as the option takes them: 0 to 4 as 5, 3 as 3-3, others as a list."""
-    if list(seeds) == list(range(len(seeds))):
-        return str(len(seeds))
-    return ",".join(map(str, seeds)) if len(seeds) > 1 else f"{seeds[0]}-{seeds[0]}"

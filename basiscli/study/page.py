@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from basiscli.experiments.measured import ALL
 from basiscli.names import in_html
 from basiscli.study import claims, steps
 from basiscli.study.plan import CLAIMS
+from basiscli.study.sections import Section
 from basiscli.study.steps import Step
 from basiscli.study.verdict import MIXED, REFUTED, SHOWN, UNDECIDED, Verdict, name_of, number, told
 
@@ -26,6 +28,10 @@ COLUMNS = {
                "excess_rise"),
     "connectivity": ("width", "match", "correct", "split", "pairs", "test_accuracy", "barrier", "midpoint",
                      "accuracy_barrier", "correlation", "matched_held_out", "rotated_held_out_excess"),
+    "evolve": ("epoch", "networks", "share", "privilege", "standardised_aligned_held_out", "cka", "test_accuracy",
+               "barrier", "matched_barrier"),
+    "compare": ("name", "networks", "diverged", "share", "share_rise", "privilege", "privilege_rise", "test_accuracy",
+                "test_accuracy_rise"),
 }  # fmt: skip
 TITLES = {
     "rotate": "Rotations", "correlate": "Correlations, means over pairs", "freeze": "Frozen layers",
@@ -63,12 +69,15 @@ class Study:
     tables: Mapping[str, Sequence[Mapping]]
 
 
-def render(study: Study, verdicts: Sequence[Verdict], figures: Mapping[str, tuple[str, str]]) -> str:
-    """Return the page. figures: by claim, SVG and what it shows in words."""
+def render(
+    study: Study, verdicts: Sequence[Verdict], figures: Mapping[str, tuple[str, str]], below: Sequence[Section] = ()
+) -> str:
+    """Return the page. figures: by claim, SVG and what it shows in words. below: sections below the claims."""
     by_claim = {claim: [one for one in verdicts if one.claim == claim] for claim in claims.STATEMENTS}
     cards = "".join(_card(claim, of, figures.get(claim)) for claim, of in by_claim.items())
     tables = study.tables
     parts = [
+        *(_below(section, tables[section.name]) for section in below),
         _section("What was done", _done(study, verdicts)),
         _section("Ten words", _glossary()),
         *(_table(TITLES[command], command, _rows(command, tables[command])) for command in CLAIMS if command in tables),
@@ -157,6 +166,18 @@ def _trained(verdicts: Sequence[Verdict]) -> str:
 def _width(width: object) -> str:
     """Return one width as people write it, or the text that names several."""
     return width if isinstance(width, str) and " " in width else name_of(width)
+
+
+def _below(section: Section, records: Sequence[Mapping]) -> str:
+    """Return a section below the claims: what it says, its figure, and its table of means over layers."""
+    lines = "".join(f"<li>{in_html(line)}</li>" for line in section.lines)
+    label = in_html(f"{section.title}: {'; '.join(section.lines)}")
+    drawing = f'<figure role="img" aria-label="{label}">{_hidden(section.svg)}</figure>'
+    rows = [
+        {column: _cell(r, column) for column in COLUMNS[section.name]} for r in records if r["layer"] in (None, ALL)
+    ]
+    link = f'<p><a href="tables/{section.name}.csv">tables/{section.name}.csv</a> has every layer and field.</p>'
+    return _section(section.title, f"<ul>{lines}</ul>{drawing}{link}{_grid(section.title, rows)}")
 
 
 def _done(study: Study, verdicts: Sequence[Verdict]) -> str:

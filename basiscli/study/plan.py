@@ -11,6 +11,8 @@ from basiscli.errors import BadInput, suggestion
 SHIPPED = Path(__file__).with_name("plans")
 # The tables that are commands, each with the claim that it answers.
 CLAIMS = {"rotate": "C1", "correlate": "C2", "freeze": "C3", "connectivity": "C4"}
+# The tables that are shown below the claims. They train networks of their own.
+SECTIONS = ("evolve", "compare")
 # Keys that are the study's own, by table; all others are options of the command that the table is named after.
 OWN = {
     "train": {"seeds_per_step"},
@@ -18,10 +20,16 @@ OWN = {
     "correlate": {"widths", "seeds", "zeros"},
     "freeze": {"widths", "seeds", "donor_seeds"},
     "connectivity": {"widths", "seeds"},
+    "evolve": {"seeds"},
+    "compare": {"seeds", "vary"},
 }
 # Options that the study sets itself.
 SET = {"out", "plot", "force", "resume", "dry_run", "style", "width", "hidden", "donor", "freeze_prefix",
-       "start_from", "start_weights", "checkpoint_every", "format", "help", "keep", "donor_seed"}  # fmt: skip
+       "start_from", "start_weights", "checkpoint_every", "format", "help", "keep", "donor_seed", "pairs"}  # fmt: skip
+# What sections may set all the same.
+FREE = {"evolve": {"width", "hidden", "keep"}, "compare": {"width", "hidden"}}
+# Options of `[train]` that the networks of sections do not have.
+NOT_OF_SECTIONS = {"activations", "seeds"}
 # Options that are given once for each item of a list; other lists are joined by commas.
 REPEATED = ("layer", "freeze")
 PREFIXES = [0, 1, 2]
@@ -101,6 +109,13 @@ def words(options: Mapping) -> list[str]:
     return found
 
 
+def seed_text(seeds: Sequence[int]) -> str:
+    """Return seeds as the option takes them: 0 to 4 as 5, 3 as 3-3, others as a list."""
+    if list(seeds) == list(range(len(seeds))):
+        return str(len(seeds))
+    return ",".join(map(str, seeds)) if len(seeds) > 1 else f"{seeds[0]}-{seeds[0]}"
+
+
 def _check(plan: Plan, parse: Parser) -> None:
     for table, options in plan.tables.items():
         if table not in OWN and table != RESOURCES:
@@ -113,8 +128,10 @@ def _check(plan: Plan, parse: Parser) -> None:
     for table in CLAIMS:
         if table in plan.tables and not plan.tables[table].get("widths"):
             raise plan.fault(table, None, "widths = [...] is missing")
-    if not set(CLAIMS) & set(plan.tables):
-        raise BadInput(f"{plan.path}: nothing to do; there are {', '.join(CLAIMS)}")
+    if not {*CLAIMS, *SECTIONS} & set(plan.tables):
+        raise BadInput(f"{plan.path}: nothing to do; there are {', '.join([*CLAIMS, *SECTIONS])}")
+    if "compare" in plan.tables and "vary" not in plan.tables["compare"]:
+        raise plan.fault("compare", None, "vary = { optimizer = [...] } is missing")
     if len(seeds_of(plan, parse)) < 2:
         raise plan.fault("train", "seeds", "pairs need two networks or more, intervals three")
     if "freeze" in plan.tables and (both := set(seeds_of(plan, parse)) & set(donor_seeds(plan))):
@@ -149,10 +166,13 @@ def _problem(table: str, key: str, value: object, parse: Parser) -> str | None:
     """Return what is wrong with a key and its value."""
     if table == RESOURCES:
         return _resources_problem(key, value)
-    if key.replace("-", "_") in SET:
+    if key.replace("-", "_") in SET - FREE.get(table, set()):
         return "is set by the study itself; leave it out" + (" and say widths" if key in ("width", "hidden") else "")
     if key == "widths":
         return _widths_problem(value, parse)
+    if key == "vary" and table == "compare":
+        lists = isinstance(value, dict) and all(isinstance(levels, list) and levels for levels in value.values())
+        return None if lists and value else f"{value!r} is no table of lists, such as {{ optimizer = [...] }}"
     if key == "zeros":
         return None if isinstance(value, bool) else f"{value!r} is neither true nor false"
     if key == "donor_seeds":
@@ -164,7 +184,7 @@ def _problem(table: str, key: str, value: object, parse: Parser) -> str | None:
     if not re.fullmatch(r"[a-z][a-z_-]*", key):
         return "is no option"
     try:
-        parse(table, words({key: value}))
+        parse("evolve" if table == "compare" else table, words({key: value}))  # whose cells are evolutions
     except ValueError as error:
         return str(error)
     return None

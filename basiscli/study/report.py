@@ -14,8 +14,8 @@ from basiscli import atomic
 from basiscli.errors import BadInput
 from basiscli.files import kinds
 from basiscli.names import in_csv
-from basiscli.study import claims, page, steps
-from basiscli.study.plan import CLAIMS
+from basiscli.study import claims, page, sections, steps
+from basiscli.study.plan import CLAIMS, SECTIONS
 from basiscli.study.steps import Step
 from basiscli.study.verdict import Verdict, mean
 
@@ -33,6 +33,7 @@ def write(folder: Path) -> list[dict]:
         for command in CLAIMS
     }
     verdicts = claims.verdicts(tables, gone)
+    tables |= sections.read(folder, found)
     for part in ("tables", "figures"):
         (folder / part).mkdir(exist_ok=True)
     _require_own(folder)
@@ -51,8 +52,9 @@ def write(folder: Path) -> list[dict]:
     for command, records in tables.items():
         atomic.write_text(folder / f"tables/{command}.csv", _csv(records))
     figures = _figures(folder, tables, verdicts)
+    below = sections.write(folder, tables)
     study = page.Study(name, (folder / "plan.toml").read_text(), found, states, lacking, tables)
-    atomic.write_text(folder / "report.html", page.render(study, verdicts, figures))
+    atomic.write_text(folder / "report.html", page.render(study, verdicts, figures, below))
     return claimed
 
 
@@ -60,7 +62,8 @@ def _require_own(folder: Path) -> None:
     """Raise BadInput if a file that the report replaces is of another kind."""
     kinds.require_target(folder / "report.html", kinds.REPORT, force=True)
     kinds.require_target(folder / "results.json", kinds.STUDY_RESULTS, force=True)
-    for name in ("claims.png", *(f"{claim}.{suffix}" for claim in CLAIMS.values() for suffix in ("png", "svg"))):
+    drawn = (f"{name}.{suffix}" for name in (*CLAIMS.values(), *SECTIONS) for suffix in ("png", "svg"))
+    for name in ("claims.png", *drawn):
         kinds.require_target(folder / "figures" / name, kinds.FIGURE, force=True)
 
 

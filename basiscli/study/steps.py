@@ -29,7 +29,7 @@ DONE, FAILED, BLOCKED, RUNNING, STOPPED, WAITING = STATES = (
 NAME = re.compile(r"(?!\.)[\w.-]+")
 # What a step may run, and the options that say where it writes.
 RUNS = {"train", "record", "correlate", "match", "interpolate", "merge", "transform", "rotate", "freeze",
-        "connectivity", "show", "data"}  # fmt: skip
+        "connectivity", "evolve", "show", "data"}  # fmt: skip
 WRITES = {"out", "plot", "apply"}
 # How much of a log is read for its last line.
 LAST_BYTES = 4096

@@ -96,6 +96,14 @@ def test_kept_networks_are_gone_on_with(tmp_path):
     np.testing.assert_array_equal(first[0].weights["output/w"], again[0].weights["output/w"])
 
 
+def test_networks_are_kept_on_the_way(tmp_path):
+    basiscli.train(out=tmp_path, **OPTIONS | {"epochs": 3, "keep": "log", "activations": False})
+    kept = [path.name for path in sorted(tmp_path.iterdir())]
+    assert kept == ["seed0-epoch0.h5", "seed0-epoch1.h5", "seed0-epoch2.h5", "seed0.h5"]
+    start = basiscli.load(tmp_path / kept[0])
+    assert start.status == "unfinished" and not start.weights["output/b"].any()
+
+
 def test_networks_show_as_tables(network):
     assert repr(network) == "TrainedNetwork(mlp, hidden1 24, hidden2 24, seed 0)"
     assert "hidden2" in network._repr_html_()
@@ -121,6 +129,8 @@ def test_networks_show_as_tables(network):
         ("`lr` is nan", lambda network: basiscli.train(lr=float("nan"))),
         ("`momentum` is 1", lambda network: basiscli.train(momentum=1)),
         ("`hidden` is 0", lambda network: basiscli.train(hidden=[64, 0])),
+        ("`keep` is -1", lambda network: basiscli.train(keep=[0, -1], out="nowhere")),
+        ("`keep` writes networks into files", lambda network: basiscli.train(keep=["log"])),
         ("`vary` has 'luck'", lambda network: basiscli.train(vary=["luck"])),
         ("`depth` is of", lambda network: basiscli.train(model="convnet", depth=3)),
         ("nowhere: no such", lambda network: basiscli.train("nowhere")),

@@ -10,6 +10,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from basiscli import atomic
+from basiscli.analysis.assess import SHARE_OF
+from basiscli.experiments.measured import OF_NETWORKS, OF_PAIRS, by_layer
 from basiscli.study import steps
 from basiscli.study.steps import Step
 
@@ -213,3 +215,45 @@ def study(folder: Path, failed: str | None = None, **tables: list[dict]) -> Path
             atomic.write_text(folder / step.records, "".join(json.dumps(line) + "\n" for line in lines))
         atomic.write_text(folder / f"steps/{step.name}.json", json.dumps(state))
     return folder
+
+
+def pair_records(
+    shares: Mapping[str, float],
+    privilege: float = 0.5,
+    accuracy: float = 0.9,
+    spread: float = 0.05,
+    epoch: int = 10,
+    seeds: Sequence[int] = range(5),
+) -> list[dict]:
+    """What `evolve --pairs` prints of networks with a known share by layer.
+
+    spread: standard deviation of privilege and accuracy over seeds, the same draws for all networks of a seed.
+    """
+    about = dict(zip(seeds, spread * ABOUT[: len(seeds)] - spread * ABOUT[: len(seeds)].mean(), strict=True))
+    fields = dict.fromkeys(f"{name}_{side}" for name in OF_NETWORKS for side in "ab") | dict.fromkeys(OF_PAIRS)
+    found = []
+    for layer, share in shares.items():
+        for a, b in combinations(seeds, 2):
+            record = {"epoch": epoch, "layer": layer, "seed_a": a, "seed_b": b, "units": 16, "networks": len(seeds)}
+            record |= {"diverged": 0, "epochs": 10, "optimizer": "sgd", "tap": "pre", "correlated_on": "test"} | fields
+            for side, seed in (("a", a), ("b", b)):
+                record |= {f"privilege_{side}": privilege + about[seed], f"dead_{side}": 0}
+                record |= {f"test_accuracy_{side}": accuracy + about[seed]}
+            null, ceiling = 0.3 + (about[a] + about[b]) / 10, 0.7 + (about[a] + about[b]) / 10
+            matched = null + share * (ceiling - null)
+            found.append(record | dict(zip(SHARE_OF, (matched, null, ceiling), strict=True)) | {"barrier": 1.0})
+    return found
+
+
+def evolved(shares: Mapping[int, float], layers: Sequence[str] = ("hidden1", "hidden2")) -> list[dict]:
+    """What `evolve` prints of networks with a known share, and a privilege of the same size, at each epoch."""
+    found, first = [], None
+    for epoch, share in shares.items():
+        records = pair_records(dict.fromkeys(layers, share), privilege=share, epoch=epoch)
+        measured = by_layer(records)
+        about = {name: records[0][name] for name in ("epoch", "networks", "diverged", "epochs", "optimizer", "tap")}
+        for layer, values in measured.items():
+            over = None if first is None else first[layer]
+            found.append(about | {"layer": layer} | values.fields() | values.rises(over))
+        first = first or measured
+    return found

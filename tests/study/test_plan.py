@@ -98,7 +98,58 @@ def test_lists_of_options_that_are_repeated():
         command = import_module(f"basiscli.cli.commands.{table}").command
         options = {one.opts[0][2:].replace("-", "_"): one for one in command.params if isinstance(one, click.Option)}
         several = {name for name, option in options.items() if option.multiple}
-        assert several - plan.SET == set(plan.REPEATED) & set(options), table
+        assert several - plan.SET - plan.OWN[table] == set(plan.REPEATED) & set(options), table
+
+
+SECTIONS = """
+[evolve]
+width = 32
+keep = [0, 1]
+
+[compare]
+seeds = 2
+draws = 4
+vary = { optimizer = ["sgd", "adamw"], lr = [0.05, 1e-6] }
+"""
+
+
+def test_sections_train_networks_of_their_own_as_train_says(tmp_path):
+    text = TEXT.replace("seeds = 3", 'seeds = 3\nactivations = false\nnorm = "layer"\nlr = 0.1') + SECTIONS
+    found = steps_of(tmp_path, text + "[resources]\ncompare = { GPU = 1 }\n")
+    assert found["evolve"].command == (
+        "basiscli evolve --dataset digits --seeds 3 --norm layer --lr 0.1 --width 32 --keep 0,1 --out evolved "
+        "> records/evolve.jsonl"
+    )
+    assert (found["evolve"].folder, found["evolve"].after) == ("evolved", ())
+    cells = {name: step for name, step in found.items() if name.startswith("compare")}
+    assert list(cells) == [f"compare-{cell}" for cell in ("sgd-0.05", "sgd-1e_06", "adamw-0.05", "adamw-1e_06")]
+    assert cells["compare-adamw-1e_06"].command == (
+        "basiscli evolve --no-barrier --dataset digits --seeds 2 --norm layer --draws 4 --optimizer adamw --lr 1e-06 "
+        "--keep '' --pairs --out compared/adamw-1e_06 > records/compare-adamw-1e_06.jsonl"
+    )
+    assert {step.resources.get("GPU") for step in cells.values()} == {1} and found["evolve"].resources == {}
+    alone = steps_of(tmp_path, '[compare.vary]\nnorm = ["none", "batch"]\n[train]\nseeds = 2\n')
+    assert list(alone) == ["compare-none", "compare-batch"]
+
+
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        ("keep = [0, 1]", "keep = [0, 0]", "line 19: [evolve] keep: Invalid value"),
+        ("keep = [0, 1]", "pairs = true", "line 19: [evolve] pairs: is set by the study itself"),
+        ("draws = 4", "keep = [1]", "line 23: [compare] keep: is set by the study itself"),
+        ("draws = 4", "jobs = 1", "line 23: [compare] jobs: No such option"),
+        ("vary = {", "# {", "line 21: [compare]: vary = { optimizer = [...] } is missing"),
+        ("[0.05, 1e-6]", "0.05", "line 24: [compare] vary: "),
+        ("optimizer =", "optimiser =", "line 24: [compare] vary: optimiser: no option of training that can vary"),
+        ('"adamw"]', '"adam"]', "line 24: [compare] vary: Invalid value for '--optimizer'"),
+        ("seeds = 3", 'seeds = 3\nfreeze = ["hidden1/*"]', "line 18: [evolve]: No such option '--freeze'"),
+    ],
+)
+def test_what_is_wrong_with_a_section_is_said_with_its_line(tmp_path, old, new, words):
+    with pytest.raises(BadInput) as error:
+        steps_of(tmp_path, (TEXT + SECTIONS).replace(old, new, 1))
+    assert words in str(error.value) and "plan.toml" in str(error.value)
 
 
 def test_resources_and_what_steps_are_about(tmp_path):
@@ -156,7 +207,7 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, old, new, words):
 
 
 def test_a_plan_without_a_claim_and_one_that_is_not_there(tmp_path):
-    with pytest.raises(BadInput, match="nothing to do; there are rotate, correlate, freeze, connectivity"):
+    with pytest.raises(BadInput, match="nothing to do; there are rotate, correlate, freeze, connectivity, evolve"):
         steps_of(tmp_path, "[train]\nseeds = 3\n")
     with pytest.raises(BadInput, match=r"no.toml: no plan; name a TOML file.*digits"):
         plan.load(str(tmp_path / "no.toml"), parse)

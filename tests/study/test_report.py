@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from basiscli.errors import BadInput
+from basiscli.study import comparison, report, steps
 from basiscli.study import page as pages
-from basiscli.study import report, steps
 from tests.helpers import planted
 from tests.helpers.command_line import call
 
@@ -64,6 +65,34 @@ def test_tables_hold_every_field(folder):
         rows = list(csv.DictReader(file))
     assert len(rows) == 15 * 3 * 6 and float(rows[0]["matched_held_out"]) == pytest.approx(0.5, abs=0.05)
     assert {path.name for path in (folder / "tables").iterdir()} == {"rotate.csv", "correlate.csv", "freeze.csv"}
+
+
+def test_sections_stand_below_the_claims(tmp_path):
+    """With what they say in words, a figure, a table of means over layers, and the full records beside."""
+    cells = comparison.steps_of({"optimizer": ["sgd", "adamw"]}, [], {})
+    found = [steps.Step("evolve", ("evolve",)), *cells]
+    steps.prepare(tmp_path, "planted", "", found)
+    pairs = [planted.pair_records({"hidden1": share, "hidden2": share}) for share in (0.3, 0.2)]
+    for step, lines in zip(found, (planted.evolved({0: 0.0, 5: 0.2, 10: 0.3}), *pairs), strict=True):
+        (tmp_path / step.records).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report.write(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    below = page.index("<h2>Over training</h2>"), page.index("<h2>What the basis depends on</h2>")
+    assert page.index('id="C4"') < below[0] < below[1] < page.index("<h2>What was done</h2>")
+    assert (
+        "share, mean over layers: 0.00 (0.00 to 0.00) at epoch 0, 0.30 (0.30 to 0.30) at epoch 10; it rises by" in page
+    )
+    assert "optimizer adamw instead of sgd: share -0.10 (-0.10 to -0.10)" in page
+    for part in ("evolve", "compare"):
+        assert {(tmp_path / f"figures/{part}.{kind}").exists() for kind in ("png", "svg")} == {True}
+        assert (tmp_path / f"tables/{part}.csv").exists()
+    tables = json.loads((tmp_path / "results.json").read_text())["tables"]
+    assert len(tables["evolve"]) == 9 and tables["compare"][-1]["share_rise"] == pytest.approx(-0.1)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) and "#5b7ba6" not in page  # colours are the page's, also in the dark
+    (tmp_path / "records/evolve.jsonl").write_text("{")
+    with pytest.raises(BadInput, match=r"evolve\.jsonl: is damaged; remove it"):
+        report.write(tmp_path)
 
 
 def test_figures_are_png_and_svg(folder):

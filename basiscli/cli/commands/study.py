@@ -1,16 +1,12 @@
 """`basiscli study`: a whole study from a plan, step by step, here or on the workers of a Dask scheduler."""
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import click
 
 from basiscli.cli import options, records, streams
 from basiscli.cli.help import Command, of_output
-from basiscli.cli.stopping import exit_code, say_how_to_go_on
+from basiscli.cli.planning import ending_at_once, jobs_here, parse, placed
 
 STATUS_COLUMNS = ("step", "status", "seconds", "left", "error", "why", "says")
 DRY_COLUMNS = ("step", "networks", "seconds", "memory_mb", "disk_mb", "why")
@@ -19,10 +15,7 @@ DRY_COLUMNS = ("step", "networks", "seconds", "memory_mb", "disk_mb", "why")
 @click.command(cls=Command, short_help="Train, rotate, correlate, freeze, connect: the whole study, with a report.")
 @click.argument("plan", default="digits", metavar="[PLAN]")
 @of_output("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="[default: runs/study-PLAN]")
-@click.option(
-    "--jobs", type=click.IntRange(min=1), help="Steps at once on this machine.  [default: one a core, up to 2]"
-)
-@click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this Dask scheduler (docs/cluster.md).")
+@options.running
 @click.option("--dry-run", is_flag=True, help="Show which steps would run, how long, and in how much memory.")
 @click.option("--print", "printed", is_flag=True, help="Print the steps as command lines, in an order that works.")
 @click.option("--status", is_flag=True, help="Show the progress of the study, step by step.")
@@ -49,11 +42,9 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precis
 
     if sum((dry_run, printed, status)) > 1:
         raise click.UsageError("--dry-run, --print and --status each say something else: choose one")
-    if scheduler and jobs:
-        raise click.UsageError("--jobs is for this machine; the workers of a --scheduler say what runs at once")
-    jobs = jobs or min(os.cpu_count() or 1, 2)
+    jobs = jobs_here(jobs, scheduler)
     name, text, planned = open_study(plan, parse)
-    planned = [_placed(step, device, precision) for step in planned]
+    planned = [placed(step, device, precision) for step in planned]
     folder = (out or (Path(plan) if text is None else Path("runs") / f"study-{name}")).absolute()
     if printed:
         for step in planned:
@@ -71,31 +62,5 @@ def command(plan, out, jobs, scheduler, dry_run, printed, status, device, precis
                 pass
         if text is not None:
             steps.prepare(folder, name, text, planned)
-        try:
+        with ending_at_once():
             records.emit(execution.run_study(folder, planned, jobs, scheduler), style, COLUMNS)
-        except KeyboardInterrupt as error:
-            say_how_to_go_on(error, "the running steps save and end, the same command goes on")
-            execution.end_steps()
-            os._exit(exit_code(error))  # do not wait for threads
-
-
-def parse(name: str, words: Sequence[str]) -> Mapping:
-    """Return the parameters of a command line without running it. Raises ValueError that names the fault."""
-    command = import_module(f"basiscli.cli.commands.{name}").command
-    needed = ["x.h5" for argument in command.params if isinstance(argument, click.Argument) and argument.required]
-    try:
-        return command.make_context(name, [*needed, *words], help_option_names=options.HELP).params
-    except click.ClickException as error:
-        raise ValueError(error.format_message()) from error
-
-
-def _placed(step, device: str, precision: str):
-    """Return a step with the options `--device` and `--precision`. Defaults are left out."""
-    command = import_module(f"basiscli.cli.commands.{step.words[0]}").command
-    known, words = {option.name: option.default for option in command.params}, list(step.words)
-    for name, value in (("device", device), ("precision", precision)):
-        if name in known and value != known[name]:
-            if (option := f"--{name}") in words:
-                del words[words.index(option) : words.index(option) + 2]
-            words += [option, value]
-    return replace(step, words=tuple(words))

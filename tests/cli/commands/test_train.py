@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,14 +121,55 @@ def test_kept_networks_are_what_an_interruption_there_leaves(basiscli, tmp_path,
         np.testing.assert_array_equal(values, start.weights[path], err_msg=path)
 
 
+def test_epochs_by_their_logarithm_and_the_last_one_which_is_the_network_itself(basiscli, tmp_path):
+    done = basiscli("train", "--width", 8, "--epochs", 5, "--batch-size", 600, "--keep", "log", "--out", tmp_path)
+    assert done.code == 0, done.stderr
+    names = [f"seed0-epoch{epoch}.h5" for epoch in (0, 1, 2, 4)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "seed0.h5"]
+    assert [load_network(tmp_path / name).position["epoch"] for name in (*names, "seed0.h5")] == [0, 1, 2, 4, 5]
+    assert basiscli(*SMALL, "--keep", "1,2", "--out", tmp_path / "b").code == 0
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["seed0-epoch1.h5", "seed0.h5"]
+
+
+@pytest.mark.parametrize("optimizer, norm", [("sgd", "batch"), ("adamw", "none")])
+def test_a_kept_network_is_a_training_that_was_stopped_there(basiscli, tmp_path, optimizer, norm):
+    """To the last bit where the rate of a step does not depend on the number of epochs: the constant schedule."""
+    command = (*SMALL, "--optimizer", optimizer, "--norm", norm, "--schedule", "constant", "--warmup", 0.5)
+    for schedule in ("constant", "cosine"):
+        words = (*command, "--schedule", schedule)
+        assert basiscli(*words, "--epochs", 3, "--keep", 2, "--out", tmp_path / schedule).code == 0
+        assert basiscli(*words, "--out", tmp_path / f"{schedule}-short").code == 0
+        kept, short = (load_network(tmp_path / name) for name in (
+            f"{schedule}/seed0-epoch2.h5", f"{schedule}-short/seed0.h5",
+        ))  # fmt: skip
+        pairs = [
+            (values, getattr(short, part)[name])
+            for part in ("weights", "state", "history")
+            for name, values in getattr(kept, part).items()
+        ]
+        assert all(np.array_equal(one, other) for one, other in pairs) == (schedule == "constant")
+
+
 def test_what_cannot_be_kept_is_refused_and_folders_stand_for_what_is_trained(basiscli, tmp_path):
-    basiscli(*SMALL, "--keep", "0,2", "--out", tmp_path).refused("keep 2: choose epochs from 0 to 1")
+    beyond = basiscli(*SMALL, "--keep", "0,3", "--out", tmp_path)
+    beyond.refused("--keep 3: training ends after 2 epochs; choose from 0 to that")
     basiscli(*SMALL, "--keep", "1,1", "--out", tmp_path).refused("different epochs", code=2)
     assert basiscli(*SMALL, "--seeds", 2, "--keep", 1, "--out", tmp_path).code == 0
     again = basiscli(*SMALL, "--seeds", 2, "--keep", "0,1", "--out", tmp_path, "--resume")
     again.refused("seed0-epoch0.h5: was not kept, and training is past that epoch")
     (record,) = [r for r in basiscli("correlate", tmp_path).records if r["layer"] == "hidden1"]
     assert record["b"] == str(tmp_path / "seed1.h5")
+
+
+def test_kept_networks_of_another_run_are_refused(basiscli, tmp_path):
+    """A folder in which one run's kept networks lie beside the network of another, of the same or another recipe."""
+    for name, rate in (("run", 0.05), ("other", 0.2)):
+        assert basiscli(*SMALL, "--lr", rate, "--keep", 1, "--seeds", 2, "--out", tmp_path / name).code == 0
+    resumed = (*SMALL, "--keep", 1, "--out", tmp_path / "run", "--resume")
+    assert basiscli(*resumed).code == 0
+    for other in ("other/seed0-epoch1.h5", "run/seed1-epoch1.h5", "run/seed0.h5"):
+        shutil.copy(tmp_path / other, tmp_path / "run/seed0-epoch1.h5")
+        basiscli(*resumed).refused("run/seed0-epoch1.h5: is no stage of", "seed0.h5, but of another run; --force")
 
 
 # The command line with a checkpoint after each epoch, however short it is.
