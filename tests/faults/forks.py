@@ -173,7 +173,7 @@ def _become_step(words: Sequence[str], stdin: int, how: Mapping[str, Any]) -> No
 def _use_streams() -> None:
     sys.stdin, sys.stdout, sys.stderr = (
         open(number, mode, closefd=False)
-        for number, mode in ((0, "r"), (1, "w"), (2, "w"))  # noqa: PTH123
+        for number, mode in ((0, "r"), (1, "w"), (2, "w"))
     )
 
 
