@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import io
 import os
 import resource
 import runpy
@@ -172,7 +173,7 @@ def _become_step(words: Sequence[str], stdin: int, how: Mapping[str, Any]) -> No
 
 def _use_streams() -> None:
     sys.stdin, sys.stdout, sys.stderr = (
-        open(number, mode, closefd=False)
+        io.TextIOWrapper(io.FileIO(number, mode, closefd=False), "utf-8", write_through=number == 2)
         for number, mode in ((0, "r"), (1, "w"), (2, "w"))
     )
 

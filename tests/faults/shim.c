@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum { COUNT, ONCE, FROM_THEN_ON, SHORT, SIGNAL_BEFORE, SIGNAL_AFTER };
@@ -157,6 +158,17 @@ static int action_now(const char *call)
                real(descriptor, buffer, HALF(size), offset))                                                           \
     }
 
+#define VECTOR_AT(name)                                                                                                \
+    ssize_t name(int descriptor, const struct iovec *parts, int many, off_t offset, int flags)                         \
+    {                                                                                                                  \
+        ssize_t (*real)(int, const struct iovec *, int, off_t, int) =                                                  \
+            REAL(ssize_t, name, int, const struct iovec *, int, off_t, int);                                           \
+        struct iovec half = many ? *parts : (struct iovec){0};                                                         \
+        half.iov_len = HALF(half.iov_len);                                                                             \
+        FAULTY(ssize_t, name, concerns(descriptor), real(descriptor, parts, many, offset, flags),                      \
+               real(descriptor, &half, 1, offset, flags))                                                              \
+    }
+
 #define ON_PATH(name)                                                                                                  \
     int name(const char *path)                                                                                         \
     {                                                                                                                  \
@@ -188,6 +200,8 @@ TRANSFER_AT(pread, void *)
 TRANSFER_AT(pread64, void *)
 TRANSFER_AT(pwrite, const void *)
 TRANSFER_AT(pwrite64, const void *)
+VECTOR_AT(preadv64v2)
+VECTOR_AT(pwritev64v2)
 ON_DESCRIPTOR(fsync)
 ON_DESCRIPTOR(fdatasync)
 TRUNCATE(ftruncate)

@@ -108,7 +108,9 @@ WRITERS = (
     ),
     Writing("train --resume", (*TRAIN, "--out", "part", "--resume"), (DATA, "part"), {}, 2, True),
     Writing("rotate", (*ROTATE, "--out", "new"), _BOTH, {}, 2, True),
-    Writing("record", ("record", "nets/seed0.h5", "--out", "new.h5", "--force"), _BOTH, {"new.h5": "acts/b.h5"}, 2),
+    Writing(
+        "record", ("record", "nets/seed0.h5", "--out", "new.h5", "--force"), (*_BOTH, "acts"), {"new.h5": "acts/b.h5"}, 2,
+    ),
     Writing(
         "correlate", ("correlate", *NETS, "--out", "new.h5", "--force"), _BOTH, {"new.h5": "permutations.h5"}, 2,
     ),
@@ -135,6 +137,15 @@ WRITERS = (
     Writing("report", ("report", "study"), ("study",), {}, 0.5),
     Writing("study", ("study", "plan.toml", "--out", "new", "--jobs", "1"), ("plan.toml",), {}, 0.3, True),
 )  # fmt: skip
+# Commands that run beside one that writes, in its folder.
+COMPANIONS: Mapping[str, tuple[str, ...]] = {
+    "train --force": ("correlate", "new/seed0.h5", "new/seed1.h5"),
+    "train --resume": (*TRAIN, "--out", "part", "--force"),
+    "record": ("correlate", "new.h5", "acts/a.h5"),
+    "match": ("show", "new.h5"),
+    "report": ("study", "study", "--status"),
+    "study": ("report", "new"),
+}
 
 
 def build(folder: Path) -> None:
