@@ -77,7 +77,7 @@ class Running:
             os.lseek(descriptor, 0, os.SEEK_SET)
             with os.fdopen(descriptor, "rb") as file:
                 texts.append(file.read().decode(errors="replace"))
-        return Outcome(code, *texts, time.monotonic() - self.began, over or code == -signal.SIGXCPU)
+        return Outcome(code, texts[0], texts[1], time.monotonic() - self.began, over or code == -signal.SIGXCPU)
 
 
 def start(words: Sequence[str], folder: Path, control: Control | None = None, anew: bool = False) -> Running:

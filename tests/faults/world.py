@@ -1,7 +1,6 @@
 """The files that are damaged and the commands that are disturbed: small ones, made once, never changed."""
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -109,7 +108,8 @@ WRITERS = (
     Writing("train --resume", (*TRAIN, "--out", "part", "--resume"), (DATA, "part"), {}, 2, True),
     Writing("rotate", (*ROTATE, "--out", "new"), _BOTH, {}, 2, True),
     Writing(
-        "record", ("record", "nets/seed0.h5", "--out", "new.h5", "--force"), (*_BOTH, "acts"), {"new.h5": "acts/b.h5"}, 2,
+        "record", ("record", "nets/seed0.h5", "--out", "new.h5", "--force"), (*_BOTH, "acts"),
+        {"new.h5": "acts/b.h5"}, 2,
     ),
     Writing(
         "correlate", ("correlate", *NETS, "--out", "new.h5", "--force"), _BOTH, {"new.h5": "permutations.h5"}, 2,
@@ -232,8 +232,3 @@ def content(path: Path) -> str:
 def contents(folder: Path) -> dict[str, str]:
     """Return the hashes of all files below a folder, by path."""
     return {str(path.relative_to(folder)): content(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def state(path: Path) -> dict:
-    """Return a JSON file."""
-    return json.loads(path.read_text())
