@@ -14,7 +14,7 @@ import numpy as np
 from basiscli.experiments import rotation, training_loop
 from tests.faults import forks, world
 from tests.faults.shim import Control
-from tests.faults.trials import KINDS, VERDICTS, Bench, Verdict
+from tests.faults.trials import KINDS, VERDICTS, Bench, Verdict, expectations
 
 # The trials of each kind in a round, if time and not their number is given.
 ROUND = {"damages": 20, "kills": 2, "io": 2, "pairs": 1}
@@ -38,10 +38,11 @@ def run(folder: Path, seed: int, trials: Mapping[str, int] | None, seconds: floa
     done = {(result["kind"], result["number"]) for result in results(folder, seed)}
     end = time.monotonic() + seconds
     workers = []
+    known = expectations(_bench(folder, "expected", shim), trials or ROUND)
     for k in range(jobs):
         if not (worker := os.fork()):
             try:
-                _work(folder, seed, _numbers(trials, k, jobs), done, end, f"place{k}", shim)
+                _work(folder, seed, _numbers(trials, k, jobs), done, end, _bench(folder, f"place{k}", shim, known))
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
@@ -86,23 +87,22 @@ def _numbers(trials: Mapping[str, int] | None, first: int, step: int) -> Iterato
             yield from ((kind, number) for number in range(start, start + many) if number % step == first)
 
 
-def _work(folder, seed, numbers, done, end, place, shim) -> None:
-    bench = _bench(folder, place, shim)
+def _work(folder, seed, numbers, done, end, bench) -> None:
     with (folder / RESULTS).open("a", buffering=1) as log:
         for kind, number in numbers:
             if time.monotonic() > end:
                 return
-            if (kind, number) in done or (kind == "io" and not shim):
+            if (kind, number) in done or (kind == "io" and not bench.control):
                 continue
             verdict = _tried(bench, seed, kind, number)
             result = {"seed": seed, "kind": kind, "number": number, **vars(verdict)}
             log.write(json.dumps(result) + "\n")
 
 
-def _bench(folder: Path, place: str, shim: bool) -> Bench:
+def _bench(folder: Path, place: str, shim: bool, known: dict | None = None) -> Bench:
     here = (folder / place).resolve()
     here.mkdir(exist_ok=True)
-    return Bench((folder / "world").resolve(), here, Control(here / "control") if shim else None)
+    return Bench((folder / "world").resolve(), here, Control(here / "control") if shim else None, known or {})
 
 
 def _tried(bench: Bench, seed: int, kind: str, number: int) -> Verdict:

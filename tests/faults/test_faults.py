@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults import shim
 
-TRIALS = {"damages": 200, "kills": 50, "io": 60, "pairs": 25}
+TRIALS = {"damages": 200, "kills": 30, "io": 30, "pairs": 15}
 
 
 @pytest.fixture(scope="module")

@@ -179,6 +179,18 @@ KINDS: Mapping[str, Callable[[Bench, np.random.Generator], Verdict]] = {
 }  # fmt: skip
 
 
+def expectations(bench: Bench, kinds: Iterable[str]) -> dict:
+    """Find out, once for all workers, what the commands of some kinds of trials do undisturbed."""
+    if "damages" in kinds:
+        for file, readings in READERS.items():
+            for reading in readings:
+                bench.reading(file, reading)
+    if set(kinds) - {"damages"}:
+        for writing in WRITERS:
+            bench.writing(writing)
+    return bench.known
+
+
 def contents_but(folder: Path, *names: str) -> dict[str, bytes]:
     """Return the bytes of all files below a folder but those with some names, by path."""
     found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}

@@ -68,6 +68,7 @@ _BOTH = (*NETS, DATA)
 READERS: Mapping[str, Sequence[Reading]] = {
     "nets/seed0.h5": (
         Reading(("show", "nets/seed0.h5")),
+        Reading(("check", "nets/seed0.h5")),
         Reading(("correlate", *NETS), _BOTH),
         Reading(("interpolate", *NETS, *WALK), _BOTH),
         Reading(("match", *NETS, "--samples", "50", "--out", "new.h5"), _BOTH, ("new.h5",)),
@@ -85,7 +86,7 @@ READERS: Mapping[str, Sequence[Reading]] = {
         Reading(("match", *NETS, "--by", "permutations.h5", "--out", "new.h5"), _BOTH, ("new.h5",)),
         Reading(("interpolate", *NETS, "--points", "3", "--match", "permutations.h5", "--correct", "none"), _BOTH),
     ),
-    "correlations.h5": (Reading(("show", "correlations.h5")),),
+    "correlations.h5": (Reading(("show", "correlations.h5")), Reading(("check", "correlations.h5"))),
     "rotated/pre-downstream-reinit/hidden1/orthogonal/seed0-repeat0.h5": (
         Reading((*ROTATE, "--out", "rotated"), (*_BOTH, "rotated"), ("rotated",)),
     ),
@@ -112,19 +113,22 @@ WRITERS = (
         {"new.h5": "acts/b.h5"}, 2,
     ),
     Writing(
-        "correlate", ("correlate", *NETS, "--out", "new.h5", "--force"), _BOTH, {"new.h5": "permutations.h5"}, 2,
+        "correlate", ("correlate", *NETS, "--out", "new.h5", "--force"), _BOTH, {"new.h5": "other/correlations.h5"}, 2,
     ),
-    Writing("correlate --plot", ("correlate", *NETS, "--plot", "new.png", "--force"), _BOTH, {"new.png": DATA}, 0.5),
+    Writing(
+        "correlate --plot", ("correlate", *NETS, "--plot", "new.png", "--force"), _BOTH, {"new.png": "other/pair.png"},
+        0.5,
+    ),
     Writing(
         "match", ("match", *NETS, "--samples", "50", "--out", "new.h5", "--apply", "applied.h5", "--force"), _BOTH,
-        {"new.h5": "correlations.h5", "applied.h5": "other/seed1.h5"}, 2,
+        {"new.h5": "other/permutations.h5", "applied.h5": "other/seed1.h5"}, 2,
     ),
     Writing(
         "transform", ("transform", "nets/seed0.h5", "--permute", "1", "--out", "new.h5", "--force"), _BOTH,
         {"new.h5": "other/seed0.h5"},
     ),
     Writing(
-        "merge", ("merge", *NETS, "--match", "none", "--out", "new.h5", "--force"), _BOTH, {"new.h5": "acts/a.h5"},
+        "merge", ("merge", *NETS, "--match", "none", "--out", "new.h5", "--force"), _BOTH, {"new.h5": "other/seed0.h5"},
     ),
     Writing("freeze", ("freeze", *SWEEP, "--prefixes", "0,1", "--donors", "trained", "--out", "new"), (DATA,), {},
             0.7, True),
@@ -174,6 +178,9 @@ def build(folder: Path) -> None:
             (folder / "acts.h5").rename(folder / f"acts/{name}.h5")
         done("match", *NETS, "--samples", "50", "--out", "permutations.h5")
         done("correlate", *NETS, "--out", "correlations.h5")
+        others = ("other/seed0.h5", "other/seed1.h5")
+        done("match", *others, "--samples", "50", "--out", "other/permutations.h5")
+        done("correlate", *others, "--out", "other/correlations.h5", "--plot", "other/pair.png")
         done(*ROTATE, "--out", "rotated")
         (folder / "plan.toml").write_text(PLAN)
         done("study", "plan.toml", "--out", "study", "--jobs", "1")
