@@ -6,7 +6,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import count
+from dataclasses import replace
+from functools import partial
+from itertools import count, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +17,13 @@ import numpy as np
 from basiscli.experiments import rotation, training_loop
 from tests.faults import forks, world
 from tests.faults.shim import Control
-from tests.faults.trials import KINDS, VERDICTS, Bench, Verdict, expectations
+from tests.faults.trials import HANG, KINDS, UNCLEAR, VERDICTS, Bench, Verdict, expectations
 
 # The trials of each kind in a round, if time and not their number is given.
-ROUND = {"damages": 20, "kills": 2, "io": 2, "pairs": 1}
+ROUND = {"damages": 100, "kills": 10, "io": 10, "pairs": 5}
 RESULTS = "results.jsonl"
+# Damages that one process reads.
+BATCH = 25
 
 
 def prepare(folder: Path) -> None:
@@ -88,15 +93,32 @@ def _numbers(trials: Mapping[str, int] | None, first: int, step: int) -> Iterato
 
 
 def _work(folder, seed, numbers, done, end, bench) -> None:
+    """Run trials and write how they end. Damaged files are read in processes that do one after the other."""
     with (folder / RESULTS).open("a", buffering=1) as log:
-        for kind, number in numbers:
-            if time.monotonic() > end:
-                return
-            if (kind, number) in done or (kind == "io" and not bench.control):
+
+        def note(kind: str, number: int, verdict: Mapping[str, str]) -> None:
+            log.write(json.dumps({"seed": seed, "kind": kind, "number": number, **verdict}) + "\n")
+
+        def left() -> Iterator[tuple[str, int]]:
+            for kind, number in numbers:
+                if time.monotonic() > end:
+                    return
+                if (kind, number) not in done and (kind != "io" or bench.control):
+                    yield kind, number
+
+        for kind, group in groupby(left(), key=itemgetter(0)):
+            if kind != "damages":
+                for _, number in group:
+                    note(kind, number, vars(_tried(bench, seed, kind, number)))
                 continue
-            verdict = _tried(bench, seed, kind, number)
-            result = {"seed": seed, "kind": kind, "number": number, **vars(verdict)}
-            log.write(json.dumps(result) + "\n")
+            while batch := [number for _, number in islice(group, BATCH)]:
+                for number, answer, slow in forks.children(partial(_read_damaged, bench, seed), batch, BATCH):
+                    died = {"verdict": HANG if slow else UNCLEAR, "told": "the process died"}
+                    note(kind, number, json.loads(answer) if answer else died)
+
+
+def _read_damaged(bench: Bench, seed: int, number: int) -> str:
+    return json.dumps(vars(_tried(replace(bench, run=forks.here), seed, "damages", number)))
 
 
 def _bench(folder: Path, place: str, shim: bool, known: dict | None = None) -> Bench:

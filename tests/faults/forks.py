@@ -12,16 +12,17 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from basiscli.cli.group import main
 from basiscli.study import execution
 from tests.faults.shim import Control
 
+T = TypeVar("T")
 # Seconds of processor time, and seconds in all, after which a command hangs.
 PROCESSOR_SECONDS, SECONDS = 20, 180
 # The memory that a command may take beside what this process has.
@@ -103,6 +104,67 @@ def run(words: Sequence[str], folder: Path, control: Control | None = None, anew
     return start(words, folder, control, anew).ended()
 
 
+def here(words: Sequence[str], folder: Path) -> Outcome:
+    """Run `basiscli WORDS` in this process, which `children` made and ends if it hangs."""
+    began = time.monotonic()
+    for descriptor in (1, 2):
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    _use_streams()
+    os.chdir(folder)
+    sys.argv = ["basiscli", *words]
+    code = _code(main)
+    texts = [os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace") for descriptor in (1, 2)]
+    return Outcome(code, texts[0], texts[1], time.monotonic() - began)
+
+
+def children(do: Callable[[T], str], items: Sequence[T], many: int) -> Iterator[tuple[T, str | None, bool]]:
+    """Yield each item with `do(item)`, done in a child process that goes on with the next, for so `many` items.
+
+    Instead of the result comes None if the child died, and whether it did so because it took too long.
+    """
+    waiting = list(items)
+    while waiting:
+        read, write = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(read)
+            _do_all(do, waiting[:many], write)
+        os.close(write)
+        with os.fdopen(read, "rb", buffering=0) as answers:
+            for item in waiting[:many]:
+                ready = select.select([answers], [], [], SECONDS)[0]
+                answer = _line(answers) if ready else b""
+                if not ready:
+                    os.kill(child, signal.SIGKILL)
+                waiting.pop(0)
+                yield item, answer.decode() if answer else None, not ready
+                if not answer:
+                    break
+        os.waitpid(child, 0)
+
+
+def _line(answers: io.FileIO) -> bytes:
+    """Return the line that was begun, without its end; empty if its writer died."""
+    line = b""
+    while not line.endswith(b"\n"):
+        if not (part := answers.read(1)):
+            return b""
+        line += part
+    return line[:-1]
+
+
+def _do_all(do: Callable[[T], str], items: Sequence[T], answers: int) -> None:
+    try:
+        for number in (1, 2):
+            os.dup2(os.memfd_create("stream"), number)
+        _limit_memory()
+        for item in items:
+            os.write(answers, do(item).encode() + b"\n")
+    finally:
+        os._exit(0)
+
+
 class ForkedStep:
     """A step of a study, in the place of `subprocess.Popen`: forked from the study instead of started anew."""
 
@@ -140,9 +202,7 @@ def _become(words: Sequence[str], folder: Path, control: Control | None, stdout:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS + 1))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        limit = _own_memory() + MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        _limit_memory()
         sys.argv = ["basiscli", *words]
         if control:
             control.use()
@@ -196,5 +256,8 @@ def _code(command: Callable[[], object]) -> int:
     return code
 
 
-def _own_memory() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+def _limit_memory() -> None:
+    """Let this process have `MEMORY` more than it has now, and leave no core when it dies."""
+    limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -45,6 +45,7 @@ class Bench:
     place: Path
     control: Control | None = None
     known: dict = field(default_factory=dict)
+    run: Callable[..., forks.Outcome] = forks.run
 
     @property
     def folder(self) -> Path:
@@ -105,7 +106,7 @@ def damages(bench: Bench, rng: np.random.Generator) -> Verdict:
             damaged = target.read_bytes()
         target.write_bytes(damaged)
         before = contents_but(bench.folder, file)
-        outcome = forks.run(reading.words, bench.folder)
+        outcome = bench.run(reading.words, bench.folder)
         verdict = _read(bench.folder, file, reading, outcome, whole, before)
         if verdict.verdict != CLEAN and not (verdict.verdict == SILENT and told.startswith(RESEALED)):
             return Verdict(verdict.verdict, f"{file}: {told}; {' '.join(reading.words)[:120]}: {verdict.told}")
