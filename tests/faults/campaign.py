@@ -21,6 +21,8 @@ from tests.faults.trials import HANG, KINDS, UNCLEAR, VERDICTS, Bench, Verdict, 
 
 # The trials of each kind in a round, if time and not their number is given.
 ROUND = {"damages": 100, "kills": 10, "io": 10, "pairs": 5}
+# The rounds in which a given number of trials is done.
+ROUNDS = 20
 RESULTS = "results.jsonl"
 # Damages that one process reads.
 BATCH = 25
@@ -81,15 +83,12 @@ def table(found: list[dict]) -> str:
 
 
 def _numbers(trials: Mapping[str, int] | None, first: int, step: int) -> Iterator[tuple[str, int]]:
-    """Yield the kinds and numbers of the trials of a worker."""
-    if trials is not None:
-        for kind, many in trials.items():
-            yield from ((kind, number) for number in range(first, many, step))
-        return
-    for turn in count():
-        for kind, many in ROUND.items():
-            start = turn * many
-            yield from ((kind, number) for number in range(start, start + many) if number % step == first)
+    """Yield the kinds and numbers of the trials of a worker, in rounds of all kinds."""
+    sizes = ROUND if trials is None else {kind: -(-many // ROUNDS) for kind, many in trials.items()}
+    for turn in count() if trials is None else range(ROUNDS):
+        for kind, size in sizes.items():
+            end = (turn + 1) * size if trials is None else min((turn + 1) * size, trials[kind])
+            yield from ((kind, number) for number in range(turn * size, end) if number % step == first)
 
 
 def _work(folder, seed, numbers, done, end, bench) -> None:
