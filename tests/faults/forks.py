@@ -24,7 +24,7 @@ from tests.faults.shim import Control
 
 T = TypeVar("T")
 # Seconds of processor time, and seconds in all, after which a command hangs.
-PROCESSOR_SECONDS, SECONDS = 20, 180
+PROCESSOR_SECONDS, SECONDS = 20, 600
 # The memory that a command may take beside what this process has.
 MEMORY = 1 << 30
 
@@ -133,7 +133,7 @@ def children(do: Callable[[T], str], items: Sequence[T], many: int) -> Iterator[
         os.close(write)
         with os.fdopen(read, "rb", buffering=0) as answers:
             for item in waiting[:many]:
-                ready = select.select([answers], [], [], SECONDS)[0]
+                ready = _answers(answers, child)
                 answer = _line(answers) if ready else b""
                 if not ready:
                     os.kill(child, signal.SIGKILL)
@@ -142,6 +142,20 @@ def children(do: Callable[[T], str], items: Sequence[T], many: int) -> Iterator[
                 if not answer:
                     break
         os.waitpid(child, 0)
+
+
+def _answers(answers: io.FileIO, child: int) -> bool:
+    """Whether a child answers before it has taken too long for one item."""
+    began, used = time.monotonic(), _processor_seconds(child)
+    while not select.select([answers], [], [], 1)[0]:
+        if _processor_seconds(child) - used > PROCESSOR_SECONDS or time.monotonic() - began > SECONDS:
+            return False
+    return True
+
+
+def _processor_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _line(answers: io.FileIO) -> bytes:
