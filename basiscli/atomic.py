@@ -31,7 +31,7 @@ def replacing(target: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
             os.close(lock)
     except OSError as error:
-        if error.filename is None or Path(error.filename) in (partial, target.parent):
+        if error.filename is None or str(error.filename) in (str(partial), str(target.parent)):
             error.filename = str(target)
         raise
 

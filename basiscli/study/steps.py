@@ -82,7 +82,7 @@ def prepare(folder: Path, name: str, plan: str, steps: Sequence[Step]) -> None:
     for part in ("steps", "records", "logs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     atomic.write_text(folder / "plan.toml", plan)
-    digest = hashlib.sha256(plan.encode()).hexdigest()
+    digest = describe(folder / "plan.toml")["sha256"]
     sealed.write(folder / "study.json", {"name": name, "plan": digest, "steps": [asdict(step) for step in steps]})
 
 
@@ -105,19 +105,13 @@ def load(folder: Path) -> tuple[str, list[Step]]:
         raise BadInput(
             f"{folder}: holds no study (study.json); `basiscli study` makes one in the folder `out`"
         ) from error
-    if study.get("plan") not in (None, _plan_digest(folder)):
+    plan = folder / "plan.toml"
+    if "plan" in study and not (plan.is_file() and describe(plan)["sha256"] == study["plan"]):
         raise BadInput(f"{folder}/plan.toml: is not the plan of study.json; make the study anew from its plan")
     for step in steps:
         if fault := _outside(step):
             raise BadInput(f"{folder}/study.json: step {step.name}: {fault}; make the study anew from its plan")
     return name, steps
-
-
-def _plan_digest(folder: Path) -> str | None:
-    """Return the SHA-256 of the plan in a folder, None if there is none."""
-    with suppress(OSError):
-        return hashlib.sha256((folder / "plan.toml").read_bytes()).hexdigest()
-    return None
 
 
 def _step(fields: Mapping[str, Any]) -> Step:
