@@ -228,7 +228,10 @@ def states(folder: Path, steps: Sequence[Step], jobs: int) -> Iterator[dict]:
 def outcome(folder: Path, step: Step) -> dict:
     """Return how a step went, as far as it has come. Raises BadInput if the file that says so is damaged."""
     try:
-        return sealed.read(folder / f"steps/{step.name}.json")
+        state = sealed.read(folder / f"steps/{step.name}.json")
+        if state.get("status") not in STATES:
+            raise BadInput(f"{folder}/steps/{step.name}.json: is damaged (no status)")
+        return state
     except FileNotFoundError:
         return {"status": WAITING}
     except OSError as error:

@@ -244,9 +244,10 @@ def test_a_changed_bit_in_the_files_of_a_study_is_refused(tmp_path, name):
         steps.load(tmp_path)
 
 
-def test_a_step_whose_state_is_damaged_runs_again(study):
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_step_whose_state_is_damaged_runs_again(study, empty):
     path = study / "steps/correlate.json"
-    path.write_text(path.read_text().replace("done", "dona"))
+    path.write_text("{}" if empty else path.read_text().replace("done", "dona"))
     with pytest.raises(BadInput, match=r"steps/correlate.json: is damaged .*; remove it, and `basiscli study` runs"):
         steps.status(study, CORRELATE)
     assert reused(run(study, TRAIN, CORRELATE)) == {"train"}
