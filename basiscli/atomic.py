@@ -15,19 +15,25 @@ def replacing(target: Path) -> Iterator[Path]:
     """Yield the path of a new, empty file that takes the name of `target` when the block ends.
 
     On any failure the file is removed and `target` stays as it was. Every writer has a temporary file of its own, so of
-    two writers of one target the last one wins, with a whole file. What a killed process left behind is removed.
+    two writers of one target the last one wins, with a whole file. What a killed process left behind is removed. An
+    OSError about the temporary file names `target`.
     """
     _remove_abandoned(target)
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{SUFFIX}")
-    # The lock says that the writer lives; it goes with the process.
-    lock = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield partial
-        place(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-        os.close(lock)
+        # The lock says that the writer lives; it goes with the process.
+        lock = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield partial
+            place(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+            os.close(lock)
+    except OSError as error:
+        if error.filename is None or str(error.filename) in (str(partial), str(target.parent)):
+            error.filename = str(target)
+        raise
 
 
 def place(path: Path, target: Path) -> None:

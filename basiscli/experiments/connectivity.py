@@ -25,6 +25,7 @@ from basiscli.errors import BadInput
 from basiscli.experiments import degradation, training
 from basiscli.experiments.degradation import Degraded
 from basiscli.experiments.training import TrainingJob
+from basiscli.experiments.training_loop import alone_in, make_folder
 from basiscli.files import activations
 from basiscli.files.datasets import dataset_of, load_dataset
 from basiscli.files.networks import DIVERGED, DONE, UNFINISHED, Loaded, difference, load_network
@@ -83,20 +84,23 @@ class Correlations:
 def train_widths(job: TrainingJob, widths: Sequence[float]) -> Iterator[tuple[float, list[str]]]:
     """Train the networks that do not exist yet, a folder for each width; yield widths, narrowest first, with networks.
 
-    Raises BadInput before training if a width does not fit the model, and as `training.train_networks` does.
+    Raises BadInput before training if a width does not fit the model or another program trains in the folder, and as
+    `training.train_networks` does.
     """
     dataset = load_dataset(job.dataset, job.channels)
     plans = {width: training.plan(replace(job, width=width), dataset)[1] for width in sorted(widths)}
     out = job.out or f"{next(iter(plans.values())).out}-connectivity"
-    for width, planned in plans.items():
-        folder = Path(out) / f"width{width:g}"
-        log.info(str(folder))
-        planned = replace(planned, out=str(folder), resume=not job.force)
-        records = list(training.train_networks(planned, go_on="the same command goes on"))
-        done = [record["path"] for record in records if record["status"] == DONE]
-        if len(done) < 2:
-            raise BadInput(f"{folder}: all networks but {len(done)} diverged in training; choose a smaller `lr`")
-        yield width, done
+    make_folder(Path(out), 0)
+    with alone_in(Path(out)):
+        for width, planned in plans.items():
+            folder = Path(out) / f"width{width:g}"
+            log.info(str(folder))
+            planned = replace(planned, out=str(folder), resume=not job.force)
+            records = list(training.train_networks(planned, go_on="the same command goes on"))
+            done = [record["path"] for record in records if record["status"] == DONE]
+            if len(done) < 2:
+                raise BadInput(f"{folder}: all networks but {len(done)} diverged in training; choose a smaller `lr`")
+            yield width, done
 
 
 def networks_by_width(paths: Sequence[str]) -> list[tuple[float, list[str]]]:

@@ -18,6 +18,7 @@ from basiscli.analysis.passes import layer_moments
 from basiscli.errors import BadInput
 from basiscli.experiments import training
 from basiscli.experiments.training import TrainingJob
+from basiscli.experiments.training_loop import alone_in, make_folder
 from basiscli.files import activations
 from basiscli.files.datasets import load_dataset
 from basiscli.files.networks import DONE
@@ -99,7 +100,8 @@ class ConditionScores:
 def sweep_prefixes(sweep: PrefixSweep) -> Iterator[dict]:
     """Train missing networks, a folder for each condition; yield a record for each condition and later layer.
 
-    Raises BadInput before training if a prefix leaves no layer after it, and as training does.
+    Raises BadInput before training if a prefix leaves no layer after it or another program trains in the folder, and
+    as training does.
     """
     dataset = load_dataset(sweep.job.dataset, sweep.job.channels)
     network, job = training.plan(sweep.job, dataset)
@@ -107,17 +109,20 @@ def sweep_prefixes(sweep: PrefixSweep) -> Iterator[dict]:
         job = replace(job, out=f"{job.out}-frozen")
     sweep = replace(sweep, job=job, split=sweep.split or defaults.probe(dataset))
     layers = list(network.layers)
+    conditions = _conditions(sweep, layers)
     donors: dict[str, str] = {}
     free = None
-    for condition in _conditions(sweep, layers):
-        if condition.prefix and condition.donor not in donors:
-            donors[condition.donor] = _train_donor(sweep, condition.donor)
-        result = _correlate_condition(
-            sweep, condition, layers, _train_networks(sweep, condition, donors.get(condition.donor))
-        )
-        free = free or result
-        for layer in result.layers:
-            yield _record(sweep, condition, layer, result, free)
+    assert job.out is not None  # see `TrainingJob.filled`
+    make_folder(Path(job.out), 0)
+    with alone_in(Path(job.out)):
+        for condition in conditions:
+            if condition.prefix and condition.donor not in donors:
+                donors[condition.donor] = _train_donor(sweep, condition.donor)
+            records = _train_networks(sweep, condition, donors.get(condition.donor))
+            result = _correlate_condition(sweep, condition, layers, records)
+            free = free or result
+            for layer in result.layers:
+                yield _record(sweep, condition, layer, result, free)
 
 
 def _conditions(sweep: PrefixSweep, layers: Sequence[str]) -> list[Condition]:

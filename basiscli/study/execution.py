@@ -1,7 +1,6 @@
 """Running the steps of a study: here or elsewhere, one after what it reads, and once more where that changed."""
 
 import fcntl
-import json
 import os
 import platform
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 from basiscli import atomic
 from basiscli.errors import BadInput
 from basiscli.notes import log
-from basiscli.study import cluster, report
+from basiscli.study import cluster, report, sealed
 from basiscli.study.progress import Progress
 from basiscli.study.steps import (
     BLOCKED,
@@ -26,6 +25,7 @@ from basiscli.study.steps import (
     NEW,
     RUNNING,
     STOPPED,
+    WAITING,
     Step,
     depends,
     describe,
@@ -123,7 +123,7 @@ def execute(folder: Path, step: Step, inputs: Mapping[str, str], threads: int | 
     """
     with _lock(folder / f"steps/{step.name}.lock") as lock:
         needs = depends(step, inputs, folder)
-        key, before = hashed(needs), outcome(folder, step)
+        key, before = hashed(needs), _before(folder, step)
         why = reason(folder, before, needs)
         if why is None:
             return before | {"reused": True}
@@ -220,14 +220,22 @@ def _ended(folder: Path, step: Step, future: Future) -> dict:
         return future.result()
     except Exception as error:
         told = f"{error.filename or folder}: {error.strerror}" if isinstance(error, OSError) else None
-        state = outcome(folder, step) | {"status": FAILED, "error": told or f"{type(error).__name__}: {error}"}
+        state = _before(folder, step) | {"status": FAILED, "error": told or f"{type(error).__name__}: {error}"}
         with suppress(OSError):
             _keep(folder, step, state)
         return state
 
 
+def _before(folder: Path, step: Step) -> dict:
+    """Return how a step went before; one whose state is damaged has not run."""
+    try:
+        return outcome(folder, step)
+    except BadInput:
+        return {"status": WAITING}
+
+
 def _keep(folder: Path, step: Step, state: Mapping) -> dict:
-    atomic.write_text(folder / f"steps/{step.name}.json", json.dumps(state, indent=1))
+    sealed.write(folder / f"steps/{step.name}.json", state)
     return dict(state)
 
 

@@ -70,16 +70,13 @@ def _require_own(folder: Path) -> None:
 def read_tables(folder: Path, found: Sequence[Step]) -> dict[str, list[dict]]:
     """Return the records of each command that answers a claim, each with what its step is about (such as the width).
 
-    Raises BadInput for a file that holds no records.
+    Raises BadInput for a file that holds no records, or not those that its step wrote.
     """
     tables: dict[str, list[dict]] = {}
     for step in found:
         path = folder / step.records
         if step.words[0] in CLAIMS and path.exists():
-            try:
-                lines = [dict(json.loads(line)) for line in path.read_text().splitlines()]
-            except (ValueError, TypeError) as error:
-                raise BadInput(f"{path}: is damaged; remove it, and `basiscli study` makes it anew") from error
+            lines = _records(folder, step)
             about = dict(step.about)
             if step.words[0] == "correlate":
                 about["accuracy"] = _accuracy(folder, found, step)
@@ -89,9 +86,21 @@ def read_tables(folder: Path, found: Sequence[Step]) -> dict[str, list[dict]]:
 
 def _accuracy(folder: Path, found: Sequence[Step], step: Step) -> float | None:
     """Return the mean test accuracy of the networks that a step reads, as their training told it."""
-    paths = [folder / other.records for other in found if other.name in step.after]
-    lines = [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
-    return mean(line.get("test_accuracy") for line in lines)
+    before = [other for other in found if other.name in step.after and (folder / other.records).exists()]
+    return mean(line.get("test_accuracy") for other in before for line in _records(folder, other))
+
+
+def _records(folder: Path, step: Step) -> list[dict]:
+    """Return what a step printed. Raises BadInput if the file is damaged."""
+    path, state = folder / step.records, steps.outcome(folder, step)
+    written = state.get("files", {}).get(step.records)
+    try:
+        lines = [dict(json.loads(line)) for line in path.read_text().splitlines()]
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{path}: is damaged; remove it, and `basiscli study` makes it anew") from error
+    if state["status"] == steps.DONE and written and steps.describe(path)["sha256"] != written["sha256"]:
+        raise BadInput(f"{path}: is not what its step wrote; remove it, and `basiscli study` makes it anew")
+    return lines
 
 
 def _csv(records: Sequence[Mapping]) -> str:

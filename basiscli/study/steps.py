@@ -21,6 +21,7 @@ from typing import Any
 
 from basiscli import atomic
 from basiscli.errors import BadInput
+from basiscli.study import sealed
 
 DONE, FAILED, BLOCKED, RUNNING, STOPPED, WAITING = STATES = (
     "done", "failed", "blocked", "running", "stopped", "waiting"
@@ -81,27 +82,32 @@ def prepare(folder: Path, name: str, plan: str, steps: Sequence[Step]) -> None:
     for part in ("steps", "records", "logs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     atomic.write_text(folder / "plan.toml", plan)
-    atomic.write_text(
-        folder / "study.json", json.dumps({"name": name, "steps": [asdict(step) for step in steps]}, indent=1)
-    )
+    digest = describe(folder / "plan.toml")["sha256"]
+    sealed.write(folder / "study.json", {"name": name, "plan": digest, "steps": [asdict(step) for step in steps]})
 
 
 def load(folder: Path) -> tuple[str, list[Step]]:
     """Return the name and the steps of the study in a folder.
 
     Study folders are passed around, so nothing in study.json is trusted: a step runs a command of basiscli, and all
-    that it names or writes lies within the folder. Raises BadInput if there is no study, or such a step.
+    that it names or writes lies within the folder. Raises BadInput if there is no study, if study.json or plan.toml is
+    damaged, or for such a step.
     """
     try:
-        study = json.loads((folder / "study.json").read_text())
+        study = sealed.read(folder / "study.json")
         steps = [_step(fields) for fields in study["steps"]]
         name, texts = str(study["name"]), [text for step in steps for text in (step.name, *step.words, *step.files)]
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("a name or a word of a step is no text")
+    except BadInput as error:
+        raise BadInput(f"{error}; make the study anew from its plan") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{folder}: holds no study (study.json); `basiscli study` makes one in the folder `out`"
         ) from error
+    plan = folder / "plan.toml"
+    if "plan" in study and not (plan.is_file() and describe(plan)["sha256"] == study["plan"]):
+        raise BadInput(f"{folder}/plan.toml: is not the plan of study.json; make the study anew from its plan")
     for step in steps:
         if fault := _outside(step):
             raise BadInput(f"{folder}/study.json: step {step.name}: {fault}; make the study anew from its plan")
@@ -220,11 +226,18 @@ def states(folder: Path, steps: Sequence[Step], jobs: int) -> Iterator[dict]:
 
 
 def outcome(folder: Path, step: Step) -> dict:
-    """Return how a step went, as far as it has come."""
+    """Return how a step went, as far as it has come. Raises BadInput if the file that says so is damaged."""
     try:
-        return json.loads((folder / f"steps/{step.name}.json").read_text())
-    except (OSError, ValueError):
+        state = sealed.read(folder / f"steps/{step.name}.json")
+        if state.get("status") not in STATES:
+            raise BadInput(f"{folder}/steps/{step.name}.json: is damaged (no status)")
+        return state
+    except FileNotFoundError:
         return {"status": WAITING}
+    except OSError as error:
+        raise BadInput(f"{error.filename}: cannot be read ({error.strerror})") from error
+    except BadInput as error:
+        raise BadInput(f"{error}; remove it, and `basiscli study` runs the step again") from error
 
 
 def status(folder: Path, step: Step) -> dict:

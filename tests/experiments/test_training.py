@@ -14,6 +14,7 @@ from basiscli.errors import BadInput
 from basiscli.experiments import training
 from basiscli.experiments.training import TrainingJob
 from basiscli.experiments.training_loop import alone_in
+from tests.helpers.command_line import call
 
 
 def test_a_job_has_the_options_of_the_command_and_their_defaults():
@@ -87,3 +88,11 @@ def test_no_record_names_a_network_while_another_program_may_overwrite_it(tmp_pa
     assert next(records) == record
     with pytest.raises(BadInput, match="another program trains here"):  # not before the last record is out
         next(training.train_networks(replace(job, resume=False, force=True)))
+
+
+@pytest.mark.parametrize("command", ["freeze", "connectivity"])
+def test_two_sweeps_into_one_folder_do_not_meet(tmp_path, command):
+    """The second one says so at once, whatever folder the first one has come to."""
+    with alone_in(tmp_path):
+        call(command, "--seeds", 2, "--epochs", 1, "--out", tmp_path).refused(tmp_path, "another program trains here")
+    assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from basiscli.errors import BadInput
-from basiscli.study import comparison, report, steps
+from basiscli.study import comparison, report, sealed, steps
 from basiscli.study import page as pages
 from tests.helpers import planted
 from tests.helpers.command_line import call
@@ -150,14 +150,16 @@ def test_a_card_says_what_was_asked_and_what_would_have_refuted_it(page):
 
 
 def test_what_is_missing_is_said_and_decides_nothing(tmp_path):
-    """A record that is gone makes its claim undecided: no other width takes its place."""
+    """Records that are gone make their claim undecided; records that are not those of the step are refused."""
     folder = planted.study(tmp_path)
-    described = {"records/correlate.jsonl": steps.describe(folder / "records/correlate.jsonl")}
-    state = json.loads((folder / "steps/correlate.json").read_text()) | {"files": described}
-    (folder / "steps/correlate.json").write_text(json.dumps(state))
+    records, state = folder / "records/correlate.jsonl", folder / "steps/correlate.json"
+    sealed.write(state, sealed.read(state) | {"files": {"records/correlate.jsonl": steps.describe(records)}})
     assert report.write(folder)[1]["verdict"] == "shown"
-    lines = (folder / "records/correlate.jsonl").read_text().splitlines(keepends=True)
-    (folder / "records/correlate.jsonl").write_text("".join(line for line in lines if '"width": 256' not in line))
+    whole = records.read_text()
+    records.write_text("".join(line for line in whole.splitlines(keepends=True) if '"width": 256' not in line))
+    with pytest.raises(BadInput, match=r"records/correlate.jsonl: is not what its step wrote"):
+        report.write(folder)
+    records.unlink()
     record = report.write(folder)[1]
     assert (record["verdict"], record["because"]) == ("undecided", "records missing: correlate")
     assert "4 of 5 steps, missing: correlate" in (folder / "report.html").read_text()

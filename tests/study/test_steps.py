@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from basiscli.errors import BadInput
-from basiscli.study import execution, steps
+from basiscli.study import execution, sealed, steps
 from basiscli.study.steps import Step
 from tests.helpers.waiting import wait_for
 
@@ -224,12 +224,38 @@ def test_a_folder_from_elsewhere_cannot_reach_out_of_itself(tmp_path, change, wo
     victim.mkdir()
     (victim / "precious").write_text("mine")
     steps.prepare(folder, "test", "", [TRAIN])
-    study = json.loads((folder / "study.json").read_text())
+    study = sealed.read(folder / "study.json")
     study["steps"][0] |= change
-    (folder / "study.json").write_text(json.dumps(study))
+    sealed.write(folder / "study.json", study)
     if words is None:
         assert steps.load(folder)[1][0].folder == ""
     else:
         with pytest.raises(BadInput, match=re.escape(words)):
             steps.load(folder)
     assert (victim / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["study.json", "plan.toml"])
+def test_a_changed_bit_in_the_files_of_a_study_is_refused(tmp_path, name):
+    steps.prepare(tmp_path, "test", "[train]\nseeds = 5\n", [TRAIN])
+    path = tmp_path / name
+    path.write_text(path.read_text().replace("5", "7", 1))
+    with pytest.raises(BadInput, match=rf"{name}: is .*; make the study anew from its plan"):
+        steps.load(tmp_path)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_step_whose_state_is_damaged_runs_again(study, empty):
+    path = study / "steps/correlate.json"
+    path.write_text("{}" if empty else path.read_text().replace("done", "dona"))
+    with pytest.raises(BadInput, match=r"steps/correlate.json: is damaged .*; remove it, and `basiscli study` runs"):
+        steps.status(study, CORRELATE)
+    assert reused(run(study, TRAIN, CORRELATE)) == {"train"}
+    assert steps.status(study, CORRELATE)["status"] == "done"
+
+
+def test_a_study_of_an_older_version_has_no_digests(tmp_path):
+    steps.prepare(tmp_path, "test", "", [TRAIN])
+    former = {name: value for name, value in sealed.read(tmp_path / "study.json").items() if name != "plan"}
+    (tmp_path / "study.json").write_text(json.dumps(former))
+    assert [step.name for step in steps.load(tmp_path)[1]] == ["train"]
