@@ -58,7 +58,7 @@ def correlate_files(
     Raises BadInput for files that do not fit together, and if `out` or `plot` exists, unless `force`. For layers that
     cannot be compared it raises BadInput at the end, after the other layers are written.
     """
-    opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids)
+    opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids, without_diverged=True)
     opened = [renamed(source, renames) for source in opened]
     for target, kind in ((plot, kinds.FIGURE), (out, kinds.results_of("correlate"))):
         if target:
@@ -69,7 +69,12 @@ def correlate_files(
         results = stack.enter_context(writing(out, force)) if out else None
         if results:
             results.attributes(
-                {"kind": hdf5.RESULTS, "analysis": "correlate", "files": list(paths), "seed": request.seed}
+                {
+                    "kind": hdf5.RESULTS,
+                    "analysis": "correlate",
+                    "files": [source.path for source in opened],
+                    "seed": request.seed,
+                }
             )
         reading = request.reading(positions, len(opened) == 1, memory)
         yield from _records(opened, request, reading, intervals, results, drawn if plot else None, failed)

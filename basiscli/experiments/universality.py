@@ -51,7 +51,7 @@ def units_of_files(
     The files are opened as `activations.open_all` says. `plot` shows, for the first file, which must be a network, the
     images that excite the most and the least universal units most. Raises BadInput as `correlate_files` does.
     """
-    opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids)
+    opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids, without_diverged=True)
     if plot:
         require_new(plot, force, paths)
         if not is_network(opened[0].path):
@@ -87,7 +87,7 @@ def cycles_of_files(
 
     The files are opened as `activations.open_all` says. Raises BadInput as `correlate_files` does.
     """
-    opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids)
+    opened = activations.open_all(paths, layers, split, tap, samples, dataset, channels, ids, without_diverged=True)
 
     def records(layer: LayerMoments, spread: Callable) -> Iterator[dict]:
         if len(layer.networks) < 3:

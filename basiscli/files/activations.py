@@ -21,6 +21,7 @@ from basiscli.files.writer import Writer, writing
 from basiscli.names import EVERY, choose
 from basiscli.nn import cost
 from basiscli.nn.graph import Network, forward
+from basiscli.notes import log
 from basiscli.training.images import SHIFTS, Standardisation, probe_batch
 
 # The images that a network runs on: a part of its data set, or this part with each image in all nine shifts.
@@ -28,6 +29,10 @@ SPLITS = ("test", "train", "test-shifts", "train-shifts")
 # Activations are written in chunks of about RECORDED_BYTES, and of at most RECORDED_AT_ONCE samples.
 RECORDED_BYTES = 64 << 20
 RECORDED_AT_ONCE = 1000
+
+
+class Diverged(BadInput):
+    """A network that diverged in training: its activations are no numbers."""
 
 
 def open_all(
@@ -40,6 +45,7 @@ def open_all(
     channels: str | None = None,
     ids: str | None = None,
     network_tap: str = "post",
+    without_diverged: bool = False,
 ) -> list[Source]:
     """Return a source for each file, with the layers that patterns choose and their first `samples` samples.
 
@@ -49,15 +55,25 @@ def open_all(
 
     layers: patterns as `names.choose` takes them. dataset: the path of the networks' data set, if it has moved.
     channels: "first" for arrays (samples, units, ...), "last", or None to let the shapes decide. ids: the name of the
-    array that identifies the samples in another program's file (None: one of arrays.IDS).
+    array that identifies the samples in another program's file (None: one of arrays.IDS). without_diverged: leave out
+    networks that diverged in training, with a line for each.
 
-    Raises BadInput for files of different inputs, and for files with the same samples in different orders.
+    Raises BadInput for files of different inputs, for files with the same samples in different orders, for a network
+    that diverged, and if one file is left of several.
     """
     files = Pool()
-    sources = [
-        narrow(open_source(path, split, tap, dataset, layers, channels, ids, network_tap, files), samples)
-        for path in paths
-    ]
+    sources = []
+    for path in paths:
+        try:
+            opened = open_source(path, split, tap, dataset, layers, channels, ids, network_tap, files)
+        except Diverged as error:
+            if not without_diverged or len(paths) == 1:
+                raise
+            log.warning(f"{error}, left out")
+            continue
+        sources.append(narrow(opened, samples))
+    if len(sources) < min(len(paths), 2):
+        raise BadInput(f"{paths[0]}: of {len(paths)} networks all but {len(sources)} diverged in training")
     first = sources[0]
     for other in sources[1:]:
         if None not in (first.inputs, other.inputs) and first.inputs != other.inputs:
@@ -91,6 +107,8 @@ def open_source(
         return arrays.source_of(path, arrays.of_hdf5(reader, files), layers, channels, ids)
     splits = recorded(reader)
     if reader.kind == hdf5.NETWORK:
+        if schema.read(schema.NetworkAttributes, reader).status == networks.DIVERGED:
+            raise Diverged(f"{path}: diverged in training")
         split, tap = split or "test", tap or network_tap
         if splits.get(split, {}).get("tap") != tap:
             return chosen(computed(path, split, tap, dataset), layers)
