@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
+from basiscli.files.networks import DIVERGED, load_network, write_network
+from basiscli.files.writer import writing
 from tests.helpers.command_line import Outcome, call
 
 FIELDS = [
@@ -220,3 +222,20 @@ def test_wrong_names(folder):
     basiscli("correlate", "a.h5", "b.h5", "--null", "turned", folder=folder).refused("turned", code=2)
     basiscli("correlate", "a.h5", "b.h5", "--similarity", "cka,x", folder=folder).refused("'x'", code=2)
     basiscli("correlate", "a.h5", "b.h5", "--intervals", folder=folder).refused("three files", code=2)
+
+
+def test_networks_that_diverged_are_left_out(tmp_path):
+    options = ("--dataset", "digits", "--hidden", "8", "--epochs", "1", "--seeds", "3", "--out", tmp_path)
+    assert call("train", *options).code == 0
+    networks = [tmp_path / f"seed{seed}.h5" for seed in range(3)]
+    for path, code in zip(networks, (0, 1), strict=False):
+        network = load_network(path)
+        network.status = DIVERGED
+        with writing(path, force=True) as file:
+            write_network(file, network)
+        done = call("correlate", *networks)
+        assert f"{path}: diverged in training, left out" in done.stderr
+        assert done.code == code
+    assert "of 3 networks all but 1 diverged" in done.stderr
+    alone = call("correlate", networks[0], "--null", "rotated")
+    assert alone.code == 1 and f"{networks[0]}: diverged in training" in alone.stderr
