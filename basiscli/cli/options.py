@@ -182,7 +182,7 @@ evolving = together(
 evolving_taps = together(
     of_activations(
         "--tap",
-        type=Choice("basiscli.files.activations:TAPS"),
+        type=Choice("basiscli.files.schema:TAPS"),
         default="pre",
         show_default=True,
         help="Correlate before or after the nonlinearity, which may give units axes of its own.",
