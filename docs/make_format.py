@@ -101,8 +101,8 @@ order, so that row i shows image i // 9. Attributes of an array of activations:
 ## Digests
 
 HDF5 ignores what stands behind its content. There a file has its digests: for each {block:,} bytes of the content
-their SHA-256 ({size} bytes each, the last block may be shorter), then `{magic}`, the number of bytes of the content
-(8 bytes, little-endian), and the SHA-256 of all digests and these two. `basiscli check` compares all of them.
+their SHA-256 ({size} bytes each, the last block may be shorter), then `{magic}`, the number of bytes of the
+content (8 bytes, little-endian), and the SHA-256 of all digests and these two. `basiscli check` compares all of them.
 
 A program that changes a file with HDF5 drops its digests, and the file is refused from then on. Files of format
 {older} have none, only HDF5's checksums of arrays; they are read, with a note.
