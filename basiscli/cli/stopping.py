@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,8 +17,10 @@ from basiscli.notes import log
 UNDISTURBED = {"basiscli.files.sink", "basiscli.atomic", "weakref"}
 _DEFAULTS: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
-# Threads that send a signal again which has come while a file was being finished.
-_later: list[threading.Thread] = []
+# Signals that came while a file was being finished. A thread sends each again, after a pause, until it is taken.
+_waiting: set[int] = set()
+_lock = threading.RLock()
+PAUSE = 0.01
 
 
 class Terminated(KeyboardInterrupt):
@@ -38,9 +41,11 @@ def terminable() -> Iterator[None]:
     for number in ours:
         signal.signal(number, _stop)
     try:
-        yield
-        while _later:
-            _later.pop().join()
+        try:
+            yield
+        finally:
+            while _waiting:  # after an error, too: a signal that comes later would meet the default handler
+                time.sleep(PAUSE)
     finally:
         for number in ours:
             signal.signal(number, _DEFAULTS[number])
@@ -60,12 +65,23 @@ def exit_code(error: BaseException) -> int:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    if _is_undisturbed(frame):
-        _later.append(threading.Thread(target=signal.raise_signal, args=(number,)))
-        _later[-1].start()
-        return
-    signal.signal(number, _DEFAULTS[signal.Signals(number)])
+    with _lock:
+        if _is_undisturbed(frame):
+            if number not in _waiting:
+                _waiting.add(number)
+                threading.Thread(target=_send_again, args=(number,), daemon=True).start()
+            return
+        _waiting.discard(number)
+        signal.signal(number, _DEFAULTS[signal.Signals(number)])
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _send_again(number: int) -> None:
+    while number in _waiting:
+        time.sleep(PAUSE)
+        with _lock:  # so that it is not sent once more after it was taken
+            if number in _waiting:
+                signal.raise_signal(number)
 
 
 def _is_undisturbed(frame: FrameType | None) -> bool:

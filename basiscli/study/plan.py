@@ -31,7 +31,7 @@ FREE = {"evolve": {"width", "hidden", "keep"}, "compare": {"width", "hidden"}}
 # Options of `[train]` that the networks of sections do not have.
 NOT_OF_SECTIONS = {"activations", "seeds"}
 # Options that are given once for each item of a list; other lists are joined by commas.
-REPEATED = ("layer", "freeze")
+REPEATED = ("layer", "freeze", "rename")
 PREFIXES = [0, 1, 2]
 # Donors of `freeze`, one a sweep: the interval is over them.
 DONOR_SEEDS = [100, 101, 102]

@@ -140,7 +140,7 @@ def test_every_option_of_a_recipe_has_a_kind():
 def test_the_fields_of_a_network_are_those_of_the_schema(networks):
     names = [f.name for f in schema.described(NetworkFile)]
     with h5py.File(networks[0]) as file:
-        assert set(file.attrs) == {"format", "basiscli", "kind", *names} - {"origin"}
+        assert set(file.attrs) == {"format", "basiscli", "kind", *names} - {"origin", "imported"}
 
 
 @pytest.mark.parametrize("kind", ["origin", "network", "match", "files"])

@@ -41,6 +41,7 @@ OPS = {
     "batchnorm": _batchnorm,
     "convolution": _convolution,
     "dense": lambda f, p, options, x: x @ p["w"] + p["b"],
+    "flatten": lambda f, p, options, x: x.permute(0, 2, 3, 1).flatten(1),
     "global_pool": lambda f, p, options, x: x.mean(dim=(2, 3)),
     "layernorm": _layernorm,
     "max_pool": lambda f, p, options, x: f.max_pool2d(x, options["size"], options["stride"], options["padding"]),

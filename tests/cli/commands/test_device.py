@@ -13,7 +13,7 @@ from basiscli.cli.group import COMMANDS, describe
 
 COMPUTE = (
     "train", "record", "correlate", "rotate", "match", "interpolate", "merge", "freeze", "connectivity", "study",
-    "selftest",
+    "selftest", "privilege", "evolve", "compare", "import",
 )  # fmt: skip
 TRAIN = (
     "--augment", "none", "--epochs", 1, "--width", 12, "--depth", 2, "--batch-size", 200,

@@ -73,7 +73,7 @@ def test_what_cannot_be_a_donor_is_refused(networks, tmp_path):
     arrays |= {f"{split}/labels": np.arange(20) % 10 for split in ("train", "test")}
     np.savez(tmp_path / "other.npz", **arrays)
     refused("trained on digits, which is not this", model=(*SMALL, "--dataset", tmp_path / "other.npz"))
-    done("train", *SMALL, "--activation", "linear", "--lr", 1e9, "--out", tmp_path / "bad")
+    assert call("train", *SMALL, "--activation", "linear", "--lr", 1e9, "--out", tmp_path / "bad").code == 1
     linear = (*SMALL, "--activation", "linear")
     refused("seed0.h5: a donor that diverged", donor=tmp_path / "bad/seed0.h5", model=linear)
 

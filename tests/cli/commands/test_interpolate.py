@@ -160,12 +160,14 @@ def others(tmp_path_factory) -> dict[str, str]:
     """Networks that nothing lies between."""
     folder = tmp_path_factory.mktemp("others")
 
-    def one(name: str, *options: object) -> str:
-        return done("train", *TRAINING, *options, "--out", folder / name).records[0]["path"]
+    def one(name: str, *options: object, code: int = 0) -> str:
+        outcome = call("train", *TRAINING, *options, "--out", folder / name)
+        assert outcome.code == code, outcome.stderr
+        return outcome.records[0]["path"]
 
     found = {
         "wider": one("wider", "--hidden", "32,24"),
-        "diverged": one("diverged", "--hidden", "24,24", "--activation", "linear", "--lr", 1e9),
+        "diverged": one("diverged", "--hidden", "24,24", "--activation", "linear", "--lr", 1e9, code=1),
         "linear": one("linear", "--hidden", "24,24", "--activation", "linear"),
         "dead": str(folder / "dead.h5"),
     }
