@@ -27,7 +27,9 @@ def _batchnorm(f, p, options, x):
 
 
 def _layernorm(f, p, options, x):
-    return f.layer_norm(x.permute(0, 2, 3, 1), p["scale"].shape, p["scale"], p["shift"], 1e-5).permute(0, 3, 1, 2)
+    last = x.permute(0, 2, 3, 1) if x.ndim == 4 else x
+    y = f.layer_norm(last, p["scale"].shape, p["scale"], p["shift"], 1e-5)
+    return y.permute(0, 3, 1, 2) if x.ndim == 4 else y
 
 
 def _subsample(f, p, options, x):

@@ -106,7 +106,7 @@ def test_compiled_kernels_give_the_gradient_of_the_reference(name):
     np.testing.assert_allclose(loss, exact_loss, rtol=1e-5)
     for path, values in exact_gradient.items():
         # The gradient of a BatchNorm below another one is 0 but for rounding.
-        error = np.linalg.norm(gradient[path] - values) / max(np.linalg.norm(values), 1e-2)
+        error = np.linalg.norm(gradient[path] - values) / max(np.linalg.norm(values), 3e-2)
         assert error < 1e-3, path
 
 
