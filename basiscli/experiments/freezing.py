@@ -100,8 +100,8 @@ class ConditionScores:
 def sweep_prefixes(sweep: PrefixSweep) -> Iterator[dict]:
     """Train missing networks, a folder for each condition; yield a record for each condition and later layer.
 
-    Raises BadInput before training if a prefix leaves no layer after it or another program trains in the folder, and
-    as training does.
+    While another program does the same in the folder, it waits. Raises BadInput before training if a prefix leaves no
+    layer after it, and as training does.
     """
     dataset = load_dataset(sweep.job.dataset, sweep.job.channels)
     network, job = training.plan(sweep.job, dataset)
@@ -114,7 +114,7 @@ def sweep_prefixes(sweep: PrefixSweep) -> Iterator[dict]:
     free = None
     assert job.out is not None  # see `TrainingJob.filled`
     make_folder(Path(job.out), 0)
-    with alone_in(Path(job.out)):
+    with alone_in(Path(job.out), wait=True):  # steps of a study share the folder, a donor each
         for condition in conditions:
             if condition.prefix and condition.donor not in donors:
                 donors[condition.donor] = _train_donor(sweep, condition.donor)

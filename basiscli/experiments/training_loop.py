@@ -4,7 +4,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,13 +182,24 @@ class Folder:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder while networks in it are trained. Raises BadInput if another program trains there."""
-    try:
-        with atomic.alone(folder):
-            yield
-    except BlockingIOError as error:
-        raise BadInput(f"{folder}: another program trains here; wait for it, or choose another `out`") from error
+def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Hold a folder while networks in it are trained. If another program holds it: raise BadInput, or `wait`."""
+    with ExitStack() as stack:
+        told = False
+        while True:
+            try:
+                stack.enter_context(atomic.alone(folder))
+                break
+            except BlockingIOError as error:
+                if not wait:
+                    raise BadInput(
+                        f"{folder}: another program trains here; wait for it, or choose another `out`"
+                    ) from error
+                if not told:
+                    log.warning(f"{folder}: another program trains here; waiting for it")
+                told = True
+                time.sleep(PAUSE)
+        yield
 
 
 def make_folder(path: Path, needed: int) -> None:

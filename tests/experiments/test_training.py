@@ -1,7 +1,9 @@
 """The job of training: its options, their defaults, and what does not go together."""
 
 import logging
+from contextlib import ExitStack
 from dataclasses import asdict, replace
+from threading import Timer
 
 import click
 import pytest
@@ -90,9 +92,20 @@ def test_no_record_names_a_network_while_another_program_may_overwrite_it(tmp_pa
         next(training.train_networks(replace(job, resume=False, force=True)))
 
 
-@pytest.mark.parametrize("command", ["freeze", "connectivity"])
-def test_two_sweeps_into_one_folder_do_not_meet(tmp_path, command):
-    """The second one says so at once, whatever folder the first one has come to."""
+def test_a_second_sweep_over_widths_in_one_folder_ends_at_once(tmp_path):
     with alone_in(tmp_path):
-        call(command, "--seeds", 2, "--epochs", 1, "--out", tmp_path).refused(tmp_path, "another program trains here")
+        call("connectivity", "--seeds", 2, "--epochs", 1, "--out", tmp_path).refused(
+            tmp_path, "another program trains here"
+        )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_second_sweep_over_prefixes_in_one_folder_waits(tmp_path):
+    """Steps of a study with other donors share the folder."""
+    first = ExitStack()
+    first.enter_context(alone_in(tmp_path))
+    Timer(1, first.close).start()
+    words = ("--width", 8, "--seeds", 2, "--epochs", 1, "--prefixes", "0,1", "--draws", 2, "--augment", "none")
+    done = call("freeze", *words, "--out", tmp_path)
+    assert done.code == 0, done.stderr
+    assert f"{tmp_path}: another program trains here; waiting for it" in done.stderr and len(done.records) == 7
