@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,16 +16,28 @@ from tests.helpers.waiting import wait_for
 PLAN = '[train]\ndataset = "digits"\nseeds = 2\nepochs = 4000\n[correlate]\nwidths = [8]\nzeros = false\n'
 
 
+class Stopping:
+    """An open file that sends signals to this process while it is written, one a write."""
+
+    def __init__(self, file, signals: list[int]) -> None:
+        self.file, self.signals = file, signals
+
+    def write(self, view) -> int:
+        if self.signals:
+            signal.raise_signal(self.signals.pop())
+        return self.file.write(view)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.file, name)
+
+
 def stop_in_writing(number: int, monkeypatch) -> None:
     """Send a signal to this process while it writes its first HDF5 file."""
     make, signals = Sink.__init__, [number]
 
     def interrupted(self, path):
         make(self, path)
-        file = self._file
-        self._file = SimpleNamespace(**{name: getattr(file, name) for name in ("readinto", "seek", "tell", "truncate")})
-        self._file.write = lambda view: (signal.raise_signal(signals.pop()) if signals else None, file.write(view))[1]
-        self._file.close = file.close
+        self._file = Stopping(self._file, signals)
 
     monkeypatch.setattr(Sink, "__init__", interrupted)
 

@@ -1,27 +1,27 @@
-"""Some hundred damages, kills, failing calls and pairs of commands, drawn anew in every run (docs/reliability.md).
+"""Some hundred damages, kills, failing calls and pairs of commands, always the same ones (docs/reliability.md).
 
-BASISCLI_FAULTS_SEED repeats a run. The campaign is `python -m tests.faults --hours 1`.
+BASISCLI_FAULTS_SEED draws others. The campaign is `python -m tests.faults --hours 1`.
 """
 
 import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.faults import shim
 
-TRIALS = {"damages": 200, "kills": 30, "io": 30, "pairs": 15}
+TRIALS = {"damages": 200, "kills": 20, "io": 20, "pairs": 10}
+SEED = "21"
 
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory) -> tuple[str, list[dict]]:
     """What a small campaign said, and the results of its trials."""
     folder = tmp_path_factory.mktemp("faults")
-    seed = os.environ.get("BASISCLI_FAULTS_SEED", str(time.time_ns() % 10**6))
+    seed = os.environ.get("BASISCLI_FAULTS_SEED", SEED)
     many = [word for kind, number in TRIALS.items() for word in (f"--{kind}", str(number))]
     ran = subprocess.run(
         [sys.executable, "-m", "tests.faults", *many, "--seed", seed, "--folder", str(folder)],

@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from basiscli.kernels import assignment
 from basiscli.kernels.cpu import assignment as compiled
 from basiscli.rng import generator
+from tests.benchmarks import assignment as benchmark
 
 KINDS = {
     "spread": lambda rng, size: rng.standard_normal(size),
@@ -72,3 +73,8 @@ def test_the_first_small_tables_do_without_numba(monkeypatch):
     assert assignment._solver(wide) is compiled.solve
     assert [assignment._solver(small) for _ in range(assignment.FEW)] == [assignment.solve] * assignment.FEW
     assert assignment._solver(small) is compiled.solve
+
+
+def test_the_benchmark_runs():
+    lines = benchmark.table([16], rounds=1)
+    assert len(lines) == 5 and all(line.startswith("| 16 |") for line in lines[2:])
