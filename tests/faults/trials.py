@@ -275,7 +275,11 @@ def _stopped(bench: Bench, outcome: forks.Outcome, number: int) -> str | None:
         return HANG
     if number == signal.SIGKILL:
         return None if outcome.code == -number else f"{outcome.code} after SIGKILL: {outcome.last_line}"
-    said = [line for line in outcome.stderr.splitlines() if not re.match(r"basiscli: (epoch|\[|new|\d+ steps)", line)]
+    said = [
+        line
+        for line in outcome.stderr.splitlines()
+        if not re.match(r"basiscli: (epoch|\[|new|\d+ steps|width|\S*width)", line)
+    ]
     if outcome.code not in (-signal.SIGTERM, 128 + signal.SIGTERM, 130) or "Traceback" in outcome.stderr:
         return f"{outcome.code} after SIGTERM: {outcome.last_line[:200]!r}"
     if len(said) > LINES:
